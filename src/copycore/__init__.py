@@ -1,0 +1,1 @@
+"""The Cython core: bytes in, bytes out. No Kafka client, no clock, no logging, no policy."""

@@ -1,0 +1,89 @@
+"""Errors a user can meet, each with a hint and a documented exit code.
+
+Exit codes: 0 done · 1 other · 2 usage or configuration · 3 source unreachable or denied ·
+4 target unreachable or denied · 5 incomplete, a rerun helps · 7 incomplete, a rerun will not
+help · 11 state does not match (for example a recreated topic) · 130 interrupted, state saved.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    DONE = 0
+    OTHER = 1
+    USAGE = 2
+    SOURCE = 3
+    TARGET = 4
+    INCOMPLETE = 5
+    FATAL = 7
+    STATE = 11
+    INTERRUPTED = 130
+
+
+class CopystreamError(Exception):
+    """Base of all errors shown to a user: one sentence of what happened, one of what to do."""
+
+    exit_code = ExitCode.OTHER
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(CopystreamError):
+    """The command line or the environment asks for something impossible."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(UsageError):
+    """A configuration file or property cannot be used; the message names file and key."""
+
+
+class SourceError(CopystreamError):
+    """The source cluster cannot be reached, or refuses us."""
+
+    exit_code = ExitCode.SOURCE
+
+
+class TargetError(CopystreamError):
+    """The target cluster cannot be reached, or refuses us."""
+
+    exit_code = ExitCode.TARGET
+
+
+class StateError(CopystreamError):
+    """Stored state does not belong to what the clusters hold now."""
+
+    exit_code = ExitCode.STATE
+
+
+class IncompleteError(CopystreamError):
+    """The work stopped early; running the same command again goes on."""
+
+    exit_code = ExitCode.INCOMPLETE
+
+
+class FatalError(CopystreamError):
+    """The work stopped early and running the same command again stops at the same place."""
+
+    exit_code = ExitCode.FATAL
+
+
+class BrokerError(CopystreamError):
+    """A broker answered with an error code.
+
+    ``code`` is the wire value and ``name`` Kafka's name for it; ``retriable`` follows
+    ``org.apache.kafka.common.protocol.Errors``.
+    """
+
+    def __init__(
+        self, code: int, name: str, message: str, *, retriable: bool, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+        self.name = name
+        self.retriable = retriable

@@ -1,0 +1,146 @@
+"""What a copy tells the outside: the plan, the running numbers, the faults and the summary.
+
+The same structures feed the live block, the plain lines, the end table and ``-o json``.
+All sizes are bytes, all durations seconds, all offsets Kafka offsets; ``end`` is exclusive.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+Side = Literal["source", "target"]
+PartitionState = Literal["waiting", "copying", "recovering", "done", "failed"]
+FaultKind = Literal[
+    "data-loss",  # the source's log start moved past our position
+    "source-deleted",
+    "source-recreated",
+    "target-deleted",
+    "target-recreated",
+    "foreign-writer",  # somebody else wrote into the target partition
+    "record-too-large",
+    "timestamp-refused",
+    "record-refused",  # any other INVALID_RECORD of the target
+    "corrupt-batch",
+    "needs-rebatch",  # a batch that cannot be passed through unchanged
+    "superseded",  # another copystream took this topic over
+    "denied",
+    "unreachable",
+]
+
+
+class Fault(Struct, kw_only=True, omit_defaults=True):
+    """One partition (or, with ``partition`` None, one topic) that stopped, and why."""
+
+    kind: FaultKind
+    side: Side
+    cluster: str  # bootstrap name and cluster id, as the user knows it
+    topic: str
+    partition: int | None = None
+    offset: int | None = None  # source offset, or target offset when side is "target"
+    message: str
+    hint: str
+    exit_code: int
+
+
+class TopicPlan(Struct, kw_only=True, omit_defaults=True):
+    """What would happen to one topic. ``conflict`` set means it will not be copied."""
+
+    topic: str
+    target_topic: str
+    partitions: int
+    records: int  # offsets still to copy: an upper bound where the log has holes
+    bytes: int | None = None  # on the source's disk, for the offsets still to copy
+    create: bool = False
+    resume: bool = False
+    replication_factor: int | None = None  # of a topic to be created
+    configs: dict[str, str] = {}  # set on a topic to be created
+    held_back: dict[str, str] = {}  # source configs not carried over
+    warnings: list[str] = []
+    conflict: str | None = None
+    conflict_hint: str | None = None
+    conflict_exit_code: int = 0
+
+
+class Plan(Struct, kw_only=True, omit_defaults=True):
+    source: str
+    target: str
+    source_cluster_id: str
+    target_cluster_id: str
+    flow: str
+    topics: list[TopicPlan]
+    skipped: dict[str, str] = {}  # topic -> why a pattern did not take it
+    records: int = 0
+    bytes: int | None = None
+
+
+class PartitionProgress(Struct, kw_only=True):
+    topic: str
+    partition: int
+    state: PartitionState
+    start: int  # first source offset of this run
+    position: int  # next source offset to be acknowledged
+    end: int  # exclusive; moves when following
+    records: int
+    bytes: int
+
+
+class Snapshot(Struct, kw_only=True):
+    """The running numbers at one moment; every counter only grows."""
+
+    phase: Literal["starting", "copying", "stopping", "done"]
+    elapsed: float
+    records: int  # acknowledged by the target in this run
+    bytes: int  # the same on the wire, headers included
+    logical_bytes: int | None  # uncompressed size (estimated from samples), None while unknown
+    batches: int
+    skipped_batches: int  # control, aborted, empty
+    offsets_total: int  # offsets to copy in this run
+    offsets_done: int
+    bytes_total: int | None
+    lag: int  # source offsets behind the end, all partitions
+    throttle_ms: int  # spent waiting for --throttle or for the brokers' quotas
+    throttled_by: Literal["", "limit", "source quota", "target quota"]
+    partitions_done: int
+    partitions_failed: int
+    partitions: list[PartitionProgress]
+    recoveries: int  # times a partition asked the target log where it stands
+
+
+class TopicSummary(Struct, kw_only=True, omit_defaults=True):
+    topic: str
+    target_topic: str
+    status: Literal["done", "incomplete", "failed", "nothing-left"]
+    partitions: int
+    records: int
+    bytes: int
+    batches: int
+    skipped_batches: int
+    resumed: bool = False
+    created: bool = False
+    held_back: dict[str, str] = {}
+    warnings: list[str] = []
+
+
+class Summary(Struct, kw_only=True, omit_defaults=True):
+    """The whole run, at its end; the one JSON document of ``-o json``."""
+
+    status: Literal["done", "nothing-left", "incomplete", "failed", "interrupted"]
+    exit_code: int
+    source: str
+    target: str
+    source_cluster_id: str
+    target_cluster_id: str
+    flow: str
+    elapsed: float
+    first_ack_after: float | None  # seconds from process start to the first acknowledged batch
+    records: int
+    bytes: int
+    logical_bytes: int | None
+    batches: int
+    skipped_batches: int
+    recoveries: int
+    topics: list[TopicSummary]
+    faults: list[Fault] = []
+    skipped: dict[str, str] = {}
