@@ -1,0 +1,78 @@
+"""Kafka's error codes: names, which are temporary, and what they mean for a user.
+
+Names and the retriable flag are those of ``org.apache.kafka.common.protocol.Errors``, taken
+from kio's generated table.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+NONE = 0
+UNKNOWN_TOPIC_OR_PARTITION = 3
+LEADER_NOT_AVAILABLE = 5
+NOT_LEADER_OR_FOLLOWER = 6
+TOPIC_AUTHORIZATION_FAILED = 29
+CLUSTER_AUTHORIZATION_FAILED = 31
+UNSUPPORTED_VERSION = 35
+UNKNOWN_TOPIC_ID = 100
+
+
+class ErrorName(NamedTuple):
+    name: str
+    retriable: bool
+
+
+# Missing topics are retriable to Kafka's clients, which may wait for one to be created; here
+# only the caller knows whether it is about to appear.
+_MISSING_TOPIC = frozenset({UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID})
+
+_AUTHORIZATION = {
+    TOPIC_AUTHORIZATION_FAILED: "Topic",
+    30: "Group",
+    CLUSTER_AUTHORIZATION_FAILED: "Cluster",
+    53: "TransactionalId",
+    65: "DelegationToken",
+}
+
+_HINTS = {
+    35: "the broker is older than copystream supports; Kafka 2.8 and newer are",
+    56: "the broker's disk failed; see the broker's log",
+    7: "the broker is overloaded or its replicas are slow; see the broker's log",
+    19: "too few in-sync replicas; see min.insync.replicas of the topic",
+    44: "a policy on the cluster (create.topic.policy.class.name) forbids this",
+    89: "the cluster limits how fast topics may be created; run the command again later",
+}
+
+
+@cache
+def _table() -> dict[int, ErrorName]:
+    from kio.schema.errors import ErrorCode  # noqa: PLC0415 - see the package's note on imports
+
+    return {int(code): ErrorName(code.name.upper(), code.retriable) for code in ErrorCode}
+
+
+def lookup(code: int) -> ErrorName:
+    """Kafka's name for an error code and whether Kafka calls it retriable.
+
+    A code outside the table is named ``UNKNOWN_ERROR_CODE_<n>`` and is not retriable.
+    """
+    return _table().get(code) or ErrorName(f"UNKNOWN_ERROR_CODE_{code}", False)
+
+
+def is_temporary(code: int, *, just_created: bool = False) -> bool:
+    """Whether asking again may help. ``just_created`` makes an unknown topic temporary too."""
+    if code in _MISSING_TOPIC:
+        return just_created
+    return lookup(code).retriable
+
+
+def denied_resource(code: int) -> str | None:
+    """The ACL resource type an authorization error is about, None for any other error."""
+    return _AUTHORIZATION.get(code)
+
+
+def hint(code: int) -> str | None:
+    """What a user can do about an error, where there is more to say than its name."""
+    return _HINTS.get(code)

@@ -1,0 +1,59 @@
+"""Waiting between attempts: exponential backoff with full jitter, up to a deadline.
+
+Full jitter (a uniform draw from nothing to the current ceiling) spreads clients that were all
+cut off by the same broker restart. Times are seconds on a monotonic clock.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to try, and how to wait; clock, sleep and random are replaced in tests."""
+
+    timeout: float = 30.0
+    first: float = 0.1
+    highest: float = 2.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    random: Callable[[], float] = random.random
+
+    def start(self, timeout: float | None = None) -> Backoff:
+        """Begin one operation that may be tried until ``timeout`` seconds from now."""
+        return Backoff(self, self.clock() + (self.timeout if timeout is None else timeout))
+
+
+class Backoff:
+    """The attempts of one operation."""
+
+    def __init__(self, policy: RetryPolicy, deadline: float) -> None:
+        self._policy = policy
+        self._ceiling = policy.first
+        self.deadline = deadline
+        self.attempts = 0
+
+    def remaining(self) -> float:
+        """Seconds until the deadline, 0 when it has passed."""
+        return max(0.0, self.deadline - self._policy.clock())
+
+    def pause(self) -> bool:
+        """Wait before the next attempt. False, without waiting, when the deadline has passed."""
+        self.attempts += 1
+        remaining = self.remaining()
+        if remaining <= 0:
+            return False
+        self._policy.sleep(min(self._policy.random() * self._ceiling, remaining))
+        self._ceiling = min(self._ceiling * 2, self._policy.highest)
+        return True
+
+    def wait(self, seconds: float) -> bool:
+        """Wait ``seconds``, as a broker asked. False, without waiting, beyond the deadline."""
+        if seconds > self.remaining():
+            return False
+        self._policy.sleep(seconds)
+        return True
