@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from replicator.lab import KAFKA_3, KAFKA_4, QUICK_START, LabCluster, LabError
 from replicator.lab.process import Process
@@ -21,6 +21,18 @@ def create(cluster: LabCluster, topic: str, replicas: int = 1) -> None:
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
     for future in admin.create_topics([NewTopic(topic, 1, replicas)]).values():
         future.result(30)
+
+
+def created(cluster: LabCluster, topic: str) -> bool:
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    (future,) = admin.create_topics([NewTopic(topic, 1, 1)], request_timeout=5).values()
+    try:
+        future.result(10)
+    except KafkaException as error:
+        return bool(error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS)
+    except TimeoutError:
+        return False
+    return True
 
 
 def write(cluster: LabCluster, topic: str, values: list[bytes]) -> None:
@@ -108,8 +120,9 @@ def test_paused_broker_answers_again_after_resume(
             cluster.wait_ready(0.5)
     finally:
         cluster.resume()
+    # it was away for longer than its session: its controller takes it back within a heartbeat
     cluster.wait_ready(30)
-    create(cluster, prefix + "a")
+    until(lambda: created(cluster, prefix + "a"), timeout=60)
 
 
 def test_stop_ends_a_paused_broker() -> None:

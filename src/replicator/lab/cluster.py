@@ -21,6 +21,7 @@ from replicator.lab.jars import default_version, kafka_libs
 from replicator.lab.node import Node, wait_ready
 from replicator.lab.ports import HOST, free_ports
 from replicator.lab.process import Process
+from replicator.lab.registry import Broker, ClusterRecord
 
 # JVM options for a broker that is up early and never fast: for tests, not for measurements.
 QUICK_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -102,6 +103,7 @@ class LabCluster:
                     self._prepare(libs, jvm)
                 for node in self._nodes:
                     node.start(detached=self._detached)
+                self._remember()
                 try:
                     self.wait_ready(_READY_TIMEOUT)
                     break
@@ -138,6 +140,7 @@ class LabCluster:
     def start_node(self, node: int = 0) -> None:
         """Starts a stopped or killed broker on its old port and data, until it serves again."""
         self._nodes[node].start(detached=self._detached)
+        self._remember()
         self.wait_ready(_READY_TIMEOUT)
 
     def restart(self, node: int = 0) -> None:
@@ -153,6 +156,8 @@ class LabCluster:
         self._nodes[node].send(signal.SIGSTOP)
 
     def resume(self, node: int = 0) -> None:
+        """SIGCONT. After more than broker.session.timeout.ms of pause the controller holds the
+        broker for dead until its next heartbeat, so requests may fail for a moment."""
         self._nodes[node].send(signal.SIGCONT)
 
     def wait_ready(self, timeout: float = _READY_TIMEOUT) -> None:
@@ -180,6 +185,12 @@ class LabCluster:
         What a broker spends between the signal that ends it and its end is not in it.
         """
         return sum(node.cpu_seconds() for node in self._nodes)
+
+    def _remember(self) -> None:
+        if self._directory is not None:
+            brokers = [Broker(node.address, node.process) for node in self._nodes if node.process]
+            record = ClusterRecord(self.name, self.version, self.cluster_id, brokers)
+            record.save(self._directory)
 
     def _forget(self) -> None:
         """Removes what ``_prepare`` made, for another try on other ports."""

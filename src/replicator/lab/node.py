@@ -110,18 +110,7 @@ class Node:
         return self.process is not None and not self.process.reap()
 
     def alive_brokers(self) -> set[int]:
-        """The brokers this one holds for alive; empty while it does not serve."""
-        try:
-            with socket.create_connection((HOST, self.port), timeout=_ASK_TIMEOUT) as connection:
-                connection.sendall(struct.pack(">i", len(_WHO_IS_ALIVE)) + _WHO_IS_ALIVE)
-                (size,) = struct.unpack(">i", _receive(connection, 4))
-                answer = _receive(connection, size)
-        except OSError:
-            return set()
-        response, _ = _read_metadata(answer, 5)  # behind correlation id and (empty) tags
-        if response.controller_id < 0:
-            return set()
-        return {int(broker.node_id) for broker in response.brokers}
+        return alive_brokers(self.address)
 
     def port_was_taken(self) -> bool:
         return _PORT_TAKEN in self.tail()
@@ -197,6 +186,25 @@ def wait_ready(nodes: Sequence[Node], timeout: float) -> None:
                     hint="a busy machine needs more time",
                 )
             time.sleep(0.03)
+
+
+def alive_brokers(address: str) -> set[int]:
+    """The brokers that the one at ``address`` (HOST:PORT) holds for alive.
+
+    Empty while it does not serve or knows no controller.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_ASK_TIMEOUT) as connection:
+            connection.sendall(struct.pack(">i", len(_WHO_IS_ALIVE)) + _WHO_IS_ALIVE)
+            (size,) = struct.unpack(">i", _receive(connection, 4))
+            answer = _receive(connection, size)
+    except OSError:
+        return set()
+    response, _ = _read_metadata(answer, 5)  # behind correlation id and (empty) tags
+    if response.controller_id < 0:
+        return set()
+    return {int(broker.node_id) for broker in response.brokers}
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
