@@ -14,7 +14,7 @@ DEBUG = os.environ.get("COPYSTREAM_DEBUG") == "1"
 SANITIZE = os.environ.get("COPYSTREAM_SANITIZE") == "1"
 COVERAGE = os.environ.get("COPYSTREAM_COVERAGE") == "1"
 
-MODULES = ["crc32c", "cursor", "batch", "frames", "lane"]
+MODULES = ["crc32c", "cursor", "batch", "frames", "segments", "bucket", "transport", "partition", "lane"]
 
 # Cython's own generated code trips -Wconversion and -Wunused; the header files that are
 # written by hand are held to the full set (their checks are in tests/core/test_source.py).

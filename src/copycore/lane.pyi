@@ -1,0 +1,63 @@
+import socket
+from collections.abc import Callable
+from typing import Literal
+
+from copycore.bucket import Bucket
+from copycore.partition import PartitionCopy
+
+class Pipe:
+    @property
+    def tag(self) -> object: ...
+    @property
+    def open(self) -> bool: ...
+    @property
+    def partitions(self) -> list[PartitionCopy]: ...
+    @property
+    def borrowed_bytes(self) -> int: ...
+
+Event = (
+    tuple[Literal["segments"], PartitionCopy, list[tuple[int, int]]]
+    | tuple[Literal["ended"], PartitionCopy]
+    | tuple[Literal["closed"], Pipe, Literal["source", "target"], str]
+)
+
+class Lane:
+    client_id: bytes
+    read_committed: bool
+    check_crc: bool
+    request_bytes: int
+    request_timeout: int
+    poll_wait: int
+    limited_ms: int
+    source_quota_ms: int
+    target_quota_ms: int
+    def __init__(
+        self,
+        client_id: bytes,
+        *,
+        read_committed: bool,
+        check_crc: bool,
+        bucket: Bucket | None = None,
+        request_bytes: int = ...,
+        request_timeout: int = ...,
+        poll_wait: int = ...,
+    ) -> None: ...
+    def add_pipe(
+        self,
+        tag: object,
+        source: socket.socket,
+        fetch_version: int,
+        target: socket.socket,
+        produce_version: int,
+        slab_size: int,
+        memory: int,
+    ) -> Pipe: ...
+    def assign(self, pipe: Pipe, part: PartitionCopy) -> None: ...
+    def stop(self, part: PartitionCopy) -> None: ...
+    def stop_all(self) -> None: ...
+    def abandon(self, reason: str) -> None: ...
+    def wake(self) -> None: ...
+    def step(self, now: int, timeout: int, clock: Callable[[], int]) -> list[Event]: ...
+    @property
+    def idle(self) -> bool: ...
+    def close(self) -> None: ...

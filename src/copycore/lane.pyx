@@ -1,0 +1,657 @@
+"""The copy loop of one lane.
+
+A lane is one thread with its own connections and a fixed set of partitions, sorted into *pipes*:
+one pipe is one connection to a source broker, one to a target broker, and the partitions that go
+from the one to the other. All that a pipe fetched goes out through one connection, so a stuck
+target holds back its own pipe only, and the batches of a partition stay in order.
+
+Per pipe one Fetch is outstanding, received into a slab; up to five Produce requests are in
+flight, each with at most one batch of a partition. Nothing is ever sent twice: whatever goes
+wrong ends the partition's assignment, once all its requests are answered or their connection is
+gone, and the caller looks at the target's log before it assigns it anew.
+
+Time is passed in, in milliseconds of any monotonic clock. Everything runs in the lane's thread
+except ``wake``; the GIL is released around socket calls.
+"""
+
+from collections import deque
+
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+
+from copycore.batch cimport HEADER_SIZE
+from copycore.bucket cimport Bucket
+from copycore.cursor cimport read_i32, reader
+from copycore.frames cimport (
+    FetchDecoder, FetchedPartition, FetchEncoder, ProduceDecoder, ProducedPartition,
+    ProduceEncoder,
+)
+from copycore.partition cimport Item, PartitionCopy
+from copycore.transport cimport (
+    BODY_WANTED, BROKEN, COMPLETE, Channel, Slab, SlabPool,
+)
+
+import os
+
+cdef extern from "<poll.h>" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd* fds, unsigned long count, int timeout)
+    short POLLIN
+    short POLLOUT
+
+cdef int IN_FLIGHT = 5                  # requests a pipe, as an idempotent producer
+cdef int32_t LEAST_SHARE = 64 << 10     # bytes asked of one partition in a fetch
+cdef int32_t SLAB_MARGIN = 64 << 10     # room for what is no record in a Fetch response
+cdef int32_t ANSWER_LIMIT = 16 << 20    # bytes of a Produce response
+cdef int32_t FETCH_LIMIT = 160 << 20    # bytes of a Fetch response
+cdef int32_t THROTTLE_LIMIT = 60_000    # ms a broker may make us wait at a time
+
+
+cdef class Request:
+
+    def __cinit__(self, int32_t count):
+        self.items = <Item*> malloc(max(count, 1) * sizeof(Item))
+        if self.items == NULL:
+            raise MemoryError
+        self.parts = []
+        self.index = {}
+
+    def __dealloc__(self):
+        free(self.items)
+
+    cdef void release(self, SlabPool pool):
+        cdef int32_t i
+        for i in range(self.count):
+            pool.release(self.items[i].slab)
+        self.count = 0
+
+
+cdef class Pipe:
+
+    def __cinit__(self):
+        self.parts = []
+        self.fetch_names = {}
+        self.requests = deque()
+
+    def __dealloc__(self):
+        free(self.answer)
+
+    @property
+    def open(self):
+        """Whether both connections stand, so that partitions can be assigned."""
+        return self.source.sock is not None and self.target.sock is not None
+
+    @property
+    def partitions(self):
+        return list(self.parts)
+
+    @property
+    def borrowed_bytes(self):
+        return self.pool.in_use
+
+    # --- fetching --------------------------------------------------------------------------
+
+    cdef list choose_hungry(self):
+        """Partitions for the next fetch, in rotating order."""
+        cdef PartitionCopy part
+        cdef int i, n = len(self.parts)
+        cdef Py_ssize_t share, asked = 0
+        cdef list chosen = []
+        cdef bint caught_up
+        share = max(self.pool.slab_size // max(n, 1), LEAST_SHARE)
+        for i in range(n):
+            part = self.parts[(self.turn + i) % n]
+            if part.ending is not None or (part.end >= 0 and part.position >= part.end):
+                continue
+            if part.queued_bytes >= max(share, part.largest):
+                continue
+            if part.alone:
+                self.turn = (self.turn + i + 1) % n
+                return [part]
+            caught_up = part.position >= part.readable
+            if asked >= self.pool.slab_size and not caught_up:
+                continue
+            chosen.append(part)
+            if not caught_up:
+                asked += max(share, part.largest)
+        return chosen
+
+    cdef int fetch(self, int64_t now) except -1:
+        """Send the next Fetch, if there is room for its answer and somebody to ask for."""
+        cdef PartitionCopy part
+        cdef FetchEncoder out = self.fetch_out
+        cdef dict topics
+        cdef Py_ssize_t share
+        cdef int32_t wait
+        if (self.source.sock is None or self.fetch_parts is not None
+                or now < self.fetch_not_before or not self.pool.has_room()):
+            return 0
+        chosen = self.choose_hungry()
+        if not chosen:
+            return 0
+        topics = {}
+        self.fetch_names = {}
+        for part in chosen:
+            topics.setdefault(part.source_name, []).append(part)
+        # A long poll may only wait when nobody who has a full queue now could get hungry in it.
+        wait = self.lane.poll_wait if len(chosen) == len(self.parts) else 5
+        share = max(self.pool.slab_size // len(chosen), LEAST_SHARE)
+        self.fetch_correlation += 1
+        out.begin(self.fetch_correlation, self.lane.client_id, wait, 1,
+                  <int32_t> self.pool.slab_size, self.lane.read_committed, len(topics))
+        for name, parts in topics.items():
+            part = parts[0]
+            out.topic(name, part.source_id, len(parts))
+            key = part.source_id if out.version >= 13 else name
+            places = self.fetch_names.setdefault(key, {})
+            for part in parts:
+                out.partition(part.partition, part.leader_epoch, part.position,
+                              <int32_t> max(share, 2 * part.largest))
+                places[part.partition] = part
+                part.asked = True
+            out.end_topic()
+        out.end()
+        self.source.queue(out.out.data, out.out.pos)
+        self.fetch_parts = chosen
+        self.fetch_deadline = now + wait + self.lane.request_timeout
+        if self.source.push() == BROKEN:
+            self.lose_source(self.source.error)
+        return 0
+
+    cdef int fetched(self, int64_t now) except -1:
+        """A whole Fetch response is in the slab: cut it up."""
+        cdef FetchDecoder decoder = self.fetch_in
+        cdef FetchedPartition answer
+        cdef PartitionCopy part
+        cdef dict places
+        cdef list chosen = self.fetch_parts
+        cdef list segments
+        cdef int64_t known
+        cdef int served = 0
+        head = reader(self.slab.data, self.source.body_size)
+        if read_i32(&head) != self.fetch_correlation:
+            return self.lose_source("the broker answered another request than the one asked")
+        try:
+            decoder.open(self.slab.data + 4, self.source.body_size - 4, self.fetch_out.version)
+            while True:
+                name = decoder.next_topic()
+                if name is None:
+                    break
+                places = self.fetch_names.get(name)
+                while decoder.next_partition(&answer):
+                    part = None if places is None else places.get(answer.partition)
+                    if part is None or not part.asked:
+                        raise ValueError(f"partition {answer.partition} of {name!r} was not asked "
+                                         "for, or comes twice")
+                    part.asked = False
+                    if part.ending is not None:
+                        continue
+                    if answer.error:
+                        part.finish("source-error", "source", answer.error, part.position, None,
+                                    True)
+                        continue
+                    known = (answer.last_stable_offset
+                             if self.lane.read_committed and answer.last_stable_offset >= 0
+                             else answer.high_watermark)
+                    part.readable = max(part.readable, known)
+                    if answer.records_size:
+                        served += 1
+                        segments = []
+                        part.absorb(&answer, decoder, self.slab, self.lane.read_committed,
+                                    self.lane.check_crc, segments)
+                        if segments:
+                            self.lane.events.append(("segments", part, segments))
+                    elif decoder.throttle_ms == 0 and part.position < part.end <= known:
+                        part.nothing(len(chosen) == 1)
+        except ValueError as error:
+            return self.lose_source(str(error))
+        if decoder.throttle_ms > 0:
+            self.fetch_not_before = now + min(decoder.throttle_ms, THROTTLE_LIMIT)
+            self.lane.source_quota_ms += min(decoder.throttle_ms, THROTTLE_LIMIT)
+        for part in chosen:
+            part.asked = False
+        self.fetch_parts = None
+        self.pool.release(self.slab)
+        self.slab = NULL
+        if self.parts:
+            self.turn = (self.turn + max(served, 1)) % len(self.parts)
+        if decoder.error:
+            return self.lose_source(f"the broker refused a Fetch with error {decoder.error}")
+        return 0
+
+    cdef int read_source(self, int64_t now) except -1:
+        cdef int outcome = self.source.pull()
+        if outcome == BODY_WANTED:
+            if self.fetch_parts is None:
+                return self.lose_source("the broker sent a response nobody asked for")
+            if self.source.body_size > FETCH_LIMIT:
+                return self.lose_source(
+                    f"a Fetch response of {self.source.body_size} bytes is beyond any request")
+            self.slab = self.pool.borrow(self.source.body_size)
+            self.source.expect(self.slab.data)
+            outcome = self.source.pull()
+        if outcome == BROKEN:
+            return self.lose_source(self.source.error)
+        if outcome == COMPLETE:
+            return self.fetched(now)
+        return 0
+
+    # --- producing -------------------------------------------------------------------------
+
+    cdef list choose_ready(self):
+        """Partitions whose front batch may go out now, in rotating order."""
+        cdef PartitionCopy part
+        cdef int i, n = len(self.parts)
+        cdef Py_ssize_t size = 0
+        cdef list chosen = []
+        for i in range(n):
+            part = self.parts[(self.produce_turn + i) % n]
+            if (part.queued and part.in_flight < IN_FLIGHT and part.front().counter < part.gate
+                    and (part.ending is None or part.drain)):
+                if size and size + part.front().payload_size > self.lane.request_bytes:
+                    break
+                size += part.front().payload_size + HEADER_SIZE
+                chosen.append(part)
+        if n:
+            self.produce_turn = (self.produce_turn + max(len(chosen), 1)) % n
+        return chosen
+
+    cdef int produce(self, int64_t now) except -1:
+        """Send Produce requests while there is something to send and somewhere to send it."""
+        cdef PartitionCopy part
+        cdef ProduceEncoder out = self.produce_out
+        cdef Request request
+        cdef Item* item
+        cdef dict topics
+        cdef list cuts
+        cdef Py_ssize_t start
+        cdef int32_t i
+        while (self.target.sock is not None and not self.target.sending()
+               and len(self.requests) < IN_FLIGHT and now >= self.produce_not_before):
+            chosen = self.choose_ready()
+            if not chosen or self.lane.held_back(now):
+                return 0
+            topics = {}
+            for part in chosen:
+                topics.setdefault(part.target_name, []).append(part)
+            request = Request(len(chosen))
+            self.produce_correlation += 1
+            request.correlation = self.produce_correlation
+            request.deadline = now + self.lane.request_timeout
+            out.begin(request.correlation, self.lane.client_id, self.lane.request_timeout,
+                      len(topics))
+            cuts = []
+            for name, parts in topics.items():
+                out.topic(name, len(parts))
+                for part in parts:
+                    item = &request.items[request.count]
+                    item[0] = part.front()[0]
+                    part.pop()
+                    part.in_flight += 1
+                    request.index[(name, part.partition)] = request.count
+                    request.parts.append(part)
+                    request.count += 1
+                    request.size += item.payload_size + HEADER_SIZE
+                    out.partition(part.partition, item.header, item.payload_size)
+                    cuts.append(out.out.pos)
+                    out.end_partition()
+                out.end_topic()
+            out.end()
+            start = 0
+            for i in range(request.count):
+                self.target.queue(out.out.data + start, <Py_ssize_t> cuts[i] - start)
+                self.target.queue(request.items[i].payload, request.items[i].payload_size)
+                start = cuts[i]
+            self.target.queue(out.out.data + start, out.out.pos - start)
+            self.requests.append(request)
+            self.lane.spend(request.size)
+            if self.target.push() == BROKEN:
+                return self.lose_target(self.target.error)
+        return 0
+
+    cdef int acknowledge(self, PartitionCopy part, Item* item, int16_t error,
+                         int64_t base_offset, str message) except -1:
+        """Book the answer for one batch."""
+        if error:
+            part.finish("target-error", "target", error, item.source_base, message, False)
+        elif base_offset != part.base_target + item.counter:
+            part.finish("foreign-writer", "target", 0, base_offset,
+                        f"{part.base_target + item.counter}", False)
+        else:
+            part.acked = item.source_next
+            part.acked_counter = item.counter + item.count
+            part.records += item.count
+            part.bytes += item.payload_size + HEADER_SIZE
+            part.batches += 1
+        return 0
+
+    cdef int produced(self, int64_t now) except -1:
+        """A whole Produce response has come."""
+        cdef ProduceDecoder decoder = self.produce_in
+        cdef ProducedPartition answer
+        cdef Request request
+        cdef PartitionCopy part
+        cdef int32_t place
+        if not self.requests:
+            return self.lose_target("the broker sent a response nobody asked for")
+        request = self.requests[0]
+        head = reader(self.answer, self.target.body_size)
+        if read_i32(&head) != request.correlation:
+            return self.lose_target("the broker answered another request than the oldest one")
+        answers = {}
+        try:
+            decoder.open(self.answer + 4, self.target.body_size - 4, self.produce_out.version)
+            while True:
+                name = decoder.next_topic()
+                if name is None:
+                    break
+                while decoder.next_partition(&answer):
+                    key = (name, answer.partition)
+                    if key not in request.index or key in answers:
+                        raise ValueError(f"partition {answer.partition} of {name!r} was not sent, "
+                                         "or is answered twice")
+                    text = decoder.message
+                    answers[key] = (answer.error, answer.base_offset,
+                                    None if text is None else text.decode("utf-8", "replace"))
+            decoder.finish()
+            if len(answers) != request.count:
+                raise ValueError("a Produce response leaves partitions out")
+        except ValueError as error:
+            return self.lose_target(str(error))
+        self.requests.popleft()
+        for key, (code, base_offset, message) in answers.items():
+            place = request.index[key]
+            part = request.parts[place]
+            part.in_flight -= 1
+            self.acknowledge(part, &request.items[place], code, base_offset, message)
+        request.release(self.pool)
+        if decoder.throttle_ms > 0:
+            self.produce_not_before = now + min(decoder.throttle_ms, THROTTLE_LIMIT)
+            self.lane.target_quota_ms += min(decoder.throttle_ms, THROTTLE_LIMIT)
+        return 0
+
+    cdef int read_target(self, int64_t now) except -1:
+        cdef int outcome
+        cdef void* grown
+        while self.target.sock is not None:
+            outcome = self.target.pull()
+            if outcome == BODY_WANTED:
+                if self.target.body_size > ANSWER_LIMIT:
+                    return self.lose_target(
+                        f"a Produce response of {self.target.body_size} bytes is beyond any "
+                        "request")
+                if self.target.body_size > self.answer_size:
+                    grown = realloc(self.answer, self.target.body_size)
+                    if grown == NULL:
+                        raise MemoryError
+                    self.answer = <uint8_t*> grown
+                    self.answer_size = self.target.body_size
+                self.target.expect(self.answer)
+            elif outcome == COMPLETE:
+                self.produced(now)
+            elif outcome == BROKEN:
+                return self.lose_target(self.target.error)
+            else:
+                return 0
+        return 0
+
+    # --- endings ---------------------------------------------------------------------------
+
+    cdef int lose_source(self, str reason) except -1:
+        """The source connection is gone: what is in flight may finish, the rest is dropped."""
+        cdef PartitionCopy part
+        self.source.shut(reason)
+        self.fetch_parts = None
+        if self.slab != NULL:
+            self.pool.release(self.slab)
+            self.slab = NULL
+        for part in self.parts:
+            part.asked = False
+            part.finish("lost", "source", 0, part.position, reason, False)
+        self.lane.events.append(("closed", self, "source", reason))
+        return 0
+
+    cdef int lose_target(self, str reason) except -1:
+        """The target connection is gone: nobody will answer what is in flight."""
+        cdef PartitionCopy part
+        cdef Request request
+        self.target.shut(reason)
+        while self.requests:
+            request = self.requests.popleft()
+            for part in request.parts:
+                part.in_flight -= 1
+            request.release(self.pool)
+        for part in self.parts:
+            part.finish("lost", "target", 0, part.acked, reason, False)
+        self.lane.events.append(("closed", self, "target", reason))
+        return 0
+
+    cdef int settle(self) except -1:
+        """Report the partitions that have come to their end."""
+        cdef PartitionCopy part
+        cdef bint over = False
+        for part in self.parts:
+            if part.ending is not None and not part.drain and part.queued:
+                part.drop_queue(self.pool)
+            if part.queued or part.in_flight or part.asked:
+                continue
+            if part.ending is None and part.end >= 0 and part.position >= part.end:
+                part.finish("done", "source", 0, part.position, None, True)
+                part.acked = part.position
+            if part.ending is not None:
+                part.ended = over = True
+                self.lane.events.append(("ended", part))
+            else:
+                part.acked = part.position
+        if over:
+            self.parts = [part for part in self.parts if not (<PartitionCopy> part).ended]
+        return 0
+
+    cdef int check_deadlines(self, int64_t now) except -1:
+        if self.fetch_parts is not None and now > self.fetch_deadline:
+            self.lose_source(f"no answer to a Fetch within {self.lane.request_timeout} ms")
+        if self.requests and now > (<Request> self.requests[0]).deadline:
+            self.lose_target(f"no answer to a Produce within {self.lane.request_timeout} ms")
+        return 0
+
+    cdef int64_t next_deadline(self, int64_t now):
+        """When this pipe wants to run again although no socket says so."""
+        cdef int64_t first = INT64_MAX
+        if self.fetch_parts is not None:
+            first = self.fetch_deadline
+        elif self.fetch_not_before > now:
+            first = self.fetch_not_before
+        if self.requests:
+            first = min(first, (<Request> self.requests[0]).deadline)
+        if self.produce_not_before > now:
+            first = min(first, self.produce_not_before)
+        return first
+
+
+cdef class Lane:
+    """See the module's text. ``bucket`` None means no rate limit.
+
+    ``request_bytes``: payload of a Produce request above which no further partition joins it.
+    ``request_timeout``: ms until an unanswered request counts as lost. ``poll_wait``: ms a Fetch
+    may wait at the source for new data.
+    """
+
+    def __init__(self, bytes client_id, *, bint read_committed, bint check_crc, Bucket bucket=None,
+                 int32_t request_bytes=4 << 20, int32_t request_timeout=30_000,
+                 int32_t poll_wait=250):
+        self.client_id = client_id
+        self.read_committed = read_committed
+        self.check_crc = check_crc
+        self.bucket = bucket
+        self.request_bytes = request_bytes
+        self.request_timeout = request_timeout
+        self.poll_wait = poll_wait
+        self.pipes = []
+        self.events = []
+        self.limited_since = -1
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def __dealloc__(self):
+        if self.wake_fd > 0:
+            os.close(self.wake_fd)
+
+    def add_pipe(self, object tag, source, int16_t fetch_version, target, int16_t produce_version,
+                 Py_ssize_t slab_size, Py_ssize_t memory):
+        """A pipe over two connected sockets, which it owns from now on.
+
+        ``tag`` is the caller's own name for it. ``slab_size`` bytes a Fetch may bring, ``memory``
+        bytes of slabs the pipe may hold.
+        """
+        cdef Pipe pipe = Pipe()
+        pipe.lane = self
+        pipe.tag = tag
+        pipe.source = Channel(source)
+        pipe.target = Channel(target)
+        pipe.pool = SlabPool(slab_size + SLAB_MARGIN, memory)
+        pipe.fetch_out = FetchEncoder(fetch_version)
+        pipe.fetch_in = FetchDecoder()
+        pipe.produce_out = ProduceEncoder(produce_version)
+        pipe.produce_in = ProduceDecoder()
+        self.pipes.append(pipe)
+        return pipe
+
+    def assign(self, Pipe pipe, PartitionCopy part):
+        """Copy this partition through that pipe. Raises ``ValueError`` on a closed pipe."""
+        if not pipe.open:
+            raise ValueError("the pipe is closed")
+        if part.ending is not None:
+            raise ValueError("an assignment serves once")
+        pipe.parts.append(part)
+
+    def stop(self, PartitionCopy part):
+        """Fetch no more of it; what is in flight finishes, then it ends as "stopped"."""
+        part.finish("stopped", "target", 0, part.acked, None, False)
+
+    def stop_all(self):
+        cdef Pipe pipe
+        for pipe in self.pipes:
+            for part in pipe.parts:
+                self.stop(part)
+
+    def abandon(self, str reason):
+        """Drop every connection without another byte (after a long pause of the process)."""
+        cdef Pipe pipe
+        for pipe in self.pipes:
+            if pipe.source.sock is not None:
+                pipe.lose_source(reason)
+            if pipe.target.sock is not None:
+                pipe.lose_target(reason)
+
+    def wake(self):
+        """Make a running or the next ``step`` return at once; from any thread."""
+        os.eventfd_write(self.wake_fd, 1)
+
+    cdef bint held_back(self, int64_t now):
+        """Whether the rate limit forbids sending now."""
+        if self.bucket is None:
+            return False
+        if self.bucket.wait(now / 1000.0) > 0:
+            if self.limited_since < 0:
+                self.limited_since = now
+            return True
+        if self.limited_since >= 0:
+            self.limited_ms += now - self.limited_since
+            self.limited_since = -1
+        return False
+
+    cdef int spend(self, Py_ssize_t size) except -1:
+        if self.bucket is not None:
+            self.bucket.spend(size)
+        return 0
+
+    def step(self, int64_t now, int64_t timeout, clock):
+        """Do what can be done, wait at most ``timeout`` ms for a socket, do what that allows.
+
+        ``clock()`` gives the time after the wait. Returns events: ``("segments", partition,
+        [(source, counter), …])`` to be made durable and then confirmed, ``("ended", partition)``,
+        ``("closed", pipe, side, reason)``.
+        """
+        cdef Pipe pipe
+        cdef pollfd* fds
+        cdef int count = 0, ready, i
+        cdef int64_t until
+        cdef uint64_t drained
+        for pipe in self.pipes:
+            pipe.fetch(now)
+            pipe.produce(now)
+            pipe.settle()
+            until = pipe.next_deadline(now) - now
+            timeout = min(timeout, max(until, 0))
+        if self.events:
+            timeout = 0
+        if self.limited_since >= 0:
+            timeout = min(timeout, <int64_t> (self.bucket.wait(now / 1000.0) * 1000) + 1)
+        fds = <pollfd*> malloc((2 * len(self.pipes) + 1) * sizeof(pollfd))
+        if fds == NULL:
+            raise MemoryError
+        try:
+            fds[0].fd = self.wake_fd
+            fds[0].events = POLLIN
+            count = 1
+            for pipe in self.pipes:
+                # A negative descriptor is passed over by poll.
+                fds[count].fd = pipe.source.fd if pipe.fetch_parts is not None else -1
+                fds[count].events = POLLOUT if pipe.source.sending() else POLLIN
+                fds[count + 1].fd = pipe.target.fd
+                fds[count + 1].events = POLLIN | (POLLOUT if pipe.target.sending() else 0)
+                fds[count].revents = fds[count + 1].revents = 0
+                count += 2
+            with nogil:
+                ready = poll(fds, count, <int> min(timeout, 60_000))
+            if ready < 0 and errno != EINTR:
+                raise OSError(errno, "poll")
+            now = clock()
+            if ready > 0 and fds[0].revents:
+                drained = os.eventfd_read(self.wake_fd)
+            i = 1
+            for pipe in self.pipes:
+                if ready > 0 and fds[i].revents:
+                    if pipe.source.sending() and pipe.source.push() == BROKEN:
+                        pipe.lose_source(pipe.source.error)
+                    elif not pipe.source.sending():
+                        pipe.read_source(now)
+                if ready > 0 and fds[i + 1].revents:
+                    if pipe.target.sending() and pipe.target.push() == BROKEN:
+                        pipe.lose_target(pipe.target.error)
+                    elif fds[i + 1].revents & ~POLLOUT:
+                        pipe.read_target(now)
+                pipe.check_deadlines(now)
+                i += 2
+        finally:
+            free(fds)
+        for pipe in self.pipes:
+            pipe.produce(now)
+            pipe.settle()
+        # A pipe whose source is gone lives on until its answers are in.
+        self.pipes = [
+            pipe for pipe in self.pipes
+            if (<Pipe> pipe).open or (<Pipe> pipe).requests or (<Pipe> pipe).parts
+        ]
+        events, self.events = self.events, []
+        return events
+
+    @property
+    def idle(self):
+        """Whether no partition is assigned."""
+        cdef Pipe pipe
+        for pipe in self.pipes:
+            if pipe.parts:
+                return False
+        return True
+
+    def close(self):
+        """Close every connection."""
+        cdef Pipe pipe
+        for pipe in self.pipes:
+            pipe.source.shut("closed")
+            pipe.target.shut("closed")
+        self.pipes = []

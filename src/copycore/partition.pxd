@@ -1,0 +1,72 @@
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
+
+from copycore.batch cimport HEADER_SIZE, BatchView
+from copycore.cursor cimport Reader
+from copycore.frames cimport FetchDecoder, FetchedPartition
+from copycore.transport cimport Slab, SlabPool
+
+
+cdef struct Item:
+    # One batch between its two sockets; holds one reference on its slab.
+    Slab* slab
+    const uint8_t* payload
+    int32_t payload_size
+    int32_t count
+    int64_t counter        # number of its first record
+    int64_t source_base
+    int64_t source_next    # where the source goes on behind it
+    uint8_t[HEADER_SIZE] header
+
+
+cdef class PartitionCopy:
+    cdef readonly str topic
+    cdef readonly int32_t partition
+    cdef readonly bytes source_name
+    cdef readonly bytes source_id       # 16 bytes
+    cdef readonly bytes target_name
+    cdef readonly int32_t leader_epoch  # of the source, for fencing
+    cdef readonly int64_t end           # exclusive source offset; -1 follows for ever
+    cdef readonly int64_t position      # next source offset to fetch
+    cdef readonly int64_t acked         # source offset up to which the target has all
+    cdef readonly int64_t acked_counter
+    cdef readonly int64_t records
+    cdef readonly int64_t bytes
+    cdef readonly int64_t batches
+    cdef readonly int64_t skipped
+    cdef readonly int64_t readable      # end the source last showed us (LSO or high watermark)
+    cdef readonly str ending            # why it stops; None while it runs
+    cdef readonly str end_side
+    cdef readonly int end_code
+    cdef readonly int64_t end_offset
+    cdef readonly str end_message
+
+    cdef int64_t producer_id
+    cdef int16_t producer_epoch
+    cdef int64_t base_target            # target offset of record number 0
+    cdef int64_t counter                # number of the next record cut
+    cdef int64_t expected_source        # source offset at which the present segment goes on
+    cdef int64_t gate                   # records from here on wait for their map segment
+    cdef list gates
+    cdef Item* ring
+    cdef int32_t ring_size
+    cdef int32_t ring_head
+    cdef int32_t queued
+    cdef Py_ssize_t queued_bytes
+    cdef Py_ssize_t largest             # largest batch seen, bytes
+    cdef int32_t in_flight
+    cdef bint asked
+    cdef bint alone                     # ask for this partition in a fetch of its own
+    cdef int32_t barren                 # such fetches that brought nothing
+    cdef bint drain                     # deliver what is queued before stopping
+    cdef bint ended                     # reported
+
+    cdef int push(self, Item* item) except -1
+    cdef Item* front(self) noexcept
+    cdef void pop(self) noexcept
+    cdef void drop_queue(self, SlabPool pool) noexcept
+    cdef int absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
+                    bint read_committed, bint check_crc, list segments) except -1
+    cdef int partial(self, Reader* r) except -1
+    cdef int nothing(self, bint was_alone) except -1
+    cdef int finish(self, str ending, str side, int code, int64_t offset, str message,
+                    bint drain) except -1

@@ -1,0 +1,38 @@
+class PartitionCopy:
+    topic: str
+    partition: int
+    source_name: bytes
+    source_id: bytes
+    target_name: bytes
+    leader_epoch: int
+    end: int
+    position: int
+    acked: int
+    acked_counter: int
+    records: int
+    bytes: int
+    batches: int
+    skipped: int
+    readable: int
+    ending: str | None
+    end_side: str | None
+    end_code: int
+    end_offset: int
+    end_message: str | None
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        *,
+        source_name: bytes,
+        source_id: bytes,
+        target_name: bytes,
+        leader_epoch: int,
+        start: int,
+        end: int,
+        counter: int,
+        base_target: int,
+        producer_id: int,
+        producer_epoch: int,
+    ) -> None: ...
+    def confirm(self, counter: int) -> None: ...
