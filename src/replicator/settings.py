@@ -1,0 +1,78 @@
+"""The settings of one copy, built from the options table. Nothing here has a default of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
+
+from replicator.errors import UsageError
+from replicator.options import options_of
+from replicator.report import Side
+from replicator.selection import AtTime, Current, Latest, Partitions, Start, Until
+
+if TYPE_CHECKING:
+    from replicator.config import ClientConfig
+
+Isolation = Literal["read_committed", "read_uncommitted"]
+
+
+class CopySettings(Struct, frozen=True, kw_only=True):
+    source: ClientConfig
+    target: ClientConfig
+    topics: tuple[str, ...]  # names or patterns for the whole name
+    exclude: tuple[str, ...]
+    partitions: Partitions
+    start: Start  # of a first copy; a resumed one goes on where it stopped
+    until: Until
+    isolation: Isolation
+    lanes: int  # 0: chosen from the cores and partitions
+    memory: int  # bytes fetched but not yet acknowledged, all lanes together
+    throttle: int | None  # bytes per second written to the target
+    check_crc: bool
+    replication_factor: int | None  # None: the source's, capped by the target's brokers
+
+
+def copy_settings(values: Mapping[str, Any]) -> CopySettings:
+    """From parsed values keyed by ``Option.dest``.
+
+    Raises ``UsageError`` for values that contradict each other and ``ConfigError`` for client
+    properties that cannot be used.
+    """
+    fields = {
+        option.field: values[option.dest]
+        for option in options_of("copy")
+        if option.field not in ("", "source", "target")
+    }
+    if fields["partitions"] is None:
+        fields["partitions"] = Partitions()
+    _check_range(fields["start"], fields["until"])
+    return CopySettings(
+        source=_client("source", values), target=_client("target", values), **fields
+    )
+
+
+def _client(side: Side, values: Mapping[str, Any]) -> ClientConfig:
+    # Imported here: `copystream copy --help` and completion do without the properties parser.
+    from replicator.config import load_client_config  # noqa: PLC0415
+
+    file = values[f"{side}_config"]
+    return load_client_config(
+        values[side], Path(file) if file else None, values[f"{side}_x"], side=side
+    )
+
+
+def _check_range(start: Start, until: Until) -> None:
+    match start, until:
+        case Latest(), Current():
+            raise UsageError(
+                "--from latest copies only what arrives later, and --until current ends before it",
+                hint="add --until forever, or a time in the future",
+            )
+        case AtTime(timestamp=first), AtTime(timestamp=end) if first >= end:
+            raise UsageError(
+                "--from is not before --until: nothing lies between them",
+                hint="--until is exclusive; give it a later time than --from",
+            )
