@@ -61,7 +61,9 @@ def test_a_killed_fetch_is_not_taken_for_good(maven: Path) -> None:
     behave(maven, 'touch "$out/kafka-clients-9.9.9.jar"; kill -9 $PPID')
     assert subprocess.run([sys.executable, "-c", FETCH], check=False).returncode == -9
     behave(maven, 'touch "$out/kafka-clients-9.9.9.jar" "$out/other.jar"')
-    assert len(list(kafka_libs("9.9.9").iterdir())) == 2
+    libs = kafka_libs("9.9.9")
+    assert len(list(libs.iterdir())) == 2
+    assert {path.name for path in libs.parent.iterdir()} == {"libs", ".lock"}
 
 
 def test_two_at_once_fetch_once(maven: Path) -> None:

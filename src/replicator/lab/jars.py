@@ -107,6 +107,8 @@ def _fetch(version: str, home: Path) -> None:
         ("org.apache.kafka", "connect-mirror", version),
         _LOGGING_3 if version.startswith("3.") else _LOGGING_4,
     ]
+    for left_over in home.glob(".fetch-*"):  # by a fetch that was killed: the lock is ours
+        shutil.rmtree(left_over)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch:
         pom = Path(scratch, "pom.xml")
         dependencies = "".join(_DEPENDENCY.format(*artifact) for artifact in artifacts)
