@@ -1,0 +1,113 @@
+"""Laws of the core's sources, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CORE = ROOT / "src" / "copycore"
+MODULES = sorted(path.stem for path in CORE.glob("*.pyx"))
+CYTHON = sorted([*CORE.glob("*.pyx"), *CORE.glob("*.pxd")])
+SOCKET_ROOMS = {"transport", "lane"}
+COPYING_ROOMS = {"cursor", "batch", *SOCKET_ROOMS}  # where memory may be copied
+
+
+def code(path: Path) -> str:
+    """A source without its comments and triple-quoted strings."""
+    return re.sub(r"(?s)\"\"\".*?\"\"\"|#[^\n]*", "", path.read_text())
+
+
+def test_there_is_a_core() -> None:
+    assert {"crc32c", "cursor", "batch", "frames"} <= set(MODULES)
+
+
+def stub_names(body: list[ast.stmt]) -> set[str]:
+    return {
+        node.target.id
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        else getattr(node, "name", "")
+        for node in body
+        if isinstance(node, ast.AnnAssign | ast.FunctionDef | ast.ClassDef)
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_stubs_say_what_the_module_has(module: str) -> None:
+    loaded = importlib.import_module(f"copycore.{module}")
+    stub = ast.parse((CORE / f"{module}.pyi").read_text())
+    classes = [node for node in stub.body if isinstance(node, ast.ClassDef)]
+    typing_only = {node.name for node in classes if "TypedDict" in map(ast.unparse, node.bases)}
+    declared = stub_names(stub.body) - typing_only
+    assert declared <= set(vars(loaded))
+    for node in classes:
+        if node.name not in typing_only:
+            assert stub_names(node.body) <= set(dir(getattr(loaded, node.name))), node.name
+    internal = set(re.findall(r"cdef class (\w+)", (CORE / f"{module}.pyx").read_text()))
+    own = {
+        name
+        for name, value in vars(loaded).items()
+        if getattr(value, "__module__", None) == loaded.__name__ and not name.startswith("_")
+    }
+    assert own <= declared | internal, "a function without a type"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_declarations_for_whoever_cimports(module: str) -> None:
+    users = [p for p in CYTHON if re.search(rf"from copycore\.{module} cimport", p.read_text())]
+    assert (CORE / f"{module}.pxd").exists() or not users
+
+
+def test_the_build_knows_every_module() -> None:
+    listed = re.search(r"MODULES = (\[.*?\])", (ROOT / "setup.py").read_text(), re.S)
+    assert listed is not None
+    assert set(MODULES) <= set(ast.literal_eval(listed.group(1)))
+
+
+@pytest.mark.parametrize("path", CYTHON, ids=lambda path: path.name)
+def test_the_core_is_bytes_in_bytes_out(path: Path) -> None:
+    """No Kafka client, no clock, no logging, no policy; sockets in their own rooms only."""
+    allowed = {"copycore", "libc", "cpython", "cython", "collections", "threading"}
+    headers = {"crc32c_impl.h"}
+    if path.stem in SOCKET_ROOMS:
+        allowed |= {"os", "posix"}
+        headers |= {"<poll.h>", "<sys/socket.h>", "<sys/uio.h>", "<unistd.h>"}
+    imported = re.findall(r"^\s*(?:from|c?import)\s+(\w+)", code(path), re.M)
+    assert set(imported) <= allowed
+    assert set(re.findall(r'cdef extern from "(.*?)"', code(path))) <= headers
+    assert not re.search(r"libc\.time|libc\.stdio|(?<!def )\bprint\(", code(path))
+
+
+@pytest.mark.parametrize("path", CYTHON, ids=lambda path: path.name)
+def test_only_the_cursor_moves_a_position(path: Path) -> None:
+    if path.stem != "cursor":
+        assert not re.search(r"\.pos\s*[-+]?=[^=]", code(path)), "a Reader or Writer moved by hand"
+    if path.stem not in COPYING_ROOMS:
+        assert not re.search(r"\bmem(?:cpy|move)\(", code(path))
+
+
+def test_the_c_header_is_free_of_warnings() -> None:
+    program = """
+        #include "crc32c_impl.h"
+        int main(void) {
+            uint8_t byte = 1;
+            cs_init();
+            return cs_crc32c(0, &byte, 1) == cs_extend_table(0, &byte, 1) && *cs_extend_name;
+        }
+    """
+    for level in ("-O0", "-O3"):
+        subprocess.run(
+            [
+                *("cc", "-x", "c", "-fsyntax-only", "-I", str(CORE), level),
+                *("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-"),
+            ],
+            input=program,
+            text=True,
+            check=True,
+            timeout=60,
+        )
