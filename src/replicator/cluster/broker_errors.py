@@ -9,13 +9,14 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-NONE = 0
 UNKNOWN_TOPIC_OR_PARTITION = 3
 LEADER_NOT_AVAILABLE = 5
-NOT_LEADER_OR_FOLLOWER = 6
+NETWORK_EXCEPTION = 13
 TOPIC_AUTHORIZATION_FAILED = 29
 CLUSTER_AUTHORIZATION_FAILED = 31
 UNSUPPORTED_VERSION = 35
+TOPIC_ALREADY_EXISTS = 36
+OFFSET_NOT_AVAILABLE = 78
 UNKNOWN_TOPIC_ID = 100
 
 
@@ -37,6 +38,11 @@ _AUTHORIZATION = {
 }
 
 _HINTS = {
+    3: "see whether the topic exists, and whether this user may DESCRIBE it",
+    17: "Kafka does not take this topic name",
+    36: "somebody else created it in the meantime: run the command again",
+    38: "choose a replication factor that the number of brokers allows",
+    40: "the cluster does not take one of the topic's configs; see which one above",
     35: "the broker is older than copystream supports; Kafka 2.8 and newer are",
     56: "the broker's disk failed; see the broker's log",
     7: "the broker is overloaded or its replicas are slow; see the broker's log",

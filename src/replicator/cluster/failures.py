@@ -109,14 +109,19 @@ def unreachable(side: Side, where: str, reason: str, *, hint: str) -> Unreachabl
     return error
 
 
-def broker_failure(code: int, side: Side, cluster: str, doing: str, *, acl: str) -> CopystreamError:
+def broker_failure(
+    code: int, side: Side, cluster: str, doing: str, *, acl: str, detail: str = ""
+) -> CopystreamError:
     """The error for a Kafka error code that a cluster answered.
 
     ``doing`` says what was asked, as in "list offsets of orders-3"; ``acl`` is the permission
-    it takes, as in "DESCRIBE on Topic orders", named when the code is an authorization error.
+    it takes, as in "DESCRIBE on Topic orders", named when the code is an authorization error;
+    ``detail`` is the broker's own message.
     """
     name, retriable = broker_errors.lookup(code)
     message = f"{side} cluster {cluster}: cannot {doing}: {name} ({code})"
+    if detail:
+        message += f": {detail}"
     if broker_errors.denied_resource(code) is not None:
         return failure(Denied, side, message, hint=f"grant {acl} to the user of this client")
     error = SourceBrokerError if side == "source" else TargetBrokerError

@@ -1,39 +1,26 @@
-"""Control-plane requests built, and their answers checked and turned into plain structures.
+"""Control-plane questions: the request, and its answer checked and turned into plain structures.
 
-One pair of functions per API. Readers raise DecodeError for content no correct broker sends:
-negative ids, a partition twice, one that was not asked for or is missing, a negative offset.
-An offset taken for granted here would later be copied from or written to.
+One function per API makes a ``Question``. Its reader raises DecodeError for content no correct
+broker sends: negative ids, a partition twice, one that was not asked for or is missing, a
+negative offset. An offset taken for granted here would later be copied from or written to.
 """
 
 from __future__ import annotations
 
 import importlib
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from replicator.cluster import broker_errors
 from replicator.cluster.decode import DecodeError
 
+R = TypeVar("R")
 TopicPartition = tuple[str, int]
 
-METADATA = 3
-LIST_OFFSETS = 2
-INIT_PRODUCER_ID = 22
-OFFSET_FOR_LEADER_EPOCH = 23
-DESCRIBE_LOG_DIRS = 35
-
-# Versions whose schemas have the same fields as far as they are used here; topic ids come with
-# Metadata 10, and Kafka 2.8 speaks the lower end of each.
-VERSIONS: Mapping[int, tuple[int, int]] = {
-    METADATA: (11, 12),
-    LIST_OFFSETS: (6, 7),
-    INIT_PRODUCER_ID: (4, 4),
-    OFFSET_FOR_LEADER_EPOCH: (4, 4),
-    DESCRIBE_LOG_DIRS: (1, 4),
-}
-
+# Timestamps with a meaning of their own in ListOffsets.
 EARLIEST = -2
 LATEST = -1
 
@@ -79,6 +66,21 @@ class MetadataAnswer:
     topics: dict[str, TopicMeta]
 
 
+@dataclass(frozen=True, slots=True)
+class Question(Generic[R]):
+    """A request for whichever version a broker speaks, and how to read the answer.
+
+    The schemas of the versions ``lowest`` to ``highest`` have the same fields as far as they
+    are used here; Kafka 2.8 speaks the lower end.
+    """
+
+    api_key: int
+    lowest: int
+    highest: int
+    build: Callable[[int], Any]
+    read: Callable[[Any], R]
+
+
 def valid_topic_name(name: str) -> bool:
     """Kafka's rule (``org.apache.kafka.common.internals.Topic``)."""
     return (
@@ -102,18 +104,23 @@ def _grouped(partitions: Iterable[TopicPartition]) -> dict[str, list[int]]:
 # Metadata
 
 
-def metadata_request(version: int, topics: Sequence[str] | None) -> Any:
-    schema = _request_module("metadata", version)
-    return schema.MetadataRequest(
-        topics=None
-        if topics is None
-        else tuple(schema.MetadataRequestTopic(topic_id=None, name=name) for name in topics),
-        allow_auto_topic_creation=False,
-        include_topic_authorized_operations=False,
-    )
+def metadata(topics: Sequence[str] | None) -> Question[MetadataAnswer]:
+    """Topics by name, without creating any; None asks for all. Topic ids come with version 10."""
+
+    def build(version: int) -> Any:
+        schema = _request_module("metadata", version)
+        return schema.MetadataRequest(
+            topics=None
+            if topics is None
+            else tuple(schema.MetadataRequestTopic(topic_id=None, name=name) for name in topics),
+            allow_auto_topic_creation=False,
+            include_topic_authorized_operations=False,
+        )
+
+    return Question(3, 11, 12, build, lambda response: _read_metadata(response, topics))
 
 
-def read_metadata(response: Any, asked: Sequence[str] | None) -> MetadataAnswer:
+def _read_metadata(response: Any, asked: Sequence[str] | None) -> MetadataAnswer:
     if not response.cluster_id or not response.cluster_id.isprintable():
         raise DecodeError("no usable cluster id")
     brokers: dict[int, tuple[str, int]] = {}
@@ -125,12 +132,13 @@ def read_metadata(response: Any, asked: Sequence[str] | None) -> MetadataAnswer:
                 f"broker {broker.node_id} has the address {broker.host!r} port {broker.port}"
             )
         brokers[broker.node_id] = (broker.host, broker.port)
+    expected = None if asked is None else frozenset(asked)
     topics: dict[str, TopicMeta] = {}
     for topic in response.topics:
         name = topic.name
-        if name is None or name in topics or (asked is not None and name not in asked):
+        if name is None or name in topics or (expected is not None and name not in expected):
             raise DecodeError(f"topic {name!r} has no name, is listed twice or was not asked for")
-        if asked is None and not valid_topic_name(name):
+        if expected is None and not valid_topic_name(name):
             raise DecodeError(f"topic {name!r} has an impossible name")
         topics[name] = TopicMeta(
             name=name,
@@ -170,132 +178,163 @@ def _read_partitions(
 # ListOffsets
 
 
-def list_offsets_request(
-    version: int, epochs: Mapping[TopicPartition, int], timestamp: int, *, read_committed: bool
-) -> Any:
-    """``epochs`` has the leader epoch of each partition, so that a stale leader refuses."""
-    schema = _request_module("list_offsets", version)
-    return schema.ListOffsetsRequest(
-        replica_id=-1,
-        isolation_level=1 if read_committed else 0,
-        topics=tuple(
-            schema.ListOffsetsTopic(
-                name=topic,
-                partitions=tuple(
-                    schema.ListOffsetsPartition(
-                        partition_index=partition,
-                        current_leader_epoch=epochs[topic, partition],
-                        timestamp=timestamp,
+def list_offsets(
+    epochs: Mapping[TopicPartition, int], timestamp: int, *, read_committed: bool
+) -> Question[dict[TopicPartition, OffsetResult]]:
+    """``epochs`` has the leader epoch of each partition, so that a stale leader refuses.
+
+    ``timestamp`` is in ms, or EARLIEST or LATEST.
+    """
+
+    def build(version: int) -> Any:
+        schema = _request_module("list_offsets", version)
+        return schema.ListOffsetsRequest(
+            replica_id=-1,
+            isolation_level=1 if read_committed else 0,
+            topics=tuple(
+                schema.ListOffsetsTopic(
+                    name=topic,
+                    partitions=tuple(
+                        schema.ListOffsetsPartition(
+                            partition_index=partition,
+                            current_leader_epoch=epochs[topic, partition],
+                            timestamp=timestamp,
+                        )
+                        for partition in partitions
+                    ),
+                )
+                for topic, partitions in _grouped(epochs).items()
+            ),
+        )
+
+    def read(response: Any) -> dict[TopicPartition, OffsetResult]:
+        results: dict[TopicPartition, OffsetResult] = {}
+        for topic in response.topics:
+            for entry in topic.partitions:
+                key = (topic.name, entry.partition_index)
+                _expect(key, epochs, results)
+                error = int(entry.error_code)
+                # No record at or after a time is -1; a log always has a start and an end.
+                lowest = -1 if error or timestamp >= 0 else 0
+                if entry.offset < lowest:
+                    raise DecodeError(
+                        f"{topic.name}-{entry.partition_index} at offset {entry.offset}"
                     )
-                    for partition in partitions
-                ),
-            )
-            for topic, partitions in _grouped(epochs).items()
-        ),
-    )
+                results[key] = OffsetResult(entry.offset, entry.leader_epoch, error)
+        _expect_all(epochs, results)
+        return results
 
-
-def read_list_offsets(
-    response: Any, asked: Mapping[TopicPartition, int], timestamp: int
-) -> dict[TopicPartition, OffsetResult]:
-    results: dict[TopicPartition, OffsetResult] = {}
-    for topic in response.topics:
-        for entry in topic.partitions:
-            key = (topic.name, entry.partition_index)
-            _expect(key, asked, results)
-            error = int(entry.error_code)
-            lowest = -1 if error or timestamp >= 0 else 0
-            if entry.offset < lowest:
-                raise DecodeError(f"{topic.name}-{entry.partition_index} at offset {entry.offset}")
-            results[key] = OffsetResult(entry.offset, entry.leader_epoch, error)
-    _expect_all(asked, results)
-    return results
+    return Question(2, 6, 7, build, read)
 
 
 # OffsetForLeaderEpoch
 
 
-def epoch_end_request(version: int, epochs: Mapping[TopicPartition, int]) -> Any:
-    """Ask where the *current* epoch ends.
+def epoch_ends(
+    epochs: Mapping[TopicPartition, int],
+) -> Question[dict[TopicPartition, OffsetResult]]:
+    """Where the *current* epoch of each partition ends.
 
     A leader answers its log end offset to that, also above the high watermark
     (``UnifiedLog.endOffsetForEpoch``), which ListOffsets never shows to a consumer.
+    Where it answers -1, "not known yet" (UNDEFINED_EPOCH_OFFSET), the result has the error
+    OFFSET_NOT_AVAILABLE, as ListOffsets says it.
     """
-    schema = _request_module("offset_for_leader_epoch", version)
-    return schema.OffsetForLeaderEpochRequest(
-        replica_id=-1,
-        topics=tuple(
-            schema.OffsetForLeaderTopic(
-                topic=topic,
-                partitions=tuple(
-                    schema.OffsetForLeaderPartition(
-                        partition=partition,
-                        current_leader_epoch=epochs[topic, partition],
-                        leader_epoch=epochs[topic, partition],
-                    )
-                    for partition in partitions
-                ),
-            )
-            for topic, partitions in _grouped(epochs).items()
-        ),
-    )
 
+    def build(version: int) -> Any:
+        schema = _request_module("offset_for_leader_epoch", version)
+        return schema.OffsetForLeaderEpochRequest(
+            replica_id=-1,
+            topics=tuple(
+                schema.OffsetForLeaderTopic(
+                    topic=topic,
+                    partitions=tuple(
+                        schema.OffsetForLeaderPartition(
+                            partition=partition,
+                            current_leader_epoch=epochs[topic, partition],
+                            leader_epoch=epochs[topic, partition],
+                        )
+                        for partition in partitions
+                    ),
+                )
+                for topic, partitions in _grouped(epochs).items()
+            ),
+        )
 
-def read_epoch_end(
-    response: Any, asked: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, OffsetResult]:
-    """Offset -1 with error 0 means that the broker does not know yet."""
-    results: dict[TopicPartition, OffsetResult] = {}
-    for topic in response.topics:
-        for entry in topic.partitions:
-            key = (topic.topic, entry.partition)
-            _expect(key, asked, results)
-            if entry.end_offset < -1:
-                raise DecodeError(f"{topic.topic}-{entry.partition} ends at {entry.end_offset}")
-            results[key] = OffsetResult(entry.end_offset, entry.leader_epoch, int(entry.error_code))
-    _expect_all(asked, results)
-    return results
+    def read(response: Any) -> dict[TopicPartition, OffsetResult]:
+        results: dict[TopicPartition, OffsetResult] = {}
+        for topic in response.topics:
+            for entry in topic.partitions:
+                key = (topic.topic, entry.partition)
+                _expect(key, epochs, results)
+                if entry.end_offset < -1:
+                    raise DecodeError(f"{topic.topic}-{entry.partition} ends at {entry.end_offset}")
+                error = int(entry.error_code)
+                if not error and entry.end_offset < 0:
+                    error = broker_errors.OFFSET_NOT_AVAILABLE
+                results[key] = OffsetResult(entry.end_offset, entry.leader_epoch, error)
+        _expect_all(epochs, results)
+        return results
+
+    return Question(23, 4, 4, build, read)
 
 
 # InitProducerId
 
 
-def init_producer_id_request(version: int) -> Any:
-    schema = _request_module("init_producer_id", version)
-    return schema.InitProducerIdRequest(
-        transactional_id=None, transaction_timeout=timedelta(seconds=60)
-    )
+@dataclass(frozen=True, slots=True)
+class ProducerIdAnswer:
+    producer_id: int
+    epoch: int
+    error: int
 
 
-def read_init_producer_id(response: Any) -> tuple[int, int]:
-    """Producer id and epoch; only for an answer without an error code."""
-    if response.producer_id < 0 or response.producer_epoch < 0:
-        raise DecodeError(
-            f"producer id {response.producer_id} with epoch {response.producer_epoch}"
+def init_producer_id() -> Question[ProducerIdAnswer]:
+    def build(version: int) -> Any:
+        schema = _request_module("init_producer_id", version)
+        return schema.InitProducerIdRequest(
+            transactional_id=None, transaction_timeout=timedelta(seconds=60)
         )
-    return response.producer_id, response.producer_epoch
+
+    def read(response: Any) -> ProducerIdAnswer:
+        error = int(response.error_code)
+        if not error and (response.producer_id < 0 or response.producer_epoch < 0):
+            raise DecodeError(
+                f"producer id {response.producer_id} with epoch {response.producer_epoch}"
+            )
+        return ProducerIdAnswer(response.producer_id, response.producer_epoch, error)
+
+    return Question(22, 4, 4, build, read)
 
 
 # DescribeLogDirs
 
 
-def describe_log_dirs_request(version: int, partitions: Iterable[TopicPartition]) -> Any:
-    schema = _request_module("describe_log_dirs", version)
-    return schema.DescribeLogDirsRequest(
-        topics=tuple(
-            schema.DescribableLogDirTopic(topic=topic, partitions=tuple(numbers))
-            for topic, numbers in _grouped(partitions).items()
-        )
-    )
-
-
-def read_log_dirs(response: Any) -> Iterator[tuple[TopicPartition, int]]:
+def log_dirs(partitions: Iterable[TopicPartition]) -> Question[dict[TopicPartition, int]]:
     """Bytes on disk of each partition the broker tells about; none where it may not tell."""
-    for directory in response.results:
-        for topic in directory.topics:
-            for entry in topic.partitions:
-                if not entry.is_future_key and entry.partition_size >= 0:
-                    yield (topic.name, entry.partition_index), entry.partition_size
+    wanted = _grouped(partitions)
+
+    def build(version: int) -> Any:
+        schema = _request_module("describe_log_dirs", version)
+        return schema.DescribeLogDirsRequest(
+            topics=tuple(
+                schema.DescribableLogDirTopic(topic=topic, partitions=tuple(numbers))
+                for topic, numbers in wanted.items()
+            )
+        )
+
+    def read(response: Any) -> dict[TopicPartition, int]:
+        sizes: dict[TopicPartition, int] = {}
+        for directory in response.results:
+            for topic in directory.topics:
+                for entry in topic.partitions:
+                    key = (topic.name, entry.partition_index)
+                    # A future replica is a copy on its way to another disk of the broker.
+                    if not entry.is_future_key and entry.partition_size >= 0:
+                        sizes[key] = entry.partition_size
+        return sizes
+
+    return Question(35, 1, 4, build, read)
 
 
 def _expect(

@@ -23,17 +23,22 @@ class RetryPolicy:
     sleep: Callable[[float], None] = time.sleep
     random: Callable[[], float] = random.random
 
-    def start(self, timeout: float | None = None) -> Backoff:
-        """Begin one operation that may be tried until ``timeout`` seconds from now."""
-        return Backoff(self, self.clock() + (self.timeout if timeout is None else timeout))
+    def start(self, timeout: float | None = None, *, highest: float | None = None) -> Backoff:
+        """Begin one operation that may be tried until ``timeout`` seconds from now.
+
+        ``highest`` replaces the policy's longest pause, for what is known to take a moment.
+        """
+        deadline = self.clock() + (self.timeout if timeout is None else timeout)
+        return Backoff(self, deadline, self.highest if highest is None else highest)
 
 
 class Backoff:
     """The attempts of one operation."""
 
-    def __init__(self, policy: RetryPolicy, deadline: float) -> None:
+    def __init__(self, policy: RetryPolicy, deadline: float, highest: float) -> None:
         self._policy = policy
-        self._ceiling = policy.first
+        self._highest = highest
+        self._ceiling = min(policy.first, highest)
         self.deadline = deadline
         self.attempts = 0
 
@@ -48,7 +53,7 @@ class Backoff:
         if remaining <= 0:
             return False
         self._policy.sleep(min(self._policy.random() * self._ceiling, remaining))
-        self._ceiling = min(self._ceiling * 2, self._policy.highest)
+        self._ceiling = min(self._ceiling * 2, self._highest)
         return True
 
     def wait(self, seconds: float) -> bool:

@@ -1,0 +1,258 @@
+"""The brokers of one cluster: which there are, and one control connection to each.
+
+A connection is opened when it is first needed and again after a loss, and is trusted only
+after it has answered with the id of this cluster. One lock guards what is known about the
+brokers and each connection has a lock of its own, so that a broker that hangs holds up nobody
+but those who ask it.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from replicator.cluster import messages
+from replicator.cluster.connection import Connection
+from replicator.cluster.decode import DecodeError
+from replicator.cluster.failures import (
+    ProtocolFault,
+    Unreachable,
+    WrongCluster,
+    failure,
+    unreachable,
+)
+from replicator.cluster.messages import MetadataAnswer, Question
+from replicator.cluster.retry import Backoff, RetryPolicy
+from replicator.config import ClientConfig, format_address
+from replicator.errors import CopystreamError
+from replicator.report import Side
+
+# Seconds for one TCP connection with its handshake, and for one exchange on it. Both are well
+# below the deadline of an operation, so that a stopped broker leaves time to ask another.
+CONNECT_TIMEOUT = 10.0
+REQUEST_TIMEOUT = 10.0
+
+# An exchange that begins just before the deadline still gets this long.
+_SHORTEST = 0.1
+
+R = TypeVar("R")
+
+
+class _Channel:
+    """The control connection to one broker, and when a quota lets it be used again."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connection: Connection | None = None
+        self.free_at = 0.0
+
+    @property
+    def live(self) -> bool:
+        return self.connection is not None and not self.connection.closed
+
+
+class Brokers:
+    """Asks brokers of one cluster, over connections it keeps. Thread-safe.
+
+    ``addresses`` are those that the brokers advertise, by broker id; ``cluster_id`` is empty
+    before first contact. Errors are SourceError or TargetError by side; see ``failures``.
+    """
+
+    def __init__(self, config: ClientConfig, side: Side, retry: RetryPolicy) -> None:
+        self.config = config
+        self.side: Side = side
+        self.cluster_id = ""
+        self.addresses: dict[int, tuple[str, int]] = {}
+        self._retry = retry
+        self._lock = threading.Lock()
+        self._bootstrap = _Channel()
+        self._channels: dict[int, _Channel] = {}
+        self._reached: set[int] = set()
+
+    @property
+    def name(self) -> str:
+        """The cluster as messages name it: bootstrap addresses and, once known, its id."""
+        text = self.config.bootstrap_text
+        return f"{text} ({self.cluster_id})" if self.cluster_id else text
+
+    @property
+    def where(self) -> str:
+        return f"{self.side} cluster {self.name}"
+
+    def connect(self) -> None:
+        """First contact, by the first bootstrap address that answers; each is tried once."""
+        with self._bootstrap.lock:
+            if not self._bootstrap.live:
+                self._bootstrap.connection = self._open_bootstrap()
+
+    def ask(self, broker: int | None, question: Question[R], backoff: Backoff) -> R:
+        """Ask one broker (None: whichever a bootstrap address leads to) once.
+
+        Raises Unreachable when there is no answer, ProtocolFault when it makes no sense.
+        """
+        if broker is not None and broker not in self.addresses:
+            self.learn(self.ask_any(messages.metadata([]), backoff))
+        with self._lock:
+            channel = (
+                self._bootstrap if broker is None else self._channels.setdefault(broker, _Channel())
+            )
+        with channel.lock:
+            self._await_quota(channel, backoff)
+            connection = channel.connection
+            if connection is None or connection.closed:
+                connection = channel.connection = (
+                    self._open_bootstrap() if broker is None else self.open(broker, backoff)
+                )
+            version = connection.version(question.api_key, question.lowest, question.highest)
+            request = question.build(version)
+            timeout = min(REQUEST_TIMEOUT, max(backoff.remaining(), _SHORTEST))
+            answer: Any = connection.call(request, timeout=timeout)
+            throttle: timedelta = getattr(answer, "throttle_time", timedelta())
+            if throttle > timedelta():
+                channel.free_at = self._retry.clock() + throttle.total_seconds()
+            return self._read(connection, request, answer, question)
+
+    def ask_any(self, question: Question[R], backoff: Backoff) -> R:
+        """Ask one broker after the other until one answers, again and again to the deadline."""
+        while True:
+            trouble: Unreachable | None = None
+            for broker in self._by_readiness():
+                try:
+                    return self.ask(broker, question, backoff)
+                except Unreachable as error:
+                    trouble = error
+            if trouble is not None and not backoff.pause():
+                raise trouble
+
+    def open(self, broker: int, backoff: Backoff) -> Connection:
+        """A fresh connection to one broker, which the caller owns."""
+        address = self.addresses.get(broker)
+        if address is None:
+            raise unreachable(
+                self.side,
+                self.where,
+                f"broker {broker} is not up",
+                hint="see whether the broker is running",
+            )
+        timeout = min(CONNECT_TIMEOUT, max(backoff.remaining(), _SHORTEST))
+        try:
+            connection, _ = self._open(*address, timeout)
+        except Unreachable as error:
+            if broker in self._reached or address in self.config.bootstrap:
+                raise
+            raise self._advertised_unreachable(broker, format_address(*address), error) from error
+        self._reached.add(broker)
+        return connection
+
+    def learn(self, answer: MetadataAnswer) -> None:
+        """Take over what a broker tells about its cluster. Raises WrongCluster for another's."""
+        self._check_cluster(answer, "a broker")
+        with self._lock:
+            self.addresses = answer.brokers
+
+    def close(self) -> None:
+        """Close all control connections, each once its present exchange is over."""
+        with self._lock:
+            channels = [self._bootstrap, *self._channels.values()]
+        for channel in channels:
+            with channel.lock:
+                if channel.connection is not None:
+                    channel.connection.close()
+                    channel.connection = None
+
+    def _by_readiness(self) -> list[int | None]:
+        """Brokers with a connection first; the bootstrap address last unless it has one."""
+        with self._lock:
+            live = {broker for broker, channel in self._channels.items() if channel.live}
+            known = sorted(self.addresses, key=lambda broker: broker not in live)
+            return [None, *known] if self._bootstrap.live else [*known, None]
+
+    def _read(
+        self, connection: Connection, request: object, answer: object, question: Question[R]
+    ) -> R:
+        try:
+            return question.read(answer)
+        except DecodeError as error:
+            connection.close()
+            raise failure(
+                ProtocolFault,
+                self.side,
+                f"{self.where}: broker {connection.address} answered {type(request).__name__} "
+                f"with impossible content: {error}",
+                hint="is this a Kafka broker or one compatible with it? Its log may say more",
+            ) from error
+
+    def _await_quota(self, channel: _Channel, backoff: Backoff) -> None:
+        """Wait as long as the broker asked with its last answer (KIP-219)."""
+        seconds = channel.free_at - self._retry.clock()
+        if seconds > 0 and not backoff.wait(seconds):
+            raise unreachable(
+                self.side,
+                self.where,
+                f"a quota delays requests by {seconds:.0f} s",
+                hint="raise the request quota of this client on the cluster, or try later",
+            )
+
+    def _open_bootstrap(self) -> Connection:
+        problems: list[CopystreamError] = []
+        for host, port in self.config.bootstrap:
+            try:
+                connection, answer = self._open(host, port, CONNECT_TIMEOUT)
+            except CopystreamError as error:
+                problems.append(error)
+                continue
+            with self._lock:
+                self.cluster_id = answer.cluster_id
+                self.addresses = answer.brokers
+            return connection
+        if len(problems) == 1:
+            raise problems[0]
+        for problem in problems:
+            if not isinstance(problem, Unreachable):
+                raise problem
+        reasons = "; ".join(e.reason for e in problems if isinstance(e, Unreachable))
+        raise unreachable(
+            self.side,
+            self.where,
+            f"no bootstrap address can be reached: {reasons}",
+            hint=problems[0].hint or "",
+        )
+
+    def _open(self, host: str, port: int, timeout: float) -> tuple[Connection, MetadataAnswer]:
+        """A connection that has proved to belong to this cluster."""
+        question = messages.metadata([])
+        connection = Connection.open(host, port, self.config, self.side, timeout=timeout)
+        try:
+            version = connection.version(question.api_key, question.lowest, question.highest)
+            request = question.build(version)
+            answer = self._read(
+                connection, request, connection.call(request, timeout=timeout), question
+            )
+            self._check_cluster(answer, connection.address)
+        except BaseException:
+            connection.close()
+            raise
+        return connection, answer
+
+    def _check_cluster(self, answer: MetadataAnswer, address: str) -> None:
+        if self.cluster_id and answer.cluster_id != self.cluster_id:
+            raise failure(
+                WrongCluster,
+                self.side,
+                f"{self.where}: {address} answers for another cluster, {answer.cluster_id}",
+                hint="addresses of two clusters are mixed up, or one was set up anew: check "
+                "the bootstrap list and the brokers' advertised.listeners",
+            )
+
+    def _advertised_unreachable(
+        self, broker: int, address: str, error: Unreachable
+    ) -> CopystreamError:
+        return unreachable(
+            self.side,
+            f"{self.where} answers at its bootstrap address, but its broker {broker} advertises "
+            f"{address}, which cannot be used from here",
+            error.reason,
+            hint="set advertised.listeners on the broker to an address this machine can reach "
+            f"(Docker, port forwards and NAT need that), or make {address} reachable",
+        )

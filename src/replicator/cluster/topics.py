@@ -1,0 +1,322 @@
+"""Which topics a run is about, and what each one's replica must look like.
+
+Pure functions over facts that others gathered: nothing here talks to a cluster.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from replicator.errors import ExitCode, UsageError
+from replicator.report import TopicPlan
+
+# MirrorMaker 2's config.properties.exclude (``DefaultConfigPropertyFilter``): they belong to
+# the cluster a topic lives on, or would change records on their way in.
+_CLUSTER_BOUND = frozenset(
+    {
+        "follower.replication.throttled.replicas",
+        "leader.replication.throttled.replicas",
+        "message.timestamp.difference.max.ms",
+        "message.timestamp.type",
+        "min.insync.replicas",
+        "unclean.leader.election.enable",
+    }
+)
+
+# Gone in Kafka 4.0 (KIP-724), which refuses a topic that asks for them; a replica made of
+# record batches v2 needs neither.
+_RETIRED = frozenset({"message.format.version", "message.downconversion.enable"})
+
+HELD_BACK = _CLUSTER_BOUND | _RETIRED
+
+TargetState = Literal["empty", "ours", "foreign"]
+
+
+def is_internal_topic(name: str) -> bool:
+    """MirrorMaker 2's rule (``ReplicationPolicy.isInternalTopic``); our own topics match it too."""
+    return name.startswith(("__", ".")) or name.endswith((".internal", "-internal"))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The topics a run is about, in alphabetical order.
+
+    ``skipped`` tells why a topic that a pattern matched is left out; ``unmatched`` are the
+    arguments that no topic answers to.
+    """
+
+    topics: tuple[str, ...]
+    skipped: Mapping[str, str]
+    unmatched: tuple[str, ...]
+
+
+def choose_topics(wanted: Sequence[str], exclude: Sequence[str], existing: Iterable[str]) -> Choice:
+    """Choose among the source's topics by names and full-match regular expressions.
+
+    A word that is the name of a topic means that topic, whatever it means as an expression.
+    Exclusions win. Raises UsageError for an expression that is none, and for an internal topic
+    asked for by name.
+    """
+    names = sorted(existing)
+    known = frozenset(names)
+    excluded: dict[str, str] = {}
+    for word in exclude:
+        for name in _matches(word, names, known):
+            excluded.setdefault(name, f"excluded by {word!r}")
+    topics: set[str] = set()
+    skipped: dict[str, str] = {}
+    unmatched: list[str] = []
+    for word in wanted:
+        if is_internal_topic(word) and (word in known or _is_plain(word)):
+            raise UsageError(
+                f"{word!r} is an internal topic",
+                hint="internal topics (__*, .*, *.internal, *-internal) belong to their cluster "
+                "and are never copied",
+            )
+        found = _matches(word, names, known)
+        for name in found:
+            if is_internal_topic(name):
+                skipped[name] = "internal topic"
+            elif name in excluded:
+                skipped[name] = excluded[name]
+            else:
+                topics.add(name)
+        if not found:
+            unmatched.append(word)
+    return Choice(tuple(sorted(topics)), skipped, tuple(unmatched))
+
+
+def no_such_topic(word: str, existing: Iterable[str], *, cluster: str) -> UsageError:
+    """The error for an argument that no topic answers to, with the nearest names as a hint."""
+    near = difflib.get_close_matches(word, [n for n in existing if not is_internal_topic(n)])
+    return UsageError(
+        f"no topic of source cluster {cluster} matches {word!r}",
+        hint=f"did you mean {' or '.join(near)}?"
+        if near
+        else "an expression must match the whole name, as in 'orders.*'; a topic that this user "
+        "may not DESCRIBE is not seen",
+    )
+
+
+def _is_plain(word: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9._-]+", word) is not None
+
+
+def _matches(word: str, names: Sequence[str], known: frozenset[str]) -> list[str]:
+    if word in known:
+        return [word]
+    try:
+        expression = re.compile(word)
+    except re.error as error:
+        raise UsageError(
+            f"{word!r} is neither a topic nor a regular expression: {error}",
+            hint="quote the expression for the shell, and write a literal dot as \\.",
+        ) from error
+    return [name for name in names if expression.fullmatch(name)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTopic:
+    """What planning needs to know of a topic to be copied."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    effective: Mapping[str, str] = field(default_factory=dict)
+    records: int = 0  # offsets still to copy
+    bytes: int | None = None  # on disk, for the offsets still to copy
+    largest_partition: int | None = None  # bytes on disk
+    oldest_timestamp: int | None = None  # ms, of the oldest record still to copy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetTopic:
+    """A topic that already stands where the replica goes.
+
+    ``state`` is for the caller to find out: "ours" means that it carries this flow's map,
+    "foreign" that it holds records of anybody else.
+    """
+
+    partitions: int
+    state: TargetState
+    effective: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetFacts:
+    """What planning needs to know of the target cluster."""
+
+    brokers: int
+    topics: frozenset[str] = frozenset()
+    defaults: Mapping[str, str] = field(default_factory=dict)  # configs of a new topic
+
+
+def plan_topic(
+    source: SourceTopic,
+    target: TargetTopic | None,
+    cluster: TargetFacts,
+    *,
+    replication_factor: int | None,
+    now_ms: int,
+    target_name: str | None = None,
+) -> TopicPlan:
+    """What to do about one topic: create it, fill it, go on with it, or refuse and say why.
+
+    ``replication_factor`` overrides the source's, which is otherwise capped by the number of
+    target brokers. ``now_ms`` is the time on the target, for what its retention would do.
+    """
+    name = target_name or source.name
+    plan = TopicPlan(
+        topic=source.name,
+        target_topic=name,
+        partitions=source.partitions,
+        records=source.records,
+        bytes=source.bytes,
+    )
+    plan.held_back = {k: v for k, v in sorted(source.overrides.items()) if k in HELD_BACK}
+    if target is None:
+        plan.create = True
+        plan.configs = {k: v for k, v in sorted(source.overrides.items()) if k not in HELD_BACK}
+        _plan_replication(plan, source, cluster, replication_factor)
+        _refuse_colliding_name(plan, cluster)
+        effective = {**cluster.defaults, **plan.configs}
+    else:
+        plan.held_back = {}
+        plan.resume = target.state == "ours"
+        _refuse_existing(plan, source, target)
+        effective = dict(target.effective)
+    plan.warnings += _record_warnings(source, effective, now_ms)
+    return plan
+
+
+def _refuse(plan: TopicPlan, why: str, hint: str) -> None:
+    """Note the first conflict; later ones wait until it is solved."""
+    if plan.conflict is None:
+        plan.conflict = why
+        plan.conflict_hint = hint
+        plan.conflict_exit_code = int(ExitCode.FATAL)
+
+
+def _plan_replication(
+    plan: TopicPlan, source: SourceTopic, cluster: TargetFacts, wanted: int | None
+) -> None:
+    if wanted is not None:
+        plan.replication_factor = wanted
+        if wanted > cluster.brokers:
+            _refuse(
+                plan,
+                f"replication factor {wanted} needs {wanted} brokers, "
+                f"the target has {cluster.brokers}",
+                f"--replication-factor {cluster.brokers} or less",
+            )
+        return
+    plan.replication_factor = min(source.replication_factor, cluster.brokers)
+    if plan.replication_factor < source.replication_factor:
+        plan.warnings.append(
+            f"replication factor {plan.replication_factor} instead of "
+            f"{source.replication_factor}: the target has {cluster.brokers} broker(s)"
+        )
+
+
+def _refuse_colliding_name(plan: TopicPlan, cluster: TargetFacts) -> None:
+    """Kafka refuses names that differ only in '.' and '_', which metrics cannot tell apart."""
+    metric = plan.target_topic.replace(".", "_")
+    for other in sorted(cluster.topics):
+        if other != plan.target_topic and other.replace(".", "_") == metric:
+            _refuse(
+                plan,
+                f"the target has a topic {other!r}, and Kafka takes the two names for one",
+                "topic names may not differ only in '.' and '_' on one cluster",
+            )
+
+
+def _refuse_existing(plan: TopicPlan, source: SourceTopic, target: TargetTopic) -> None:
+    if target.partitions != source.partitions:
+        _refuse(
+            plan,
+            f"the target topic has {target.partitions} partitions, the source {source.partitions}",
+            "partitions are copied one to one: create the target topic with "
+            f"{source.partitions} partitions, or delete it and let copystream create it",
+        )
+    if target.state == "foreign":
+        _refuse(
+            plan,
+            "the target topic already holds records that this copy did not write",
+            "copy into an empty topic, or delete the target topic first",
+        )
+
+
+def _number(configs: Mapping[str, str], key: str) -> int | None:
+    """A config as a number; None where it is missing or is none."""
+    try:
+        return int(configs[key])
+    except (KeyError, ValueError):
+        return None
+
+
+def _record_warnings(source: SourceTopic, effective: Mapping[str, str], now_ms: int) -> list[str]:
+    """What the target's configs would do to records that reach it unchanged."""
+    warnings: list[str] = []
+    policy = effective.get("cleanup.policy", "")
+    if not policy or "delete" in policy:
+        warnings += _retention_warnings(source, effective, now_ms)
+    if "compact" in policy and "compact" not in source.effective.get("cleanup.policy", policy):
+        warnings.append(
+            "the target compacts this topic and the source does not: older records "
+            "of each key will go, and records without a key are refused"
+        )
+    limit, largest = (
+        _number(effective, "max.message.bytes"),
+        _number(source.effective, "max.message.bytes"),
+    )
+    if limit is not None and largest is not None and limit < largest:
+        warnings.append(
+            f"the target takes batches of up to {limit} bytes (max.message.bytes), the source "
+            f"up to {largest}: larger ones would be refused"
+        )
+    codec = effective.get("compression.type", "producer")
+    if codec not in ("producer", source.effective.get("compression.type")):
+        warnings.append(
+            f"the target recompresses every batch (compression.type={codec}), which costs it CPU"
+        )
+    if effective.get("message.timestamp.type") == "LogAppendTime":
+        warnings.append(
+            "the target stamps records with its own time (message.timestamp.type="
+            "LogAppendTime): the records' timestamps would be lost"
+        )
+    return warnings
+
+
+def _retention_warnings(
+    source: SourceTopic, effective: Mapping[str, str], now_ms: int
+) -> list[str]:
+    warnings: list[str] = []
+    keep = _number(effective, "retention.ms")
+    oldest = source.oldest_timestamp
+    if keep is not None and keep >= 0 and oldest is not None and oldest >= 0:
+        age = now_ms - oldest
+        if age > keep:
+            warnings.append(
+                f"the target's retention ({_days(keep)}) would delete the oldest records at "
+                f"once: they are {_days(age)} old; raise retention.ms there to keep them"
+            )
+    room = _number(effective, "retention.bytes")
+    largest = source.largest_partition
+    if room is not None and room >= 0 and largest is not None and largest > room:
+        warnings.append(
+            f"the target keeps {room} bytes of each partition (retention.bytes), the largest "
+            f"has {largest}: its oldest records would be deleted at once"
+        )
+    return warnings
+
+
+def _days(milliseconds: int) -> str:
+    for unit, size in (("days", 86_400_000), ("hours", 3_600_000), ("minutes", 60_000)):
+        if milliseconds >= 2 * size:
+            return f"{milliseconds // size} {unit}"
+    return f"{milliseconds / 1000:g} s"
