@@ -1,0 +1,120 @@
+"""``copystream copy``: from a command line to a running job and its result."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import click
+import msgspec
+
+from replicator.cli.logs import set_up
+from replicator.cli.output import Output
+from replicator.cli.params import TableCommand
+from replicator.cli.progress import Progress, choose_mode
+from replicator.cli.signals import Interrupts
+from replicator.cli.state import RunState
+from replicator.cli.tables import plan_text, summary_text
+from replicator.errors import UsageError
+from replicator.report import Plan, Snapshot, Summary
+from replicator.selection import Forever
+from replicator.settings import CopySettings, copy_settings
+from replicator.stop import StopSignal
+from replicator.values import print_rate
+
+_HELP = """\
+Copy whole topics from one Kafka cluster to another.
+
+Partitions, order, bytes and timestamps stay as they are. It may be stopped or killed at any
+moment: the same command goes on where it stopped, without loss or duplicates.
+"""
+
+_EXAMPLES = (
+    ("two topics", "copystream copy --source a:9092 --target b:9092 orders payments"),
+    ("what would happen", "copystream copy --source a:9092 --target b:9092 -n 'shop\\..*'"),
+    (
+        "a slow night copy that follows",
+        "copystream copy --source a:9092 --target b:9092 --throttle 20MB/s --until forever orders",
+    ),
+    (
+        "the last two hours of two partitions",
+        "copystream copy --source a:9092 --target b:9092 --from -2h --partitions 0,3 orders",
+    ),
+    (
+        "for a script",
+        "copystream copy --source a:9092 --target b:9092 -o json --progress none orders",
+    ),
+)
+
+
+class Job(Protocol):
+    """What the command needs of ``replicator.copy.CopyJob``."""
+
+    def plan(self) -> Plan: ...
+    def run(self, stop: StopSignal) -> Summary: ...
+    def snapshot(self) -> Snapshot: ...
+
+
+@click.pass_obj
+def _copy(state: RunState, /, **values: Any) -> int:
+    output = state.configure(
+        json_result=values["output"] == "json",
+        json_log=values["log_format"] == "json",
+        color=not values["no_color"],
+        verbosity=values["verbose"],
+    )
+    set_up(output, values["verbose"])
+    if values["progress"] == "live" and output.json_log:
+        raise UsageError(
+            "--progress live draws on the screen, and --log-format json wants lines",
+            hint="use --progress plain with it: each line becomes a JSON object",
+        )
+    settings = copy_settings(values)
+    job = _job(settings)
+    if values["dry_run"]:
+        return _show_plan(job.plan(), output)
+    return _run(job, settings, values["progress"], output)
+
+
+def _job(settings: CopySettings) -> Job:
+    # Imported here: help, completion and usage errors do without the engine and numpy.
+    from replicator.copy import CopyJob  # noqa: PLC0415
+
+    job: Job = CopyJob(settings)
+    return job
+
+
+def _show_plan(plan: Plan, output: Output) -> int:
+    if output.json_result:
+        output.result(msgspec.json.encode(plan).decode())
+    else:
+        output.result(plan_text(plan, output.paint))
+    return max((t.conflict_exit_code for t in plan.topics if t.conflict), default=0)
+
+
+def _run(job: Job, settings: CopySettings, progress: str, output: Output) -> int:
+    stop = StopSignal()
+    display = Progress(
+        job.snapshot,
+        stop,
+        output,
+        mode=choose_mode(progress, output),
+        following=isinstance(settings.until, Forever),
+        title=f"{settings.source.bootstrap_text} → {settings.target.bootstrap_text}",
+        throttle=print_rate(settings.throttle),
+    )
+    with Interrupts(stop, display.abandon), display:
+        summary = job.run(stop)
+    if output.json_result:
+        output.result(msgspec.json.encode(summary).decode())
+    else:
+        output.result(summary_text(summary, output.paint))
+    return summary.exit_code
+
+
+command = TableCommand(
+    "copy",
+    callback=_copy,
+    help=_HELP,
+    short_help="Copy topics from one cluster to another.",
+    examples=_EXAMPLES,
+)

@@ -1,0 +1,184 @@
+"""The texts of a result: the plan of a dry run and the table at the end of a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from replicator.cli.units import clock, count, plural, short
+from replicator.report import Fault, Plan, Summary, TopicPlan, TopicSummary
+
+Paint = Callable[[str, str], str]
+Align = Literal["left", "right"]
+
+_STATUS_STYLES = {"done": "good", "nothing-left": "good", "incomplete": "warning"}
+_VERDICTS = {
+    "done": "done",
+    "nothing-left": "nothing left to copy: the target has everything up to the end",
+    "incomplete": "incomplete",
+    "failed": "failed",
+    "interrupted": "interrupted; everything acknowledged is saved",
+}
+
+
+def table(head: Sequence[str], align: Sequence[Align], rows: Sequence[Sequence[str]]) -> str:
+    """Columns two spaces apart, nothing cut: names of topics are for copying and pasting."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = []
+    for row in [head, *rows]:
+        cells = [
+            cell.ljust(width) if side == "left" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, align, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def plan_text(plan: Plan, paint: Paint) -> str:
+    """What a copy would do, for ``--dry-run``."""
+    blocks = [f"{plan.source} → {plan.target}"]
+    if plan.topics:
+        rows = [_plan_row(topic) for topic in plan.topics]
+        total = ["total", "", str(sum(t.partitions for t in plan.topics)), count(plan.records)]
+        rows.append([*total, _bytes(plan.bytes), ""])
+        head = ["TOPIC", "TARGET", "PARTITIONS", "RECORDS", "BYTES", "WHAT"]
+        blocks.append(table(head, ["left", "left", "right", "right", "right", "left"], rows))
+    notes = [note for topic in plan.topics for note in _plan_notes(topic, paint)]
+    notes += [f"skipped {topic}: {why}" for topic, why in plan.skipped.items()]
+    if notes:
+        blocks.append("\n".join(notes))
+    conflicts = sum(1 for topic in plan.topics if topic.conflict)
+    verdict = "nothing has been changed (dry run)"
+    if conflicts:
+        refused = paint(f"{plural(conflicts, 'topic')} in conflict will not be copied", "error")
+        verdict = f"{refused}; {verdict}"
+    blocks.append(verdict)
+    return "\n\n".join(blocks)
+
+
+def _plan_row(topic: TopicPlan) -> list[str]:
+    if topic.conflict:
+        what = "conflict"
+    elif topic.create:
+        factor = topic.replication_factor
+        what = "create" + (f", replication factor {factor}" if factor else "")
+    elif topic.records == 0:
+        what = "nothing left"
+    else:
+        what = "go on" if topic.resume else "fill"
+    return [
+        topic.topic,
+        "same" if topic.target_topic == topic.topic else topic.target_topic,
+        str(topic.partitions),
+        count(topic.records),
+        _bytes(topic.bytes),
+        what,
+    ]
+
+
+def _plan_notes(topic: TopicPlan, paint: Paint) -> list[str]:
+    notes = []
+    if topic.conflict:
+        notes.append(f"{paint('conflict', 'error')} {topic.topic}: {topic.conflict}")
+        if topic.conflict_hint:
+            notes.append(f"  {paint('hint:', 'strong')} {topic.conflict_hint}")
+    if topic.configs:
+        notes.append(f"configs {topic.topic}: {_pairs(topic.configs)}")
+    return notes + _held_back_and_warnings(topic, paint)
+
+
+def summary_text(summary: Summary, paint: Paint) -> str:
+    """What a copy did: a table per topic, totals, what went wrong, and how to go on."""
+    blocks = [f"{summary.source} → {summary.target}"]
+    if summary.topics:
+        rows = [_summary_row(topic) for topic in summary.topics]
+        rows.append(
+            [
+                "total",
+                "",
+                str(sum(t.partitions for t in summary.topics)),
+                count(summary.records),
+                short(summary.bytes, "B"),
+                count(summary.batches),
+                "",
+            ]
+        )
+        head = ["TOPIC", "TARGET", "PARTITIONS", "RECORDS", "BYTES", "BATCHES", "STATUS"]
+        sides: list[Align] = ["left", "left", "right", "right", "right", "right", "left"]
+        blocks.append(table(head, sides, rows))
+    notes = [note for topic in summary.topics for note in _held_back_and_warnings(topic, paint)]
+    notes += [f"skipped {topic}: {why}" for topic, why in summary.skipped.items()]
+    if notes:
+        blocks.append("\n".join(notes))
+    if summary.faults:
+        blocks.append("\n".join(_fault(fault, paint) for fault in summary.faults))
+    blocks.append(_verdict(summary, paint))
+    return "\n\n".join(blocks)
+
+
+def _summary_row(topic: TopicSummary) -> list[str]:
+    status = topic.status.replace("-", " ")
+    details = [status]
+    if topic.created:
+        details.append("created")
+    if topic.resumed:
+        details.append("resumed")
+    if topic.skipped_batches:
+        details.append(f"{count(topic.skipped_batches)} batches skipped")
+    return [
+        topic.topic,
+        "same" if topic.target_topic == topic.topic else topic.target_topic,
+        str(topic.partitions),
+        count(topic.records),
+        short(topic.bytes, "B"),
+        count(topic.batches),
+        ", ".join(details),
+    ]
+
+
+def _verdict(summary: Summary, paint: Paint) -> str:
+    style = _STATUS_STYLES.get(summary.status, "error")
+    lines = [paint(_VERDICTS[summary.status], style)]
+    if summary.status != "nothing-left":
+        amount = f"{plural(summary.records, 'record')}, {short(summary.bytes, 'B')}"
+        if summary.logical_bytes is not None:
+            amount += f" ({short(summary.logical_bytes, 'B')} uncompressed)"
+        lines[0] += f"; copied {amount} in {clock(summary.elapsed)}"
+        if summary.elapsed > 0 and summary.bytes:
+            lines[0] += f", {short(summary.bytes / summary.elapsed, 'B/s')}"
+    if summary.recoveries:
+        lines.append(f"recovered {plural(summary.recoveries, 'time')} from the target's own log")
+    if summary.status in ("interrupted", "incomplete"):
+        lines.append(f"{paint('to go on:', 'strong')} run the same command again")
+    elif summary.status == "failed":
+        lines.append(
+            f"{paint('to go on:', 'strong')} follow the hints above, then run the same command "
+            "again; what is copied stays"
+        )
+    return "\n".join(lines)
+
+
+def _fault(fault: Fault, paint: Paint) -> str:
+    where = fault.topic if fault.partition is None else f"{fault.topic}-{fault.partition}"
+    if fault.offset is not None:
+        where += f" at {fault.side} offset {fault.offset}"
+    return (
+        f"{paint(fault.kind, 'error')} {where}, {fault.side} {fault.cluster}: {fault.message}\n"
+        f"  {paint('hint:', 'strong')} {fault.hint}"
+    )
+
+
+def _held_back_and_warnings(topic: TopicPlan | TopicSummary, paint: Paint) -> list[str]:
+    notes = []
+    if topic.held_back:
+        notes.append(f"held back {topic.topic}: {_pairs(topic.held_back)}")
+    notes += [f"{paint('warning', 'warning')} {topic.topic}: {text}" for text in topic.warnings]
+    return notes
+
+
+def _pairs(configs: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in configs.items())
+
+
+def _bytes(number: int | None) -> str:
+    return "?" if number is None else short(number, "B")

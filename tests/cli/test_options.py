@@ -1,0 +1,95 @@
+"""The options table agrees with itself, with the settings and with what click makes of it."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+from replicator.cli.copy import command
+from replicator.cli.params import click_parameters
+from replicator.errors import UsageError
+from replicator.options import OPTIONS, Option, options_of
+from replicator.selection import AtTime, Forever, Partitions
+from replicator.settings import CopySettings, copy_settings
+
+IDS = [option.name for option in OPTIONS]
+
+
+def defaults() -> dict[str, object]:
+    """What click hands to the command when only clusters and a topic are given."""
+    context = command.make_context(
+        "copy", ["--source", "a:9092", "--target", "b:9092", "orders"], resilient_parsing=False
+    )
+    return context.params
+
+
+def test_names_flags_and_variables_are_used_once() -> None:
+    flags = [flag for option in OPTIONS for flag in option.flags]
+    assert len(set(flags)) == len(flags)
+    assert len({option.env for option in OPTIONS}) == len(OPTIONS)
+    assert len({option.dest for option in OPTIONS}) == len(OPTIONS)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=IDS)
+def test_a_row_is_complete(option: Option) -> None:
+    assert re.fullmatch(r"COPYSTREAM_[A-Z_]+", option.env)
+    assert option.help.endswith(".")
+    assert option.commands
+    assert not (option.default and option.default_note)
+    if option.flags:
+        assert option.flags[0] in (f"--{option.name}", f"--{option.name.replace('-x', '-X')}")
+    if option.default is not None:
+        value = option.value.parse(option.default)
+        assert option.value.print(value) == option.default
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=IDS)
+def test_click_gets_every_row(option: Option) -> None:
+    made = {parameter.name: parameter for parameter in click_parameters("copy")}
+    parameter = made[option.dest]
+    assert parameter.envvar == option.env
+    if isinstance(parameter, click.Option):
+        assert set(parameter.opts) == set(option.flags)
+    else:
+        assert not option.flags
+
+
+def test_rows_and_settings_fields_match() -> None:
+    fields = {option.field for option in options_of("copy") if option.field}
+    assert fields == set(CopySettings.__struct_fields__)
+    assert CopySettings.__struct_defaults__ == ()
+
+
+def test_defaults_become_settings() -> None:
+    settings = copy_settings(defaults())
+    assert settings.topics == ("orders",)
+    assert settings.exclude == ()
+    assert settings.partitions == Partitions()
+    assert settings.lanes == 0
+    assert settings.memory == 64 << 20
+    assert settings.throttle is None
+    assert settings.isolation == "read_committed"
+    assert settings.check_crc is False
+    assert settings.replication_factor is None
+    assert settings.source.bootstrap == (("a", 9092),)
+    assert settings.target.bootstrap == (("b", 9092),)
+
+
+def test_settings_that_copy_nothing_are_refused() -> None:
+    with pytest.raises(UsageError, match="--from latest"):
+        copy_settings({**defaults(), "from": options("from").value.parse("latest")})
+    with pytest.raises(UsageError, match="nothing lies between"):
+        copy_settings({**defaults(), "from": AtTime(5), "until": AtTime(5)})
+    copy_settings({**defaults(), "from": AtTime(5), "until": AtTime(6)})
+    copy_settings({**defaults(), "from": AtTime(5), "until": Forever()})
+
+
+def options(name: str) -> Option:
+    return next(option for option in OPTIONS if option.name == name)
+
+
+def test_settings_do_not_show_secrets() -> None:
+    values = {**defaults(), "source_x": ("sasl.jaas.config=x password=hunter2;",)}
+    assert "hunter2" not in repr(copy_settings(values))

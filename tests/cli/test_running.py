@@ -1,0 +1,347 @@
+"""The real binary around an engine that plays a part: settings, results, errors and signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from binary import BINARY, CLUSTERS, Ran, fake_environment
+
+from replicator.options import OPTIONS
+
+Run = Callable[..., Ran]
+COPY = ("copy", *CLUSTERS, "orders")
+JSON = ("-o", "json", "--progress", "none")
+
+# Every option that reaches the settings, with a text that is not the default. The addresses of
+# the files and overrides lose against --source and --target, as they must.
+TEXTS = {
+    "source": "c:1,d:2",
+    "target": "e:3",
+    "source-x": "client.id=override",
+    "target-x": "bootstrap.servers=f:4",
+    "source-config": "f.properties",
+    "target-config": "f.properties",
+    "exclude": "tmp.*",
+    "partitions": "0-1,x:5",
+    "from": "1000",
+    "until": "forever",
+    "isolation": "read_uncommitted",
+    "lanes": "3",
+    "memory": "10MB",
+    "throttle": "20MB/s",
+    "check-crc": "1",
+    "replication-factor": "2",
+}
+SETTINGS = {
+    "topics": ["orders"],
+    "source": {"bootstrap": "c:1,d:2", "client_id": "override"},
+    "target": {"bootstrap": "e:3", "client_id": "file"},
+    "exclude": ["tmp.*"],
+    "partitions": {"everywhere": [[0, 1]], "topics": {"x": [[5, 5]]}},
+    "start": {"type": "time", "timestamp": 1000},
+    "until": {"type": "forever"},
+    "isolation": "read_uncommitted",
+    "lanes": 3,
+    "memory": 10_000_000,
+    "throttle": 20_000_000,
+    "check_crc": True,
+    "replication_factor": 2,
+}
+ROWS = [option for option in OPTIONS if option.field and option.flags]
+FLAGS = [
+    part
+    for option in ROWS
+    for part in [option.flags[0], *([] if option.kind == "switch" else [TEXTS[option.name]])]
+]
+
+
+@pytest.fixture(autouse=True)
+def properties(tmp_path: Path) -> None:
+    (tmp_path / "f.properties").write_text("client.id=file\nbootstrap.servers=g:5\n")
+
+
+def test_every_flag_reaches_the_engine(copystream: Run) -> None:
+    ran = copystream("copy", "orders", *JSON, *FLAGS, fake="done")
+    assert ran.code == 0, ran.err
+    assert ran.settings == SETTINGS
+
+
+def test_every_variable_reaches_the_engine(copystream: Run) -> None:
+    environment = {option.env: TEXTS[option.name] for option in ROWS}
+    ran = copystream("copy", "orders", *JSON, env=environment, fake="done")
+    assert ran.code == 0, ran.err
+    assert ran.settings == SETTINGS
+
+
+def test_a_flag_wins_over_its_variable(copystream: Run) -> None:
+    wrong = {option.env: "[" for option in ROWS if option.kind != "switch"}
+    ran = copystream("copy", "orders", *JSON, *FLAGS, env=wrong, fake="done")
+    assert ran.code == 0, ran.err
+    assert ran.settings == SETTINGS
+
+
+def test_several_values_in_one_variable(copystream: Run) -> None:
+    environment = {
+        "COPYSTREAM_TOPICS": "orders pay.*",
+        "COPYSTREAM_EXCLUDE": "a\nb",
+        "COPYSTREAM_SOURCE_X": "client.id=two words\nclient.dns.lookup=use_all_dns_ips\n",
+    }
+    ran = copystream("copy", *CLUSTERS, *JSON, env=environment, fake="done")
+    assert ran.code == 0, ran.err
+    assert ran.settings["topics"] == ["orders", "pay.*"]
+    assert ran.settings["exclude"] == ["a", "b"]
+    assert ran.settings["source"]["client_id"] == "two words"
+    ran = copystream(*COPY, *JSON, "--exclude", "x", "--exclude", "y", env=environment, fake="done")
+    assert ran.settings["topics"] == ["orders"]
+    assert ran.settings["exclude"] == ["x", "y"]
+
+
+def test_an_empty_variable_counts_as_not_set(copystream: Run) -> None:
+    environment = {option.env: "" for option in OPTIONS}
+    ran = copystream(*COPY, *JSON, env=environment, fake="done")
+    assert ran.code == 0, ran.err
+    assert ran.settings["memory"] == 64 << 20
+
+
+def test_offsets_from_a_file(copystream: Run, tmp_path: Path) -> None:
+    (tmp_path / "at.txt").write_text("orders 0 17\n")
+    ran = copystream(*COPY, *JSON, "--from", "at.txt", fake="done")
+    assert ran.settings["start"] == {
+        "type": "offsets",
+        "path": "at.txt",
+        "offsets": {"orders": {"0": 17}},
+    }
+
+
+def test_a_misspelt_variable_is_warned_of(copystream: Run) -> None:
+    environment = {"COPYSTREAM_THROTLE": "1MB/s", "COPYSTREAM_LAB_NAME": "x"}
+    ran = copystream(*COPY, *JSON, env=environment, fake="done")
+    assert ran.code == 0
+    assert "COPYSTREAM_THROTLE in the environment is not known; is COPYSTREAM_THROTTLE" in ran.err
+    assert "LAB" not in ran.err
+
+
+def test_the_result_is_on_stdout_and_the_rest_on_stderr(copystream: Run) -> None:
+    ran = copystream(*COPY, fake="done")
+    assert ran.code == 0
+    assert "done; copied 1,234,567 records, 2.00 GB (5.00 GB uncompressed) in 2.0s" in ran.out
+    assert "\x1b" not in ran.out + ran.err
+    assert ran.err.count("\n") == 1
+    assert ran.err.endswith(" WARNING replicator.copy: started\n")
+
+
+@pytest.mark.parametrize(
+    ("job", "code", "words"),
+    [
+        ("done", 0, "done; copied"),
+        ("nothing", 0, "nothing left to copy"),
+        ("fault", 7, "corrupt-batch orders-3 at source offset 1200"),
+    ],
+)
+def test_the_exit_code_is_the_summary_s(copystream: Run, job: str, code: int, words: str) -> None:
+    ran = copystream(*COPY, fake=job)
+    assert ran.code == code
+    assert words in ran.out
+    ran = copystream(*COPY, *JSON, fake=job)
+    assert ran.code == code
+    assert ran.document["exit_code"] == code
+    assert ran.document["records"] == 1_234_567
+
+
+@pytest.mark.parametrize(
+    ("job", "code", "kind", "message", "hint"),
+    [
+        (
+            "refused",
+            4,
+            "TargetError",
+            "target b:9092: connection refused",
+            "is the broker running?",
+        ),
+        ("recreated", 11, "StateError", "topic orders was deleted and made again", "use another"),
+        ("leaky", 4, "TargetError", "b:9092 refuses ssl.keystore.password=***", None),
+        ("crash", 1, "InternalError", "ZeroDivisionError: division by zero", "-v shows where"),
+    ],
+)
+def test_errors(  # noqa: PLR0917
+    copystream: Run, job: str, code: int, kind: str, message: str, hint: str | None
+) -> None:
+    ran = copystream(*COPY, fake=job)
+    assert ran.code == code
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
+    lines = ran.err.splitlines()
+    assert lines[0].startswith("error: ") and message in lines[0]
+    assert len(lines) == (2 if hint else 1)
+    if hint:
+        assert lines[1].startswith("hint: ") and hint in lines[1]
+
+    ran = copystream(*COPY, "-o", "json", "--log-format", "json", fake=job)
+    assert ran.code == code
+    assert ran.document["status"] == "error"
+    assert ran.document["error"] == kind
+    assert ran.document["exit_code"] == code
+    assert message in ran.document["message"]
+    assert hint is None or hint in ran.document["hint"]
+    logged = json.loads(ran.err)
+    assert logged["message"] == ran.document["message"]
+    assert logged["level"] == "error"
+
+    ran = copystream(*COPY, "-v", fake=job)
+    assert ran.code == code
+    assert "Traceback" in ran.err and "fake_job.py" in ran.err
+    assert "hunter2" not in ran.err
+
+
+def test_a_dry_run_shows_the_plan_and_runs_nothing(copystream: Run) -> None:
+    for flag in ("--dry-run", "-n"):
+        ran = copystream(*COPY, flag, fake="plan-only")
+        assert ran.code == 0
+        assert "create, replication factor 1" in ran.out
+        assert "nothing has been changed (dry run)" in ran.out
+        assert ran.err == ""
+    ran = copystream(*COPY, "-n", "-o", "json", fake="done")
+    assert ran.code == 0
+    assert ran.document["topics"][0]["held_back"] == {"message.timestamp.type": "LogAppendTime"}
+
+
+def test_a_dry_run_ends_as_the_conflict_would(copystream: Run) -> None:
+    ran = copystream(*COPY, "-n", fake="conflict")
+    assert ran.code == 7
+    assert "conflict payments: the target has 3 partitions, the source 2" in ran.out
+    assert "1 topic in conflict will not be copied" in ran.out
+
+
+@pytest.mark.parametrize(("flags", "lines"), [((), 1), (("-v",), 2), (("-vv",), 3)])
+def test_verbosity(copystream: Run, flags: tuple[str, ...], lines: int) -> None:
+    ran = copystream(*COPY, *flags, "--progress", "none", fake="done")
+    assert sum("replicator.copy:" in line for line in ran.err.splitlines()) == lines
+    twin = {"COPYSTREAM_VERBOSE": str(len("".join(flags).replace("-", "")))}
+    ran = copystream(*COPY, "--progress", "none", env=twin, fake="done")
+    assert sum("replicator.copy:" in line for line in ran.err.splitlines()) == lines
+
+
+def test_warnings_of_python_are_logged(copystream: Run) -> None:
+    ran = copystream(*COPY, env={"PYTHONWARNINGS": "default"}, fake="warn")
+    assert ran.code == 0
+    assert "WARNING py.warnings: " in ran.err
+    assert "something is deprecated" in ran.err
+
+
+def test_the_json_log_is_one_object_a_line(copystream: Run) -> None:
+    ran = copystream(*COPY, "--log-format", "json", env={"FAKE_SECONDS": "6"}, fake="slow-fault")
+    assert ran.code == 7
+    events = [json.loads(line) for line in ran.err.splitlines()]
+    assert [event["event"] for event in events] == ["log", "partition-failed", "progress"]
+    assert all(list(event)[:2] == ["time", "level"] for event in events)
+    assert events[0]["message"] == "started"
+    assert (events[1]["topic"], events[1]["partition"]) == ("orders", 3)
+    assert 4 < events[2]["elapsed"] < 6
+    assert events[2]["records_per_second"] == pytest.approx(1000, rel=0.05)
+
+
+def test_plain_progress(copystream: Run) -> None:
+    ran = copystream(*COPY, env={"FAKE_SECONDS": "6"}, fake="slow")
+    assert ran.code == 0
+    (line,) = [line for line in ran.err.splitlines() if "replicator.copy" not in line]
+    assert line.startswith("5.") and " % · " in line and "records/s" in line
+    assert "held back by --throttle" in line
+
+
+def test_no_progress_still_names_failed_partitions(copystream: Run) -> None:
+    ran = copystream(*COPY, "--progress", "none", fake="slow-fault")
+    assert ran.code == 7
+    lines = [line for line in ran.err.splitlines() if "replicator.copy" not in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("failed: orders-3 stopped before source offset ")
+
+
+def test_a_display_that_breaks_does_not_end_the_copy(copystream: Run) -> None:
+    ran = copystream(*COPY, fake="blind")
+    assert ran.code == 0
+    assert "the progress display ends here; the copy goes on" in ran.err
+    assert ran.err.count("RuntimeError: no numbers") == 1
+    assert "done; copied" in ran.out
+
+
+@contextmanager
+def started(
+    job: str, *arguments: str, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A copy that has begun to run, told by the first line of its log."""
+    process = subprocess.Popen(
+        [BINARY, *COPY, *arguments],
+        env=fake_environment(job, env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        read_until(process, b"started")
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def read_until(process: subprocess.Popen[bytes], sign: bytes) -> bytes:
+    assert process.stderr
+    descriptor = process.stderr.fileno()
+    seen = b""
+    deadline = time.monotonic() + 30
+    while sign not in seen:
+        ready, _, _ = select.select([descriptor], [], [], deadline - time.monotonic())
+        assert ready, seen
+        part = os.read(descriptor, 65536)
+        assert part, seen
+        seen += part
+    return seen
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("progress", ["plain", "none"])
+def test_one_signal_finishes_what_is_in_flight(number: int, progress: str) -> None:
+    with started("stopped", "--progress", progress) as process:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"stopping: finishing what is in flight; once more (Ctrl-C) stops at once\n" in err
+    assert b"interrupted; everything acknowledged is saved; copied 1,234,567 records" in out
+    assert b"to go on: run the same command again" in out
+
+
+def test_an_interrupted_copy_as_a_document() -> None:
+    with started("stopped", "-o", "json", "--log-format", "json") as process:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert json.loads(out)["status"] == "interrupted"
+    assert json.loads(err)["event"] == "stopping"
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(second: int) -> None:
+    with started("deaf") as process:
+        process.send_signal(signal.SIGINT)
+        read_until(process, b"stopping: ")
+        process.send_signal(second)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == b"stopped at once; run the same command again to go on\n"
+    assert out == b""
+
+
+def test_a_copy_outlives_the_readers_of_its_output() -> None:
+    with started("slow", env={"FAKE_SECONDS": "6"}) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        process.stderr.close()
+        assert process.wait(30) == 0
