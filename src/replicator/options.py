@@ -367,6 +367,17 @@ OPTIONS: Sequence[Option] = (
         help="Of the topics that are created.",
     ),
     Option(
+        name="restart",
+        flags=("--restart",),
+        kind="switch",
+        value=SWITCH,
+        field="restart",
+        group=HOW,
+        commands=("copy",),
+        help="Forget where an earlier copy of these topics stopped and begin anew; their target "
+        "topics must be missing or empty.",
+    ),
+    Option(
         name="dry-run",
         flags=("--dry-run", "-n"),
         kind="switch",

@@ -32,6 +32,7 @@ class CopySettings(Struct, frozen=True, kw_only=True):
     memory: int  # bytes fetched but not yet acknowledged, all lanes together
     throttle: int | None  # bytes per second written to the target
     check_crc: bool
+    restart: bool  # forget what an earlier copy of these topics saved
     replication_factor: int | None  # None: the source's, capped by the target's brokers
 
 

@@ -72,6 +72,7 @@ def test_defaults_become_settings() -> None:
     assert settings.throttle is None
     assert settings.isolation == "read_committed"
     assert settings.check_crc is False
+    assert settings.restart is False
     assert settings.replication_factor is None
     assert settings.source.bootstrap == (("a", 9092),)
     assert settings.target.bootstrap == (("b", 9092),)

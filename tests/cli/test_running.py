@@ -39,6 +39,7 @@ TEXTS = {
     "memory": "10MB",
     "throttle": "20MB/s",
     "check-crc": "1",
+    "restart": "1",
     "replication-factor": "2",
 }
 SETTINGS = {
@@ -54,6 +55,7 @@ SETTINGS = {
     "memory": 10_000_000,
     "throttle": 20_000_000,
     "check_crc": True,
+    "restart": True,
     "replication_factor": 2,
 }
 ROWS = [option for option in OPTIONS if option.field and option.flags]
@@ -144,7 +146,7 @@ def test_the_result_is_on_stdout_and_the_rest_on_stderr(copystream: Run) -> None
     [
         ("done", 0, "done; copied"),
         ("nothing", 0, "nothing left to copy"),
-        ("fault", 7, "corrupt-batch orders-3 at source offset 1200"),
+        ("fault", 7, "corrupt-batch orders-3 at offset 1200 on source"),
     ],
 )
 def test_the_exit_code_is_the_summary_s(copystream: Run, job: str, code: int, words: str) -> None:

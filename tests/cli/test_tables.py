@@ -94,7 +94,7 @@ def test_faults_tell_where_why_and_what_to_do() -> None:
             topic="orders",
             partition=1,
             offset=17,
-            message="the batch has 2000000 bytes, max.message.bytes is 1048588",
+            message="orders-1 at offset 17 on target cluster b:9092 (B): 2000000 bytes are too many",
             hint="raise max.message.bytes of the target topic",
             exit_code=7,
         ),
@@ -103,17 +103,17 @@ def test_faults_tell_where_why_and_what_to_do() -> None:
             side="source",
             cluster="a:9092 (A)",
             topic="x",
-            message="the topic is gone",
+            message="x on source cluster a:9092 (A): the topic is gone",
             hint="leave it out",
             exit_code=7,
         ),
     ]
     text = summary_text(summary(status="failed", faults=faults), unpainted)
     assert (
-        "record-too-large orders-1 at target offset 17, target b:9092 (B): the batch has 2000000 "
-        "bytes, max.message.bytes is 1048588\n"
+        "record-too-large orders-1 at offset 17 on target cluster b:9092 (B): 2000000 bytes are "
+        "too many\n"
         "  hint: raise max.message.bytes of the target topic\n"
-        "source-deleted x, source a:9092 (A): the topic is gone\n"
+        "source-deleted x on source cluster a:9092 (A): the topic is gone\n"
         "  hint: leave it out\n"
     ) in text
     assert "follow the hints above" in text

@@ -159,13 +159,9 @@ def _verdict(summary: Summary, paint: Paint) -> str:
 
 
 def _fault(fault: Fault, paint: Paint) -> str:
-    where = fault.topic if fault.partition is None else f"{fault.topic}-{fault.partition}"
-    if fault.offset is not None:
-        where += f" at {fault.side} offset {fault.offset}"
-    return (
-        f"{paint(fault.kind, 'error')} {where}, {fault.side} {fault.cluster}: {fault.message}\n"
-        f"  {paint('hint:', 'strong')} {fault.hint}"
-    )
+    # The message itself names topic, partition, offset and cluster.
+    kind, hint = paint(fault.kind, "error"), paint("hint:", "strong")
+    return f"{kind} {fault.message}\n  {hint} {fault.hint}"
 
 
 def _held_back_and_warnings(topic: TopicPlan | TopicSummary, paint: Paint) -> list[str]:

@@ -29,7 +29,7 @@ FAULT = Fault(
     topic="orders",
     partition=3,
     offset=1200,
-    message="the batch at offset 1200 fails its CRC",
+    message="orders-3 at offset 1200 on source cluster a:9092 (AAAA): it fails its CRC",
     hint="read it with another client to see whether the disk is damaged",
     exit_code=7,
 )
