@@ -1,0 +1,239 @@
+"""One run of each contestant on a seeded topic, and what it cost.
+
+Everything is read from outside: the target's end offsets every few milliseconds say when the
+first record and when all records are there, /proc says what the processes used until then.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+import mirror
+from limit import EndOffsets
+from replicator.lab import LabCluster
+from replicator.lab.process import Process
+from workloads import Batches, Workload, admin_of, create, delete
+
+POLL = 0.02  # seconds between looks at the target
+DEADLINE = 900.0  # for one run
+KEPT = ("__consumer_offsets", "__transaction_state")
+
+
+class Run(Struct):
+    """What one run of one contestant took; times in seconds, sizes in bytes."""
+
+    contestant: str
+    workload: str
+    bytes: int  # on the wire
+    records: int
+    wall: float  # from the first record on the target to the last
+    first: float  # from the start of the process to the first record on the target
+    cpu: float  # of the copier, within wall
+    cpu_total: float  # of the copier, from its start
+    source_cpu: float  # of the brokers, within wall
+    target_cpu: float
+    rss: int  # peak of the copier
+
+
+class Bench(Struct):
+    """The two clusters, and the topic that every contestant copies."""
+
+    source: LabCluster
+    target: LabCluster
+    directory: Path
+    workload: Workload
+    batches: Batches
+    each: int  # batches in every partition
+    copier_cpus: str = ""  # taskset's list, empty: any
+
+    @property
+    def topic(self) -> str:
+        return f"bench-{self.workload.name}"
+
+    @property
+    def records(self) -> int:
+        return self.workload.partitions * self.each * self.batches.records
+
+    @property
+    def bytes(self) -> int:
+        return int(self.workload.partitions * self.each * self.batches.size)
+
+    def seed(self) -> None:
+        create(
+            self.source.bootstrap,
+            self.topic,
+            self.workload.partitions,
+        )
+        self.raw("produce", self.source)
+        self.verify(self.source)
+
+    def clear(self, cluster: LabCluster) -> None:
+        """Deletes all topics but Kafka's own, and returns when they are gone."""
+        admin = admin_of(cluster.bootstrap)
+        deadline = time.monotonic() + 60
+        while topics := [name for name in admin.list_topics(timeout=30).topics if name not in KEPT]:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"topics of {cluster.name} do not go away: {topics}")
+            delete(cluster.bootstrap, topics)
+
+    def verify(self, cluster: LabCluster) -> None:
+        """Raises RuntimeError unless every partition holds exactly its records."""
+        asking = EndOffsets(cluster.bootstrap, self.topic, self.workload.partitions)
+        ends = asking.ask()
+        asking.close()
+        wanted = self.each * self.batches.records
+        if set(ends) != {wanted}:
+            raise RuntimeError(f"{cluster.name} holds {min(ends)} to {max(ends)}, not {wanted}")
+
+    def start_raw(self, direction: str, cluster: LabCluster) -> subprocess.Popen[str]:
+        command = [sys.executable, str(Path(__file__).with_name("limit.py")), direction]
+        command += ["--bootstrap", cluster.bootstrap, "--topic", self.topic]
+        command += ["--partitions", str(self.workload.partitions)]
+        command += ["--batches", str(self.batches.file), "--each", str(self.each)]
+        return subprocess.Popen(self.placed(command), stdout=subprocess.PIPE, text=True)
+
+    def raw(self, direction: str, cluster: LabCluster) -> dict[str, float]:
+        return finish_raw(self.start_raw(direction, cluster))
+
+    def placed(self, command: Sequence[str]) -> list[str]:
+        return [*(["taskset", "-c", self.copier_cpus] if self.copier_cpus else []), *command]
+
+
+def finish_raw(process: subprocess.Popen[str]) -> dict[str, float]:
+    output, _ = process.communicate(timeout=DEADLINE)
+    if process.returncode != 0:
+        raise RuntimeError("the limit's process failed; its message is above")
+    figures: dict[str, float] = json.loads(output)
+    return figures
+
+
+def run_copystream(bench: Bench) -> Run:
+    """The binary as a user runs it."""
+    command = [str(Path(sys.executable).with_name("copystream")), "copy"]
+    command += ["--source", bench.source.bootstrap, "--target", bench.target.bootstrap]
+    command += ["--progress", "none", "-o", "json", bench.topic]
+    output = bench.directory / "copystream.json"
+    with output.open("w") as stdout:
+        started = time.monotonic()
+        process = subprocess.Popen(bench.placed(command), stdout=stdout)
+    run = _watch(bench, "copystream", process, started)
+    if process.wait(60) != 0:
+        raise RuntimeError(f"copystream ended with {process.returncode}: {output.read_text()}")
+    bench.verify(bench.target)
+    return run
+
+
+def run_mirror(bench: Bench) -> Run:
+    """MirrorMaker 2, ended when all is there: by itself it goes on for ever."""
+    started = time.monotonic()
+    codec = bench.workload.codec
+    process = mirror.start(bench.source, bench.target, bench.topic, codec, bench.directory)
+    try:
+        run = _watch(bench, "mm2", process, started)
+    finally:
+        process.kill()
+        process.wait()
+    mirror.check_tuning(bench.directory, codec)
+    bench.verify(bench.target)
+    return run
+
+
+def run_limit(bench: Bench) -> Run:
+    """The slower one of reading everything and writing everything, each alone."""
+    at_start = bench.source.cpu_seconds()
+    fetched = bench.raw("fetch", bench.source)
+    source_cpu = bench.source.cpu_seconds() - at_start
+    if fetched["bytes"] != bench.bytes:
+        raise RuntimeError(f"fetched {fetched['bytes']} bytes, not {bench.bytes}")
+    create(bench.target.bootstrap, bench.topic, bench.workload.partitions)
+    at_start = bench.target.cpu_seconds()
+    produced = bench.raw("produce", bench.target)
+    target_cpu = bench.target.cpu_seconds() - at_start
+    bench.verify(bench.target)
+    cpu = fetched["cpu"] + produced["cpu"]
+    return Run(
+        contestant="limit",
+        workload=bench.workload.name,
+        bytes=bench.bytes,
+        records=bench.records,
+        wall=max(fetched["wall"], produced["wall"]),
+        first=0.0,
+        cpu=cpu,
+        cpu_total=cpu,
+        source_cpu=source_cpu,
+        target_cpu=target_cpu,
+        rss=0,
+    )
+
+
+def run_limit_together(bench: Bench) -> Run:
+    """Reading and writing everything at the same time, by two processes that share nothing."""
+    create(bench.target.bootstrap, bench.topic, bench.workload.partitions)
+    sources, targets = bench.source.cpu_seconds(), bench.target.cpu_seconds()
+    both = [bench.start_raw("fetch", bench.source), bench.start_raw("produce", bench.target)]
+    fetched, produced = map(finish_raw, both)
+    bench.verify(bench.target)
+    cpu = fetched["cpu"] + produced["cpu"]
+    return Run(
+        contestant="limit-together",
+        workload=bench.workload.name,
+        bytes=bench.bytes,
+        records=bench.records,
+        wall=max(fetched["wall"], produced["wall"]),
+        first=0.0,
+        cpu=cpu,
+        cpu_total=cpu,
+        source_cpu=bench.source.cpu_seconds() - sources,
+        target_cpu=bench.target.cpu_seconds() - targets,
+        rss=0,
+    )
+
+
+def _watch(bench: Bench, name: str, process: subprocess.Popen[Any], started: float) -> Run:
+    """Follows a copier from outside until all records are on the target."""
+    copier = Process.of(process.pid)
+    asking = EndOffsets(bench.target.bootstrap, bench.topic, bench.workload.partitions)
+    first: tuple[float, float, float, float] | None = None
+    cpu, peak = 0.0, 0
+    try:
+        while True:
+            count = sum(max(0, end) for end in asking.ask())
+            now = time.monotonic()
+            cpu = max(cpu, copier.cpu_seconds())
+            peak = max(peak, copier.memory()[1])
+            costs = (now, cpu, bench.source.cpu_seconds(), bench.target.cpu_seconds())
+            if count and first is None:
+                first = costs
+            if first is not None and count >= bench.records:
+                break
+            if now - started > DEADLINE:
+                raise RuntimeError(f"{name} has copied {count} of {bench.records} records")
+            if process.poll() is not None and process.returncode != 0:
+                raise RuntimeError(f"{name} ended with {process.returncode}")
+            time.sleep(POLL)
+    finally:
+        asking.close()
+    wall, used, source_cpu, target_cpu = (
+        after - before for after, before in zip(costs, first, strict=True)
+    )
+    return Run(
+        contestant=name,
+        workload=bench.workload.name,
+        bytes=bench.bytes,
+        records=bench.records,
+        wall=wall,
+        first=first[0] - started,
+        cpu=used,
+        cpu_total=cpu,
+        source_cpu=source_cpu,
+        target_cpu=target_cpu,
+        rss=peak,
+    )

@@ -1,0 +1,36 @@
+"""Runs brokers warm: a cold broker's CPU goes to its JIT, not to the records.
+
+Batches of the workload are written and read back until a gigabyte costs about the same as the
+one before.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from contestants import Bench
+from replicator.lab import LabCluster
+from workloads import create
+
+STEADY = 0.10  # two rounds in a row differ by less, relatively
+LEAST = 3  # rounds
+
+
+def warm_up(bench: Bench, cluster: LabCluster, gigabytes: float, *, at_most: int) -> list[float]:
+    """CPU seconds a gigabyte in each round of ``gigabytes``; the last ones are steady, unless
+    ``at_most`` rounds were not enough for that."""
+    size = bench.workload.partitions * bench.batches.size
+    round_ = structs.replace(bench, each=max(1, int(gigabytes * 1e9 / size)))
+    costs: list[float] = []
+    while len(costs) < at_most:
+        round_.clear(cluster)
+        create(cluster.bootstrap, round_.topic, round_.workload.partitions)
+        before = cluster.cpu_seconds()
+        round_.raw("produce", cluster)
+        round_.raw("fetch", cluster)
+        costs.append((cluster.cpu_seconds() - before) / round_.bytes * 1e9)
+        recent = costs[-3:]
+        if len(costs) >= LEAST and max(recent) <= min(recent) * (1 + STEADY):
+            break
+    round_.clear(cluster)
+    return costs
