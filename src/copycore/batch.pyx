@@ -35,7 +35,7 @@ from libc.string cimport memcpy
 
 from copycore.crc32c cimport crc_extend, crc_shift
 from copycore.cursor cimport (
-    Reader, left, read_i8, read_i16, read_i32, read_i64, read_u32, read_uvarint, reader,
+    Reader, left, read_i8, read_i16, read_i32, read_i64, read_u32, read_varint, reader,
     store_u16, store_u32, store_u64, take,
 )
 
@@ -48,11 +48,11 @@ CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 cdef int classify(const BatchView* v) noexcept nogil:
     """What can be done with a batch, from its header alone. Needs every field but ``kind``."""
-    if v.magic == 0 or v.magic == 1:
-        return OLD_MAGIC
-    if v.magic != 2 or v.base_offset < 0 or v.last_offset_delta < 0 or v.count < 0:
+    if v.base_offset < 0 or v.next_offset <= v.base_offset or v.magic < 0 or v.magic > 2:
         return MALFORMED
-    if v.next_offset <= v.base_offset or <int64_t> v.count > <int64_t> v.last_offset_delta + 1:
+    if v.magic < 2:
+        return OLD_MAGIC
+    if v.count < 0 or <int64_t> v.count > <int64_t> v.last_offset_delta + 1:
         return MALFORMED
     if v.attributes & CONTROL_BIT:
         return CONTROL
@@ -111,12 +111,11 @@ cdef int cut(Reader* slice_, BatchView* out) noexcept nogil:
         out.producer_epoch = -1
         out.base_sequence = -1
         out.count = 1
-    if head.failed or out.base_offset > INT64_MAX - 1 - <int64_t> out.last_offset_delta:
-        out.next_offset = out.base_offset
-        out.kind = MALFORMED
-    else:
-        out.next_offset = out.base_offset + out.last_offset_delta + 1
-        out.kind = classify(out)
+    out.next_offset = out.base_offset
+    if (not head.failed and out.base_offset >= 0 and out.last_offset_delta >= 0
+            and out.base_offset < INT64_MAX - <int64_t> out.last_offset_delta):
+        out.next_offset += <int64_t> out.last_offset_delta + 1
+    out.kind = classify(out)
     take(slice_, out.size)
     return CUT_BATCH
 
@@ -134,14 +133,18 @@ cdef int control_type(const BatchView* view) noexcept nogil:
     """
     cdef Reader r
     cdef int16_t version, kind
+    cdef int64_t size
     if view.kind != CONTROL or view.count != 1 or view.attributes & CODEC_BITS:
         return -1
     r = reader(view.data + HEADER_SIZE, view.size - HEADER_SIZE)
-    read_uvarint(&r)
+    size = read_varint(&r)
+    if size != left(&r):
+        return -1
     read_i8(&r)
-    read_uvarint(&r)
-    read_uvarint(&r)
-    if read_uvarint(&r) < 8:  # zigzag of 4
+    read_varint(&r)
+    read_varint(&r)
+    size = read_varint(&r)
+    if size < 4 or size > left(&r):
         return -1
     version = read_i16(&r)
     kind = read_i16(&r)

@@ -85,6 +85,12 @@ cdef inline uint64_t read_uvarint(Reader* r) noexcept nogil:
     return 0
 
 
+cdef inline int64_t read_varint(Reader* r) noexcept nogil:
+    """Zigzag: records use it for lengths and deltas."""
+    cdef uint64_t raw = read_uvarint(r)
+    return <int64_t> ((raw >> 1) ^ (~(raw & 1) + 1))
+
+
 cdef inline int32_t read_uvarint31(Reader* r) noexcept nogil:
     """An unsigned varint that must fit a non-negative int32 and five bytes."""
     cdef Py_ssize_t start = r.pos

@@ -1,4 +1,4 @@
-from collections.abc import Buffer
+from typing_extensions import Buffer
 
 class Writer:
     def __init__(self, capacity: int = 4096) -> None: ...

@@ -150,11 +150,11 @@ cdef class Cursor:
         return self.checked(read_uvarint(&self.r))
 
     def varint(self):
-        """Zigzag varint of up to 64 bits (records use it for lengths and deltas)."""
-        cdef uint64_t raw = read_uvarint(&self.r)
-        return self.checked(<int64_t> ((raw >> 1) ^ (~(raw & 1) + 1)))
+        return self.checked(read_varint(&self.r))
 
     def count(self, bint flexible, Py_ssize_t least=1):
+        if least < 1:
+            raise ValueError("an element takes at least one byte")
         return self.checked(read_count(&self.r, flexible, least))
 
     def blob(self, bint flexible, bint short_length=False):

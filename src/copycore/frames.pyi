@@ -1,5 +1,7 @@
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
+
+from typing_extensions import Buffer
 
 FETCH_VERSIONS: tuple[int, int]
 PRODUCE_VERSIONS: tuple[int, int]

@@ -79,6 +79,7 @@ cdef class Lane:
     cdef readonly int64_t limited_ms        # waited for the bucket
     cdef readonly int64_t source_quota_ms
     cdef readonly int64_t target_quota_ms
+    cdef readonly int64_t first_ack         # when the first batch was acknowledged; -1 before
     cdef int64_t limited_since
 
     cdef bint held_back(self, int64_t now)

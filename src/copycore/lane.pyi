@@ -28,6 +28,7 @@ class Lane:
     request_bytes: int
     request_timeout: int
     poll_wait: int
+    first_ack: int
     limited_ms: int
     source_quota_ms: int
     target_quota_ms: int

@@ -369,6 +369,8 @@ cdef class Pipe:
             part.in_flight -= 1
             self.acknowledge(part, &request.items[place], code, base_offset, message)
         request.release(self.pool)
+        if self.lane.first_ack < 0:
+            self.lane.first_ack = now
         if decoder.throttle_ms > 0:
             self.produce_not_before = now + min(decoder.throttle_ms, THROTTLE_LIMIT)
             self.lane.target_quota_ms += min(decoder.throttle_ms, THROTTLE_LIMIT)
@@ -492,7 +494,7 @@ cdef class Lane:
         self.poll_wait = poll_wait
         self.pipes = []
         self.events = []
-        self.limited_since = -1
+        self.limited_since = self.first_ack = -1
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def __dealloc__(self):

@@ -1,9 +1,11 @@
+import builtins
+
 class PartitionCopy:
     topic: str
     partition: int
-    source_name: bytes
-    source_id: bytes
-    target_name: bytes
+    source_name: builtins.bytes
+    source_id: builtins.bytes
+    target_name: builtins.bytes
     leader_epoch: int
     end: int
     position: int
@@ -24,9 +26,9 @@ class PartitionCopy:
         topic: str,
         partition: int,
         *,
-        source_name: bytes,
-        source_id: bytes,
-        target_name: bytes,
+        source_name: builtins.bytes,
+        source_id: builtins.bytes,
+        target_name: builtins.bytes,
         leader_epoch: int,
         start: int,
         end: int,

@@ -1,0 +1,412 @@
+"""One copy job: plan it, carry it out, tell how it goes.
+
+Order of a run: choose topics and claim them, plan, create target topics, make producer id,
+bindings and first map segments durable, then let the driver move partitions through the lanes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from copycore.bucket import Bucket
+from copycore.lane import Lane
+from replicator.cluster import Cluster, TopicMeta
+from replicator.cluster.admin import Admin, TopicSpec
+from replicator.cluster.topics import Choice
+from replicator.drive import Driver, Report
+from replicator.errors import ExitCode, UsageError
+from replicator.offsets.store import Binding, OffsetMaps
+from replicator.plan import FullPlan, PartitionPlan, Planner
+from replicator.report import Fault, Plan, Snapshot, Summary, TopicPlan, TopicSummary
+from replicator.settings import CopySettings
+from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
+from replicator.state.claims import Claims
+from replicator.state.log import Record, StateReader, StateWriter, ensure_topics
+from replicator.state.producers import Producers
+from replicator.stop import StopSignal
+from replicator.task import PartitionTask
+from replicator.worker import LaneWorker, now_ms
+
+PIPES_PER_BROKERS = 2  # connections of a lane to the same two brokers: one waits, one works
+LARGEST_SLAB = 4 << 20  # bytes a Fetch brings; more does not make it faster
+LEAST_SLAB = 256 << 10
+SLABS_PER_PIPE = 4
+LARGEST_REQUEST = 4 << 20  # bytes of batches in a Produce request
+
+_log = logging.getLogger(__name__)
+
+
+class CopyJob:
+    """A copy with these settings. ``plan`` or ``run`` once; ``snapshot`` from any thread."""
+
+    def __init__(self, settings: CopySettings) -> None:
+        self._settings = settings
+        self._source = Cluster(settings.source, "source")
+        self._target = Cluster(settings.target, "target")
+        self._source_admin = Admin(self._source)
+        self._target_admin = Admin(self._target)
+        self._planner = Planner(
+            settings, self._source, self._target, self._source_admin, self._target_admin
+        )
+        self._began = time.monotonic()
+        self._phase = "starting"
+        self._plan: FullPlan | None = None
+        self._created: set[str] = set()
+        self._conflicts: list[Fault] = []
+        self._tasks: list[PartitionTask] = []
+        self._workers: list[LaneWorker] = []
+        self._driver: Driver | None = None
+
+    # --- the plan ----------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """What ``run`` would do; writes nothing anywhere."""
+        with self._connected():
+            choice, metas = self._planner.choose()
+            maps = OffsetMaps(self._flow)
+            found = self._target.metadata([OFFSET_MAP_TOPIC])
+            if not found[OFFSET_MAP_TOPIC].error:
+                reader = StateReader(self._target, OFFSET_MAP_TOPIC)
+                try:
+                    for _, key, value in reader.read_to_end():
+                        maps.absorb(key, value)
+                finally:
+                    reader.close()
+            return self._planner.make(choice, metas, self._flow, maps).shown
+
+    @property
+    def _flow(self) -> str:
+        """Known by cluster ids, not by addresses: one cluster under two names is one cluster."""
+        return f"{self._source.cluster_id}>{self._target.cluster_id}"
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        try:
+            self._source.connect()
+            self._target.connect()
+            if self._source.cluster_id == self._target.cluster_id:
+                raise UsageError(
+                    f"source and target are the same cluster ({self._source.cluster_id})",
+                    hint="copying a cluster onto itself would never end: name two clusters",
+                )
+            yield
+        finally:
+            self._source.close()
+            self._target.close()
+
+    # --- the run -----------------------------------------------------------------------------
+
+    def run(self, stop: StopSignal) -> Summary:
+        """Copy until done, failed or stopped. Raises for what stops the job as a whole."""
+        with self._connected(), ExitStack() as stack:
+            choice, metas = self._planner.choose()
+            ensure_topics(self._target, self._target_admin, [REGISTRY_TOPIC, OFFSET_MAP_TOPIC])
+            writer = StateWriter(self._target)
+            stack.callback(writer.close)
+            registry = StateReader(self._target, REGISTRY_TOPIC)
+            stack.callback(registry.close)
+            stored_maps = StateReader(self._target, OFFSET_MAP_TOPIC)
+            stack.callback(stored_maps.close)
+
+            producers = Producers()
+            claims = Claims(registry, writer, self._flow)
+            for offset, key, value in registry.read_to_end():
+                producers.absorb(key, value)
+                claims.absorb(offset, key, value)
+            claims.acquire(choice.topics)
+            stack.callback(claims.release)
+            # Only now: who held the topics before has written his last segment.
+            maps = OffsetMaps(self._flow)
+            for _, key, value in stored_maps.read_to_end():
+                maps.absorb(key, value)
+
+            self._plan = self._planner.make(choice, metas, self._flow, maps)
+            self._create_topics(self._plan)
+            self._tasks = self._make_tasks(self._plan, maps, producers, writer)
+            if self._tasks and not stop.requested:
+                self._copy(stop, maps, writer, claims)
+            self._phase = "done"
+            return self._summary(choice, stop)
+
+    def _create_topics(self, plan: FullPlan) -> None:
+        specs = [
+            TopicSpec(t.target_topic, t.partitions, t.replication_factor or 1, t.configs)
+            for t in plan.shown.topics
+            if t.create and t.conflict is None
+        ]
+        if not specs:
+            return
+        for name, error in self._target_admin.create_topics(specs).items():
+            topic = next(t for t in plan.shown.topics if t.target_topic == name)
+            topic.conflict = error.message
+            topic.conflict_hint = error.hint
+            topic.conflict_exit_code = int(error.exit_code)
+        self._created = {spec.name for spec in specs}
+        plan.targets.update(self._target.metadata([spec.name for spec in specs]))
+
+    def _make_tasks(
+        self, plan: FullPlan, maps: OffsetMaps, producers: Producers, writer: StateWriter
+    ) -> list[PartitionTask]:
+        """Tasks of all partitions; bindings and first segments are durable when this returns."""
+        refused = {t.topic for t in plan.shown.topics if t.conflict is not None}
+        self._conflicts = [self._conflict(t) for t in plan.shown.topics if t.conflict is not None]
+        chosen = [part for part in plan.partitions if part.topic not in refused]
+        records: list[Record] = []
+        identity = None
+        tasks = []
+        lanes = self._lanes(len(chosen))
+        for number, part in enumerate(chosen):
+            binding = part.binding
+            place = (part.topic, part.partition)
+            if binding is None:
+                if identity is None:
+                    identity = producers.of(self._flow)
+                    if identity is None or self._settings.restart:
+                        identity = producers.allocate(
+                            self._target, writer, self._flow, self._source.cluster_id
+                        )
+                binding = Binding(
+                    source_id=str(plan.sources[part.topic].topic_id),
+                    target_topic=part.topic,
+                    target_id=str(plan.targets[part.topic].topic_id),
+                    base=part.base,
+                    producer_id=identity.producer_id,
+                    producer_epoch=identity.producer_epoch,
+                )
+                records.append(maps.binding_record(place, binding))
+                records.append(maps.chunk_record(place, [part.start], [0]))
+            tasks.append(self._task(part, binding, number, lanes))
+        writer.write(OFFSET_MAP_TOPIC, records)
+        return tasks
+
+    def _task(
+        self, part: PartitionPlan, binding: Binding, number: int, lanes: int
+    ) -> PartitionTask:
+        fresh = part.binding is None
+        return PartitionTask(
+            topic=part.topic,
+            target_topic=binding.target_topic,
+            partition=part.partition,
+            binding=binding,
+            start=part.start,
+            end=part.end,
+            position=part.start,
+            counter=0,
+            lane=number % lanes,
+            slot=number // lanes % PIPES_PER_BROKERS,
+            located=fresh,
+        )
+
+    def _lanes(self, partitions: int) -> int:
+        chosen = self._settings.lanes or max(1, min(4, (os.cpu_count() or 1) // 2))
+        return max(1, min(chosen, partitions))
+
+    def _copy(
+        self, stop: StopSignal, maps: OffsetMaps, writer: StateWriter, claims: Claims
+    ) -> None:
+        inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        driver = Driver(self._source, self._target, self._tasks, maps, writer, inbox, claims.keep)
+        self._driver = driver
+        self._workers = self._make_lanes(driver, inbox)
+        self._phase = "copying"
+        for worker in self._workers:
+            worker.start()
+        try:
+            driver.run(self._workers, stop)
+            driver.check_topics()
+        finally:
+            self._phase = "stopping"
+            for worker in self._workers:
+                worker.close()
+
+    def _make_lanes(self, driver: Driver, inbox: queue.SimpleQueue[Report]) -> list[LaneWorker]:
+        settings = self._settings
+        count = 1 + max(task.lane for task in self._tasks)
+        pairs = self._broker_pairs()
+        slots = min(PIPES_PER_BROKERS, len(self._tasks))
+        pipe_bytes = max(settings.memory // (count * slots * pairs), LEAST_SLAB * 2)
+        slab_bytes = max(LEAST_SLAB, min(LARGEST_SLAB, pipe_bytes // SLABS_PER_PIPE))
+        request_bytes = LARGEST_REQUEST
+        bucket = None
+        if settings.throttle is not None:
+            # A tenth of a second's worth at a time keeps a slow copy smooth.
+            request_bytes = max(64 << 10, min(LARGEST_REQUEST, settings.throttle // 10))
+            bucket = Bucket(settings.throttle, max(request_bytes, settings.throttle / 10))
+        return [
+            LaneWorker(
+                Lane(
+                    settings.target.client_id.encode(),
+                    read_committed=settings.isolation == "read_committed",
+                    check_crc=settings.check_crc,
+                    bucket=bucket,
+                    request_bytes=request_bytes,
+                ),
+                inbox,
+                driver.write_segments,
+                slab_bytes=slab_bytes,
+                pipe_bytes=pipe_bytes,
+            )
+            for _ in range(count)
+        ]
+
+    def _broker_pairs(self) -> int:
+        """How many pairs of source and target leaders the partitions make."""
+        plan = self._plan
+        if plan is None:
+            return 1
+        pairs = {
+            (_leader(plan.sources[t.topic], t), _leader(plan.targets[t.target_topic], t))
+            for t in self._tasks
+        }
+        return max(1, len(pairs))
+
+    # --- what it tells -----------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The running numbers; cheap, and safe from any thread."""
+        tasks = self._tasks
+        partitions = [task.progress() for task in tasks]
+        lanes = [worker.lane for worker in self._workers]
+        waited = {
+            "limit": max((lane.limited_ms for lane in lanes), default=0),
+            "source quota": max((lane.source_quota_ms for lane in lanes), default=0),
+            "target quota": max((lane.target_quota_ms for lane in lanes), default=0),
+        }
+        total = sum(p.end - p.start for p in partitions)
+        done = sum(p.position - p.start for p in partitions)
+        plan = self._plan
+        return Snapshot(
+            phase=self._phase,  # type: ignore[arg-type]
+            elapsed=time.monotonic() - self._began,
+            records=sum(p.records for p in partitions),
+            bytes=sum(p.bytes for p in partitions),
+            logical_bytes=None,
+            batches=sum(task.total("batches") for task in tasks),
+            skipped_batches=sum(task.total("skipped") for task in tasks),
+            offsets_total=total,
+            offsets_done=done,
+            bytes_total=None if plan is None else plan.shown.bytes,
+            lag=max(0, total - done),
+            throttle_ms=sum(waited.values()),
+            throttled_by=_strongest(waited),  # type: ignore[arg-type]
+            partitions_done=sum(1 for task in tasks if task.done),
+            partitions_failed=sum(1 for task in tasks if task.fault is not None),
+            partitions=partitions,
+            recoveries=self._driver.recoveries if self._driver else 0,
+        )
+
+    def _conflict(self, topic: TopicPlan) -> Fault:
+        text = topic.conflict or ""
+        code = topic.conflict_exit_code or int(ExitCode.FATAL)
+        kind, colon, _ = text.partition(": ")
+        known = {"source-recreated", "target-recreated", "target-deleted"}
+        return Fault(
+            kind=kind if colon and kind in known else "refused",  # type: ignore[arg-type]
+            side="source" if kind.startswith("source") else "target",
+            cluster=self._target.name,
+            topic=topic.target_topic,
+            message=f"topic {topic.topic}: {text}",
+            hint=topic.conflict_hint or "",
+            exit_code=code,
+        )
+
+    def _summary(self, choice: Choice, stop: StopSignal) -> Summary:
+        plan = self._plan
+        if plan is None:
+            raise RuntimeError("a summary needs a plan")
+        faults = self._conflicts + [task.fault for task in self._tasks if task.fault is not None]
+        topics = [self._topic_summary(topic) for topic in plan.shown.topics]
+        unfinished = any(not task.finished or task.stopped for task in self._tasks)
+        snapshot = self.snapshot()
+        status, code = _outcome(faults, unfinished, stop.requested, snapshot.records)
+        acks = [worker.lane.first_ack for worker in self._workers if worker.lane.first_ack >= 0]
+        return Summary(
+            status=status,  # type: ignore[arg-type]
+            exit_code=int(code),
+            source=plan.shown.source,
+            target=plan.shown.target,
+            source_cluster_id=self._source.cluster_id,
+            target_cluster_id=self._target.cluster_id,
+            flow=self._flow,
+            elapsed=time.monotonic() - self._began,
+            first_ack_after=_since_process_start(min(acks)) if acks else None,
+            records=snapshot.records,
+            bytes=snapshot.bytes,
+            logical_bytes=snapshot.logical_bytes,
+            batches=snapshot.batches,
+            skipped_batches=snapshot.skipped_batches,
+            recoveries=snapshot.recoveries,
+            topics=topics,
+            faults=faults,
+            skipped=dict(choice.skipped),
+        )
+
+    def _topic_summary(self, plan: TopicPlan) -> TopicSummary:
+        tasks = [task for task in self._tasks if task.topic == plan.topic]
+        records = sum(task.total("records") for task in tasks)
+        if plan.conflict is not None or any(task.fault is not None for task in tasks):
+            status = "failed"
+        elif any(not task.done for task in tasks):
+            status = "incomplete"
+        else:
+            status = "done" if records or not plan.resume else "nothing-left"
+        return TopicSummary(
+            topic=plan.topic,
+            target_topic=plan.target_topic,
+            status=status,  # type: ignore[arg-type]
+            partitions=plan.partitions,
+            records=records,
+            bytes=sum(task.total("bytes") for task in tasks),
+            batches=sum(task.total("batches") for task in tasks),
+            skipped_batches=sum(task.total("skipped") for task in tasks),
+            resumed=plan.resume,
+            created=plan.target_topic in self._created,
+            held_back=plan.held_back,
+            warnings=plan.warnings,
+        )
+
+
+def _leader(topic: TopicMeta, task: PartitionTask) -> int:
+    meta = topic.partitions.get(task.partition)
+    return -1 if meta is None else meta.leader
+
+
+def _strongest(waited: dict[str, int]) -> str:
+    name = max(waited, key=lambda key: waited[key])
+    return name if waited[name] else ""
+
+
+def _outcome(
+    faults: Sequence[Fault], unfinished: bool, interrupted: bool, records: int
+) -> tuple[str, ExitCode]:
+    """Status and exit code: the fault a rerun helps least comes first."""
+    codes = {fault.exit_code for fault in faults}
+    for code in (
+        ExitCode.STATE,
+        ExitCode.FATAL,
+        ExitCode.TARGET,
+        ExitCode.SOURCE,
+        ExitCode.USAGE,
+        ExitCode.OTHER,
+    ):
+        if int(code) in codes:
+            return "failed", code
+    if interrupted and unfinished:
+        return "interrupted", ExitCode.INTERRUPTED
+    if faults or unfinished:
+        return "incomplete", ExitCode.INCOMPLETE
+    return ("done" if records else "nothing-left"), ExitCode.DONE
+
+
+def _since_process_start(at_ms: int) -> float:
+    """Seconds from the start of this process to a moment of ``worker.now_ms``."""
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # since boot
+    uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    return (uptime - started) - (now_ms() - at_ms) / 1000

@@ -1,0 +1,421 @@
+"""Keeping the partitions of a copy moving: assign them to lanes, judge how assignments end, ask
+the target's log, and try again or give up.
+
+Everything here runs in the job's own thread; lanes report through a queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from copycore.lane import Event
+from copycore.partition import PartitionCopy
+from replicator import faults
+from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta
+from replicator.errors import CopystreamError
+from replicator.locate import ForeignWriter, NotYet, counters
+from replicator.offsets.store import OffsetMaps
+from replicator.report import Fault, FaultKind, Side
+from replicator.state.log import StateWriter
+from replicator.stop import StopSignal
+from replicator.task import PartitionTask
+from replicator.worker import LaneWorker, PipeKey
+
+PATIENCE = 120.0  # seconds without any progress until a partition is given up
+MISSING_PATIENCE = 5.0  # seconds a topic may be unknown, as right after its creation
+ID_CHECK_INTERVAL = 5.0  # seconds between looks at the topic ids
+ASK_TIMEOUT = 5.0  # seconds for one question to a cluster; the driver asks again
+TICK = 0.1  # seconds
+
+Report = tuple[LaneWorker, Event] | None
+
+_log = logging.getLogger(__name__)
+
+
+class Driver:
+    """Drives ``tasks`` to their end over ``workers``. ``keep`` is called every second or so and
+    says whether the claims still hold.
+    """
+
+    def __init__(
+        self,
+        source: Cluster,
+        target: Cluster,
+        tasks: Sequence[PartitionTask],
+        maps: OffsetMaps,
+        writer: StateWriter,
+        inbox: queue.SimpleQueue[Report],
+        keep: Callable[[], bool],
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._tasks = tasks
+        self._maps = maps
+        self._writer = writer
+        self._inbox = inbox
+        self._keep = keep
+        self._workers: Sequence[LaneWorker] = ()
+        self._of_part: dict[PartitionCopy, PartitionTask] = {}
+        self._source_ids: dict[str, str] = {}
+        self._target_ids: dict[str, str] = {}
+        self._stopping = False
+        self._checked_at = time.monotonic()
+        self._kept_at = 0.0
+        self.recoveries = 0
+
+    def run(self, workers: Sequence[LaneWorker], stop: StopSignal) -> None:
+        """Until every task is finished, or ``stop`` is requested and nothing is in flight."""
+        self._workers = workers
+        now = time.monotonic()
+        for task in self._tasks:
+            task.progressed_at = now
+            self._source_ids[task.topic] = task.binding.source_id
+            self._target_ids[task.target_topic] = task.binding.target_id
+        while not all(task.finished for task in self._tasks):
+            if stop.requested and not self._stopping:
+                self._stop()
+            self._place_due()
+            self._take_reports()
+            self._look_around()
+
+    # --- segments: called in a lane's thread ------------------------------------------------
+
+    def write_segments(
+        self, worker: LaneWorker, part: PartitionCopy, segments: list[tuple[int, int]]
+    ) -> None:
+        """Make segments durable, then open the gate behind them."""
+
+        def delivered(error: CopystreamError | None, _offset: int) -> None:
+            if error is None:
+                worker.confirm(part, segments[0][1])
+            else:
+                _log.warning("%s", error)
+                worker.stop(part)
+
+        self._maps.send_chunk(self._writer, (part.topic, part.partition), segments, delivered)
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        self._stopping = True
+        for worker in self._workers:
+            worker.stop_all()
+        for task in self._tasks:
+            if task.part is None and not task.finished:
+                task.stopped = True
+
+    def _take_reports(self) -> None:
+        timeout = TICK
+        while True:
+            try:
+                report = self._inbox.get(timeout=timeout)
+            except queue.Empty:
+                return
+            timeout = 0.0
+            if report is None:
+                for worker in self._workers:
+                    if worker.failure is not None:
+                        raise worker.failure
+                continue
+            event = report[1]
+            if event[0] == "ended":
+                self._ended(event[1])
+
+    def _ended(self, part: PartitionCopy) -> None:
+        task = self._of_part.pop(part)
+        if task.absorb(part):
+            task.attempts = 0
+            task.progressed_at = time.monotonic()
+        task.located = False
+        if task.fault is not None:
+            return
+        if part.ending == "done":
+            task.done = True
+            self._note_tail(task)
+        elif self._stopping:
+            task.stopped = True
+            self._note_tail(task)
+        else:
+            self._judge(task, part)
+
+    def _judge(self, task: PartitionTask, part: PartitionCopy) -> None:
+        verdict = faults.judge(task, part, self._source.name, self._target.name)
+        if verdict.fault is not None:
+            if verdict.fault.kind == "foreign-writer" and not self._keep():
+                self._superseded()
+                return
+            self._fail(task, verdict.fault)
+            return
+        if verdict.refresh:
+            self._checked_at = 0.0
+        if verdict.out_of_range and self._lost_data(task):
+            return
+        self._again(task, verdict.reason)
+
+    def _note_tail(self, task: PartitionTask) -> None:
+        """Remember holes at the end (control batches), so that a rerun starts behind them."""
+        place = task.place
+        try:
+            known = self._maps.of(place).source_of(task.counter)
+        except LookupError:
+            return
+        if task.position > known:
+            self._maps.send_chunk(
+                self._writer,
+                place,
+                [(task.position, task.counter)],
+                lambda _error, _offset: None,
+            )
+
+    def _again(self, task: PartitionTask, reason: str) -> None:
+        """Try again after a while, or give up after a long one."""
+        now = time.monotonic()
+        task.located = False
+        if now - task.progressed_at > PATIENCE:
+            side: Side = "source" if reason.startswith("source") else "target"
+            cluster = self._source if side == "source" else self._target
+            text = f"no progress for {PATIENCE:.0f} s; last: {reason}"
+            self._fail(
+                task,
+                faults.fault(task, "unreachable", side, cluster.name, text, offset=task.position),
+            )
+            return
+        _log.info("%s-%d: %s; looking at the target's log", task.topic, task.partition, reason)
+        delay = min(0.1 * 2 ** min(task.attempts, 6), 2.0)
+        task.not_before = now + random.uniform(delay / 2, delay)
+        task.attempts += 1
+        self.recoveries += 1
+
+    def _fail(self, task: PartitionTask, fault: Fault) -> None:
+        _log.error("%s", fault.message)
+        task.fault = fault
+
+    # --- assigning ---------------------------------------------------------------------------
+
+    def _place_due(self) -> None:
+        now = time.monotonic()
+        due = [
+            task
+            for task in self._tasks
+            if task.part is None and not task.finished and task.not_before <= now
+        ]
+        if not due or self._stopping:
+            return
+        try:
+            sources = self._source.metadata(sorted({t.topic for t in due}), timeout=ASK_TIMEOUT)
+            targets = self._target.metadata(
+                sorted({t.target_topic for t in due}), timeout=ASK_TIMEOUT
+            )
+        except CopystreamError as error:
+            self._put_off(due, error)
+            return
+        groups: dict[tuple[int, int], list[PartitionTask]] = {}
+        for task in due:
+            if self._changed(task, sources[task.topic], targets[task.target_topic]):
+                continue
+            reading = sources[task.topic].partitions.get(task.partition)
+            writing = targets[task.target_topic].partitions.get(task.partition)
+            if reading is None or reading.leader < 0:
+                self._again(task, "source: the partition has no leader")
+            elif writing is None or writing.leader < 0:
+                self._again(task, "target: the partition has no leader")
+            else:
+                groups.setdefault((reading.leader, writing.leader), []).append(task)
+        for leaders, tasks in groups.items():
+            try:
+                self._place(leaders, tasks, sources)
+            except Denied as error:
+                for task in tasks:
+                    if task.part is None:
+                        side: Side = "source" if error.exit_code == 3 else "target"
+                        name = self._source.name if side == "source" else self._target.name
+                        self._fail(task, faults.denied(task, side, name, error.message))
+            except CopystreamError as error:
+                self._put_off(tasks, error)
+
+    def _put_off(self, tasks: Sequence[PartitionTask], error: CopystreamError) -> None:
+        side = "source" if error.exit_code == 3 else "target"
+        for task in tasks:
+            if task.part is None and not task.finished:
+                self._again(task, f"{side}: {error.message}")
+
+    def _place(
+        self,
+        leaders: tuple[int, int],
+        tasks: Sequence[PartitionTask],
+        sources: Mapping[str, TopicMeta],
+    ) -> None:
+        """Find out where each task stands, then hand it to its lane."""
+        self._locate([task for task in tasks if not task.located])
+        ready = [task for task in tasks if task.located and not task.finished]
+        starts = self._source.list_offsets(
+            [task.place for task in ready], "earliest", timeout=ASK_TIMEOUT
+        )
+        for task in ready:
+            start = starts[task.place]
+            if not start.error and start.offset > task.position:
+                self._fail(task, self._data_loss(task, start.offset))
+                continue
+            worker = self._workers[task.lane]
+            key: PipeKey = (*leaders, task.slot)
+            worker.connect(self._source, self._target, key)
+            part = self._assignment(task, sources[task.topic])
+            task.part = part
+            self._of_part[part] = task
+            worker.assign(key, part)
+
+    def _assignment(self, task: PartitionTask, meta: TopicMeta) -> PartitionCopy:
+        reading: PartitionMeta = meta.partitions[task.partition]
+        return PartitionCopy(
+            task.topic,
+            task.partition,
+            source_name=task.topic.encode(),
+            source_id=meta.topic_id.bytes,
+            target_name=task.target_topic.encode(),
+            leader_epoch=reading.leader_epoch,
+            start=task.position,
+            end=task.end,
+            counter=task.counter,
+            base_target=task.binding.base,
+            producer_id=task.binding.producer_id,
+            producer_epoch=task.binding.producer_epoch,
+        )
+
+    def _locate(self, tasks: Sequence[PartitionTask]) -> None:
+        if not tasks:
+            return
+        for task, answer in counters(self._target, tasks).items():
+            if isinstance(answer, int):
+                # Fewer than were acknowledged: the target lost its log's end (an unclean
+                # election); copying goes on from there, which fills it up again.
+                if answer < task.counter:
+                    _log.warning(
+                        "%s-%d: the target lost %d acknowledged records: copying them again",
+                        task.target_topic,
+                        task.partition,
+                        task.counter - answer,
+                    )
+                task.counter = answer
+                task.position = self._maps.of(task.place).source_of(answer)
+                task.located = True
+            elif isinstance(answer, ForeignWriter):
+                if not self._keep():
+                    self._superseded()
+                    return
+                text = "the end of the log was not written by this copy"
+                self._fail(
+                    task,
+                    faults.fault(
+                        task,
+                        "foreign-writer",
+                        "target",
+                        self._target.name,
+                        text,
+                        offset=answer.offset,
+                    ),
+                )
+            elif isinstance(answer, NotYet):
+                self._again(task, f"target: not ready to tell its log's end ({answer.code})")
+
+    # --- what changes around us --------------------------------------------------------------
+
+    def _look_around(self) -> None:
+        now = time.monotonic()
+        if now - self._kept_at >= 1.0:
+            self._kept_at = now
+            if not self._keep():
+                self._superseded()
+        if now - self._checked_at >= ID_CHECK_INTERVAL:
+            self._checked_at = now
+            self.check_topics()
+
+    def check_topics(self) -> None:
+        """Compare the topics' ids with those this copy began with."""
+        active = [task for task in self._tasks if task.fault is None and not task.stopped]
+        if not active:
+            return
+        try:
+            sources = self._source.metadata(sorted({t.topic for t in active}), timeout=ASK_TIMEOUT)
+            targets = self._target.metadata(
+                sorted({t.target_topic for t in active}), timeout=ASK_TIMEOUT
+            )
+        except CopystreamError as error:
+            _log.info("topics not checked: %s", error.message)
+            return
+        for task in active:
+            self._changed(task, sources[task.topic], targets[task.target_topic])
+
+    def _changed(self, task: PartitionTask, source: TopicMeta, target: TopicMeta) -> bool:
+        """Whether a topic is gone or another one than before; then the task has failed."""
+        for side, meta, known in (
+            ("source", source, self._source_ids[task.topic]),
+            ("target", target, self._target_ids[task.target_topic]),
+        ):
+            name = self._source.name if side == "source" else self._target.name
+            kind: FaultKind
+            if meta.error in faults.UNKNOWN_TOPIC:
+                if time.monotonic() - task.progressed_at < MISSING_PATIENCE and task.part is None:
+                    self._again(task, f"{side}: the topic is unknown")
+                    return True
+                kind = "source-deleted" if side == "source" else "target-deleted"
+                text = "the topic does not exist any more"
+            elif not meta.error and str(meta.topic_id) != known:
+                kind = "source-recreated" if side == "source" else "target-recreated"
+                text = "the topic was deleted and created anew"
+            else:
+                continue
+            where: Side = "source" if side == "source" else "target"
+            self._fail(task, faults.fault(task, kind, where, name, text, offset=None))
+            if task.part is not None:
+                self._workers[task.lane].stop(task.part)
+            return True
+        return False
+
+    def _lost_data(self, task: PartitionTask) -> bool:
+        """After OFFSET_OUT_OF_RANGE: whether the source's log has left our position behind."""
+        try:
+            begin = self._source.list_offsets([task.place], "earliest", timeout=ASK_TIMEOUT)
+            end = self._source.list_offsets([task.place], "latest", timeout=ASK_TIMEOUT)
+        except CopystreamError:
+            return False
+        first, last = begin[task.place], end[task.place]
+        if not first.error and first.offset > task.position:
+            self._fail(task, self._data_loss(task, first.offset))
+            return True
+        if not last.error and last.offset < task.position and task.attempts > 5:
+            text = f"the source's log now ends at {last.offset}: records copied before are gone"
+            self._fail(
+                task,
+                faults.fault(
+                    task, "data-loss", "source", self._source.name, text, offset=task.position
+                ),
+            )
+            return True
+        return False
+
+    def _data_loss(self, task: PartitionTask, start: int) -> Fault:
+        text = (
+            f"the source's log now starts at {start}: offsets {task.position} to {start - 1} "
+            "were deleted before they were copied"
+        )
+        return faults.fault(
+            task, "data-loss", "source", self._source.name, text, offset=task.position
+        )
+
+    def _superseded(self) -> None:
+        """Another copystream struck our claims out: stop everything."""
+        text = "another copystream took this copy over while this one did not answer"
+        for task in self._tasks:
+            if not task.finished:
+                self._fail(
+                    task,
+                    faults.fault(
+                        task, "superseded", "target", self._target.name, text, offset=None
+                    ),
+                )
+                if task.part is not None:
+                    self._workers[task.lane].stop(task.part)

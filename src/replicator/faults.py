@@ -1,0 +1,175 @@
+"""What a partition's end means: try again, or a fault with a name, a hint and an exit code."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from copycore.partition import PartitionCopy
+from replicator.cluster import broker_errors
+from replicator.errors import ExitCode
+from replicator.report import Fault, FaultKind, Side
+from replicator.task import PartitionTask
+
+OFFSET_OUT_OF_RANGE = 1
+UNKNOWN_TOPIC = frozenset({3, 100, 103})  # by name, by id, and one contradicting the other
+
+_EXIT: dict[FaultKind, ExitCode] = {
+    "data-loss": ExitCode.FATAL,
+    "source-deleted": ExitCode.STATE,
+    "source-recreated": ExitCode.STATE,
+    "target-deleted": ExitCode.STATE,
+    "target-recreated": ExitCode.STATE,
+    "foreign-writer": ExitCode.FATAL,
+    "record-too-large": ExitCode.FATAL,
+    "timestamp-refused": ExitCode.FATAL,
+    "record-refused": ExitCode.FATAL,
+    "corrupt-batch": ExitCode.FATAL,
+    "needs-rebatch": ExitCode.FATAL,
+    "superseded": ExitCode.INCOMPLETE,
+    "unreachable": ExitCode.INCOMPLETE,
+}
+
+_HINT: dict[FaultKind, str] = {
+    "data-loss": "the source has deleted records that were not copied yet: raise its retention; "
+    "to copy what is left, delete the target topic and run with --restart",
+    "source-deleted": "the topic is gone from the source: leave it out",
+    "source-recreated": "this is another topic under the old name: to copy it, delete the target "
+    "topic and run with --restart",
+    "target-deleted": "the target topic is gone: run with --restart to copy it from the start",
+    "target-recreated": "this is another topic under the old name: delete it, or leave it empty, "
+    "and run with --restart to copy from the start",
+    "foreign-writer": "stop whoever writes there; then delete the target topic and run with "
+    "--restart",
+    "record-too-large": "raise max.message.bytes of the target topic, then run again",
+    "timestamp-refused": "set message.timestamp.before.max.ms and message.timestamp.after.max.ms "
+    "of the target topic to 9223372036854775807, then run again",
+    "record-refused": "see the target broker's log; a compacted target topic refuses records "
+    "without a key",
+    "corrupt-batch": "the source's copy of this batch is damaged: restore it from a replica, or "
+    "leave the partition out",
+    "needs-rebatch": "this batch cannot go through unchanged, and re-batching is not built yet: "
+    "leave the partition out",
+    "superseded": "let the other copystream finish; the same command then goes on",
+    "unreachable": "see that the brokers are up; the same command then goes on",
+}
+
+_REFUSALS: dict[int, FaultKind] = {
+    2: "corrupt-batch",  # CORRUPT_MESSAGE: the transformed CRC does not hold
+    10: "record-too-large",  # MESSAGE_TOO_LARGE
+    18: "record-too-large",  # RECORD_LIST_TOO_LARGE: above segment.bytes
+    32: "timestamp-refused",  # INVALID_TIMESTAMP
+    87: "record-refused",  # INVALID_RECORD
+    44: "record-refused",  # POLICY_VIOLATION
+    76: "record-refused",  # UNSUPPORTED_COMPRESSION_TYPE
+    42: "record-refused",  # INVALID_REQUEST
+}
+
+
+class Verdict(NamedTuple):
+    """Either a fault, or a reason to ask the target's log and try again."""
+
+    fault: Fault | None
+    reason: str
+    refresh: bool = False  # topics may have been deleted or recreated
+    out_of_range: bool = False
+
+
+def fault(
+    task: PartitionTask,
+    kind: FaultKind,
+    side: Side,
+    cluster: str,
+    message: str,
+    *,
+    offset: int | None,
+    hint: str | None = None,
+    exit_code: ExitCode | None = None,
+) -> Fault:
+    """A fault of ``task``; ``message`` says what happened, without place and cluster."""
+    topic = task.topic if side == "source" else task.target_topic
+    at = "" if offset is None else f" at offset {offset}"
+    return Fault(
+        kind=kind,
+        side=side,
+        cluster=cluster,
+        topic=topic,
+        partition=task.partition,
+        offset=offset,
+        message=f"{topic}-{task.partition}{at} on {side} cluster {cluster}: {message}",
+        hint=hint or _HINT[kind],
+        exit_code=int(exit_code if exit_code is not None else _EXIT[kind]),
+    )
+
+
+def denied(task: PartitionTask, side: Side, cluster: str, what: str) -> Fault:
+    topic = task.topic if side == "source" else task.target_topic
+    return fault(
+        task,
+        "denied",
+        side,
+        cluster,
+        what,
+        offset=None,
+        hint=f"grant {'READ' if side == 'source' else 'WRITE'} on Topic {topic} to this client",
+        exit_code=ExitCode.SOURCE if side == "source" else ExitCode.TARGET,
+    )
+
+
+def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) -> Verdict:
+    """What the end of an assignment means; ``source`` and ``target`` name the clusters."""
+    code = part.end_code
+    name = f"{broker_errors.lookup(code).name} ({code})"
+    detail = f": {part.end_message}" if part.end_message else ""
+    match part.ending:
+        case "malformed" | "corrupt":
+            text = part.end_message or "a batch cannot be read"
+            return Verdict(
+                fault(task, "corrupt-batch", "source", source, text, offset=part.end_offset), ""
+            )
+        case "not-passable":
+            text = _needs(part.end_message or "")
+            return Verdict(
+                fault(task, "needs-rebatch", "source", source, text, offset=part.end_offset), ""
+            )
+        case "foreign-writer":
+            text = (
+                f"a batch of ours was stored here instead of at {part.end_message}: "
+                "somebody else writes into this partition"
+            )
+            return Verdict(
+                fault(task, "foreign-writer", "target", target, text, offset=part.end_offset), ""
+            )
+        case "source-error" if broker_errors.denied_resource(code) is not None:
+            return Verdict(denied(task, "source", source, f"reading is refused: {name}"), "")
+        case "source-error":
+            return Verdict(
+                None,
+                f"source: {name}",
+                refresh=code in UNKNOWN_TOPIC,
+                out_of_range=code == OFFSET_OUT_OF_RANGE,
+            )
+        case "target-error" if broker_errors.denied_resource(code) is not None:
+            return Verdict(denied(task, "target", target, f"writing is refused: {name}"), "")
+        case "target-error" if code in _REFUSALS:
+            text = (
+                f"the target refuses the batch that starts at source offset {part.end_offset}: "
+                f"{name}{detail}"
+            )
+            kind = _REFUSALS[code]
+            return Verdict(fault(task, kind, "source", source, text, offset=part.end_offset), "")
+        case _:
+            reason = f"{part.end_side}: {part.end_message or name}"
+            return Verdict(None, reason, refresh=code in UNKNOWN_TOPIC)
+
+
+def _needs(why: str) -> str:
+    if why.startswith("starts-inside:"):
+        base = why.partition(":")[2]
+        return f"the copy would start inside the batch that begins at offset {base}"
+    words = {
+        "gapped": "a compacted batch has gaps",
+        "log-append-time": "the batch carries LogAppendTime, its records' own times differ",
+        "old-magic": "the batch is a message set of format v0 or v1",
+        "unknown-codec": "the batch is compressed with an unknown codec",
+    }
+    return words.get(why, f"the batch is {why}")

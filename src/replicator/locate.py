@@ -1,0 +1,152 @@
+"""Asking the target's log where a copy stands: the one path for restart and retry.
+
+With one writer the number of the next record is log end − base. The log end must be committed
+(leader's end and high watermark agree), and where the last batch is still there, it must be ours
+and end with the sequence that this number implies.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from copycore.batch import Batch, cut_slice
+from replicator.cluster import Cluster, Connection, OffsetResult
+from replicator.task import PartitionTask
+
+SEQUENCES = 1 << 31
+ASK_TIMEOUT = 5.0  # seconds; the caller tries again
+
+TopicPartition = tuple[str, int]
+
+
+class NotYet(Exception):
+    """The target cannot tell now; ``code`` is Kafka's error code, 0 when replication lags."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class ForeignWriter(Exception):
+    """Somebody else wrote at target ``offset``."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
+
+
+def counters(
+    target: Cluster, tasks: Iterable[PartitionTask]
+) -> dict[PartitionTask, int | Exception]:
+    """The number of the next record of each task, or ``NotYet`` or ``ForeignWriter``.
+
+    Raises what the cluster raises when it cannot be asked at all.
+    """
+    wanted = {task.target_place: task for task in tasks}
+    # The leader's end first: if the high watermark read later equals it, all of it is committed.
+    ends = target.leader_end_offsets(wanted, timeout=ASK_TIMEOUT)
+    committed = target.list_offsets(wanted, "latest", timeout=ASK_TIMEOUT)
+    starts = target.list_offsets(wanted, "earliest", timeout=ASK_TIMEOUT)
+    found: dict[PartitionTask, int | Exception] = {}
+    tails: dict[TopicPartition, int] = {}
+    for place, task in wanted.items():
+        answer: int | NotYet | ForeignWriter = _agreed(ends[place], committed[place], starts[place])
+        if isinstance(answer, int):
+            base = task.binding.base
+            if answer < base:
+                answer = ForeignWriter(answer)
+            else:
+                if answer > max(base, starts[place].offset):
+                    tails[place] = answer - 1
+                answer -= base
+        found[task] = answer
+    for place, batch in last_batches(target, tails).items():
+        task = wanted[place]
+        counter = found[task]
+        if batch is None:
+            found[task] = NotYet(0)
+        elif isinstance(counter, int) and not _ends_with(batch, task, counter):
+            found[task] = ForeignWriter(tails[place])
+    return found
+
+
+def _agreed(end: OffsetResult, committed: OffsetResult, start: OffsetResult) -> int | NotYet:
+    for result in (end, committed, start):
+        if result.error:
+            return NotYet(result.error)
+    return end.offset if end.offset == committed.offset else NotYet(0)
+
+
+def _ends_with(batch: Batch, task: PartitionTask, counter: int) -> bool:
+    """Whether ``batch`` is our batch that ends with record number ``counter`` − 1."""
+    return (
+        batch.producer_id == task.binding.producer_id
+        and batch.next_offset == task.binding.base + counter
+        and (batch.base_sequence + batch.last_offset_delta) % SEQUENCES == (counter - 1) % SEQUENCES
+    )
+
+
+def last_batches(
+    cluster: Cluster, offsets: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, Batch | None]:
+    """The batch that holds each offset; None where it could not be fetched now."""
+    found: dict[TopicPartition, Batch | None] = dict.fromkeys(offsets)
+    if not offsets:
+        return found
+    topics = cluster.metadata(sorted({topic for topic, _ in offsets}), timeout=ASK_TIMEOUT)
+    leaders: dict[int, list[TopicPartition]] = {}
+    for topic, partition in offsets:
+        meta = topics[topic].partitions.get(partition)
+        if meta is not None and meta.leader >= 0:
+            leaders.setdefault(meta.leader, []).append((topic, partition))
+    for leader, places in leaders.items():
+        connection = cluster.data_connection(leader)
+        try:
+            for place in places:
+                found[place] = _fetch_one(connection, place, offsets[place])
+        finally:
+            connection.close()
+    return found
+
+
+def _fetch_one(connection: Connection, place: TopicPartition, offset: int) -> Batch | None:
+    """One batch: a limit of one byte brings the first batch whole and nothing more."""
+    request = _fetch_request(*place, offset)
+    answer: Any = connection.call(request, timeout=ASK_TIMEOUT)
+    for topic in answer.responses:
+        for partition in topic.partitions:
+            if partition.partition_index == place[1] and partition.records:
+                batches, _ = cut_slice(partition.records)
+                for batch in batches:
+                    if batch.base_offset <= offset < batch.next_offset:
+                        return batch
+    return None
+
+
+def _fetch_request(topic: str, partition: int, offset: int) -> Any:
+    schema: Any = importlib.import_module("kio.schema.fetch.v12.request")
+    return schema.FetchRequest(
+        max_wait=timedelta(milliseconds=100),
+        min_bytes=1,
+        max_bytes=1,
+        isolation_level=0,
+        session_id=0,
+        session_epoch=-1,
+        topics=(
+            schema.FetchTopic(
+                topic=topic,
+                partitions=(
+                    schema.FetchPartition(
+                        partition=partition,
+                        fetch_offset=offset,
+                        partition_max_bytes=1,
+                    ),
+                ),
+            ),
+        ),
+        forgotten_topics_data=(),
+        rack_id="",
+    )

@@ -1,0 +1,1 @@
+"""Offsets: the map from source to target, and how it is kept."""

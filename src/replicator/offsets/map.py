@@ -1,0 +1,60 @@
+"""The offset map of one partition: which record number came from which source offset.
+
+Segments as two sorted arrays: from ``counters[i]`` on, numbers and source offsets advance
+together, starting at ``sources[i]``, until segment i + 1 begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Offsets = NDArray[np.int64]
+
+
+class PartitionMap:
+    """Segments of one partition, growing at the end. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._sources: Offsets = np.empty(4, np.int64)
+        self._counters: Offsets = np.empty(4, np.int64)
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def sources(self) -> Offsets:
+        return self._sources[: self._size]
+
+    @property
+    def counters(self) -> Offsets:
+        return self._counters[: self._size]
+
+    def add(self, sources: Sequence[int], counters: Sequence[int]) -> None:
+        """Append a chunk; segments from its first counter on, left by an earlier try, are void.
+
+        A try that was cut short may have written segments ahead of data that never came. What it
+        saw may have changed since (compaction), so the later chunk is right.
+        """
+        keep = int(np.searchsorted(self.counters, counters[0], side="left"))
+        size = keep + len(counters)
+        if size > len(self._counters):
+            capacity = max(size, 2 * len(self._counters))
+            self._sources = np.resize(self._sources, capacity)
+            self._counters = np.resize(self._counters, capacity)
+        self._sources[keep:size] = sources
+        self._counters[keep:size] = counters
+        self._size = size
+
+    def source_of(self, counter: int) -> int:
+        """The source offset of record number ``counter``, or where the next one is looked for.
+
+        Raises ``LookupError`` for a number before the first segment.
+        """
+        place = int(np.searchsorted(self.counters, counter, side="right")) - 1
+        if place < 0:
+            raise LookupError(f"record number {counter} is before the map's first segment")
+        return int(self._sources[place]) + counter - int(self._counters[place])

@@ -1,0 +1,343 @@
+"""What would be copied: topics, partitions, offsets and bytes, conflicts and warnings.
+
+Read-only on both clusters. The plan is what ``--dry-run`` shows, and what a run carries out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from replicator.cluster import Cluster, TopicMeta
+from replicator.cluster.admin import Admin
+from replicator.cluster.topics import (
+    Choice,
+    SourceTopic,
+    TargetFacts,
+    TargetState,
+    TargetTopic,
+    choose_topics,
+    no_such_topic,
+    plan_topic,
+)
+from replicator.errors import ExitCode, UsageError
+from replicator.locate import last_batches
+from replicator.offsets.store import Binding, OffsetMaps
+from replicator.report import Plan, TopicPlan
+from replicator.selection import AtOffsets, AtTime, Earliest, Forever, Latest
+from replicator.settings import CopySettings
+
+TopicPartition = tuple[str, int]
+
+
+@dataclass(slots=True)
+class PartitionPlan:
+    """One partition to copy. ``binding`` None means a first copy into an empty partition."""
+
+    topic: str
+    partition: int
+    start: int  # source offset
+    end: int  # exclusive; −1 follows for ever
+    base: int  # target offset of record number 0
+    binding: Binding | None
+
+
+@dataclass(slots=True)
+class FullPlan:
+    """The plan to show, and the partitions behind it (of topics without a conflict)."""
+
+    shown: Plan
+    partitions: list[PartitionPlan]
+    sources: Mapping[str, TopicMeta]
+    targets: dict[str, TopicMeta] = field(default_factory=dict)
+
+
+class Planner:
+    """Gathers the facts of one copy and decides. Raises what the clusters raise."""
+
+    def __init__(
+        self,
+        settings: CopySettings,
+        source: Cluster,
+        target: Cluster,
+        source_admin: Admin,
+        target_admin: Admin,
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._target = target
+        self._source_admin = source_admin
+        self._target_admin = target_admin
+
+    def choose(self) -> tuple[Choice, dict[str, TopicMeta]]:
+        """The topics that the command means, and the source's metadata of all topics."""
+        everything = self._source.metadata()
+        settings = self._settings
+        choice = choose_topics(settings.topics, settings.exclude, everything)
+        if choice.unmatched:
+            raise no_such_topic(
+                choice.unmatched[0], everything, cluster=f"source cluster {self._source.name}"
+            )
+        for topic in choice.topics:
+            if everything[topic].error:
+                raise self._source.error(
+                    everything[topic].error,
+                    f"describe topic {topic}",
+                    acl=f"DESCRIBE on Topic {topic}",
+                )
+        return choice, everything
+
+    def make(
+        self, choice: Choice, metas: Mapping[str, TopicMeta], flow: str, maps: OffsetMaps
+    ) -> FullPlan:
+        topics = choice.topics
+        selected = {
+            topic: self._settings.partitions.select(topic, len(metas[topic].partitions))
+            for topic in topics
+        }
+        places = [(topic, p) for topic in topics for p in selected[topic]]
+        targets = (
+            {name: meta for name, meta in self._target.metadata(topics).items() if not meta.error}
+            if topics
+            else {}
+        )
+        source_configs = self._source_admin.describe_topic_configs(topics)
+        target_configs = self._target_admin.describe_topic_configs(targets)
+        facts = TargetFacts(
+            brokers=len(self._target.brokers),
+            topics=frozenset(self._target.metadata()),
+            defaults=self._target_admin.topic_defaults(),
+        )
+        starts = self._offsets(self._source, places, "earliest")
+        ends = self._ends(places)
+        written = self._written(places, targets)
+        first = self._first_offsets(places, starts, ends)
+        sizes = self._source.partition_bytes(places)
+        oldest = self._oldest(places, starts)
+
+        shown: list[TopicPlan] = []
+        partitions: list[PartitionPlan] = []
+        for topic in topics:
+            parts: list[PartitionPlan] = []
+            conflicts: list[tuple[str, str]] = []
+            state: TargetState = "empty"
+            for p in selected[topic]:
+                place = (topic, p)
+                binding = maps.bindings.get(place)
+                begin, end = written.get(place, (0, 0))
+                unused = not len(maps.of(place))  # cut off before its first segment was written
+                if begin == end and (unused or self._settings.restart):
+                    binding = None
+                if binding is not None:
+                    problem = _mismatch(binding, metas[topic], targets.get(topic))
+                    if problem is not None:
+                        conflicts.append(problem)
+                        continue
+                    state = "ours"
+                    at = maps.of(place).source_of(max(end - binding.base, 0))
+                    parts.append(PartitionPlan(topic, p, at, ends[place], binding.base, binding))
+                    continue
+                if begin != end:
+                    state = "foreign"
+                    continue
+                parts.append(PartitionPlan(topic, p, first[place], ends[place], end, None))
+            left = sum(_left(part, ends) for part in parts)
+            plan = plan_topic(
+                SourceTopic(
+                    name=topic,
+                    partitions=len(metas[topic].partitions),
+                    replication_factor=len(metas[topic].partitions[0].replicas),
+                    overrides=source_configs[topic].overrides,
+                    effective=source_configs[topic].effective,
+                    records=left,
+                    bytes=_share(parts, starts, ends, sizes),
+                    largest_partition=max(
+                        (sizes[(topic, p)] for p in selected[topic] if (topic, p) in sizes),
+                        default=None,
+                    ),
+                    oldest_timestamp=oldest.get(topic),
+                ),
+                TargetTopic(
+                    partitions=len(targets[topic].partitions),
+                    state=state,
+                    effective=target_configs[topic].effective,
+                )
+                if topic in targets
+                else None,
+                facts,
+                replication_factor=self._settings.replication_factor,
+                now_ms=int(time.time() * 1000),
+            )
+            if conflicts:
+                plan.conflict, plan.conflict_hint = conflicts[0]
+                plan.conflict_exit_code = int(ExitCode.STATE)
+            shown.append(plan)
+            if plan.conflict is None:
+                partitions += parts
+        return FullPlan(
+            shown=Plan(
+                source=self._source.config.bootstrap_text,
+                target=self._target.config.bootstrap_text,
+                source_cluster_id=self._source.cluster_id,
+                target_cluster_id=self._target.cluster_id,
+                flow=flow,
+                topics=shown,
+                skipped=dict(choice.skipped),
+                records=sum(plan.records for plan in shown if plan.conflict is None),
+                bytes=_total(plan.bytes for plan in shown if plan.conflict is None),
+            ),
+            partitions=partitions,
+            sources={topic: metas[topic] for topic in topics},
+            targets=targets,
+        )
+
+    def _offsets(
+        self,
+        cluster: Cluster,
+        places: Sequence[TopicPartition],
+        at: Literal["earliest", "latest"] | int,
+        *,
+        read_committed: bool = False,
+    ) -> dict[TopicPartition, int]:
+        found = cluster.list_offsets(places, at, read_committed=read_committed)
+        for (topic, partition), result in found.items():
+            if result.error:
+                raise cluster.error(
+                    result.error,
+                    f"list offsets of {topic}-{partition}",
+                    acl=f"DESCRIBE on Topic {topic}",
+                )
+        return {place: result.offset for place, result in found.items()}
+
+    def _latest(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        committed = self._settings.isolation == "read_committed"
+        return self._offsets(self._source, places, "latest", read_committed=committed)
+
+    def _ends(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        until = self._settings.until
+        if isinstance(until, Forever):
+            return dict.fromkeys(places, -1)
+        ends = self._latest(places)
+        if isinstance(until, AtTime):
+            at = self._offsets(self._source, places, until.timestamp)
+            # No record at or after that time yet: all there is now is before it.
+            ends = {p: end if at[p] < 0 else min(at[p], end) for p, end in ends.items()}
+        return ends
+
+    def _first_offsets(
+        self,
+        places: Sequence[TopicPartition],
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> dict[TopicPartition, int]:
+        """Where a first copy begins, by ``--from``."""
+        match self._settings.start:
+            case Earliest():
+                return dict(starts)
+            case Latest():
+                return self._latest(places)
+            case AtTime(timestamp=timestamp):
+                at = self._offsets(self._source, places, timestamp)
+                latest = self._latest(places) if any(offset < 0 for offset in at.values()) else {}
+                found = {place: latest[place] if at[place] < 0 else at[place] for place in places}
+                return self._whole_batches(found, starts)
+            case AtOffsets() as chosen:
+                found = {place: chosen.offset(*place) for place in places}
+                latest = self._latest(places)
+                for (topic, partition), offset in found.items():
+                    low, high = starts[topic, partition], latest[topic, partition]
+                    if not low <= offset <= high:
+                        raise UsageError(
+                            f"offset {offset} of {topic}-{partition} is not in the source's log, "
+                            f"which goes from {low} to {high}",
+                            hint="correct the offsets file",
+                        )
+                return found
+
+    def _whole_batches(
+        self, found: Mapping[TopicPartition, int], starts: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """A time may fall inside a batch: then the copy begins with that whole batch."""
+        holding = last_batches(
+            self._source, {place: at for place, at in found.items() if at > starts[place]}
+        )
+        aligned = dict(found)
+        for place, batch in holding.items():
+            if batch is not None and batch.magic == 2 and batch.base_offset >= starts[place]:
+                aligned[place] = batch.base_offset
+        return aligned
+
+    def _written(
+        self, places: Sequence[TopicPartition], targets: Mapping[str, TopicMeta]
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """Log start and end of the target partitions that exist."""
+        there = [(t, p) for t, p in places if t in targets and p in targets[t].partitions]
+        if not there:
+            return {}
+        begins = self._offsets(self._target, there, "earliest")
+        ends = self._offsets(self._target, there, "latest")
+        return {place: (begins[place], ends[place]) for place in there}
+
+    def _oldest(
+        self, places: Sequence[TopicPartition], starts: Mapping[TopicPartition, int]
+    ) -> dict[str, int]:
+        """The time of the first record of each topic, from its first batch's header."""
+        first: dict[str, TopicPartition] = {}
+        for topic, partition in places:
+            first.setdefault(topic, (topic, partition))
+        batches = last_batches(self._source, {place: starts[place] for place in first.values()})
+        return {
+            place[0]: batch.max_timestamp
+            for place, batch in batches.items()
+            if batch is not None and batch.magic == 2
+        }
+
+
+def _mismatch(
+    binding: Binding, source: TopicMeta, target: TopicMeta | None
+) -> tuple[str, str] | None:
+    """Why a binding does not hold for the topics as they are now, and what to do."""
+    if binding.source_id != str(source.topic_id):
+        return (
+            "source-recreated: the source topic is another one than this copy began with",
+            "to copy the new one, delete the target topic and run with --restart",
+        )
+    if target is None:
+        return (
+            "target-deleted: the target topic that this copy wrote is gone",
+            "run with --restart to copy it again from the start",
+        )
+    if binding.target_id != str(target.topic_id):
+        return (
+            "target-recreated: the target topic is another one than this copy wrote",
+            "leave it empty or delete it, and run with --restart to copy from the start",
+        )
+    return None
+
+
+def _left(part: PartitionPlan, ends: Mapping[TopicPartition, int]) -> int:
+    return max(0, ends[part.topic, part.partition] - part.start)
+
+
+def _share(
+    parts: Iterable[PartitionPlan],
+    starts: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    sizes: Mapping[TopicPartition, int],
+) -> int | None:
+    """Bytes still to copy, taking a partition's bytes as spread evenly over its offsets."""
+    total = 0
+    for part in parts:
+        place = (part.topic, part.partition)
+        if place not in sizes:
+            return None
+        span = ends[place] - starts[place]
+        total += sizes[place] * max(0, ends[place] - part.start) // span if span > 0 else 0
+    return total
+
+
+def _total(values: Iterable[int | None]) -> int | None:
+    known = list(values)
+    return None if any(v is None for v in known) else sum(v for v in known if v is not None)

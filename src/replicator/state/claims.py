@@ -1,0 +1,196 @@
+"""Claims: one copystream at a time writes a flow's topic.
+
+A session writes a claim for each of its topics and beats every few seconds. Of several claims to
+a topic, the earliest in the registry whose session still stands is the valid one. A session whose
+process is dead, or whose heart has not beaten for a while, is struck out by the next one that
+wants the topic; it finds out by reading the registry, and stops. Producer ids and sequences still
+guard the log itself: claims only turn a race into a clear message.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from replicator.errors import IncompleteError
+from replicator.state import REGISTRY_TOPIC
+from replicator.state.log import Record, StateReader, StateWriter
+
+BEAT_INTERVAL = 3.0  # seconds
+LEASE = 10.0  # seconds without a beat after which a session of another machine is dead
+
+
+class Session(Struct, frozen=True):
+    """One running copystream. ``place`` tells whether its pid means anything here."""
+
+    place: str
+    host: str
+    pid: int
+    started: int  # the process's start, in clock ticks since boot
+    beat: int
+
+    def alive_here(self) -> bool | None:
+        """Whether the process lives; None when it runs on another machine or container."""
+        if self.place != _place():
+            return None
+        return self.started == _start_ticks(self.pid)
+
+
+def _place() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+
+
+def _start_ticks(pid: int) -> int:
+    """When a process started (proc(5), stat field 22); −1 when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return -1
+    fields = text.rpartition(")")[2].split()
+    return -1 if fields[0] in ("Z", "X") else int(fields[19])
+
+
+class Claims:
+    """The registry's claims, and this session's own. Not thread-safe."""
+
+    def __init__(
+        self,
+        reader: StateReader,
+        writer: StateWriter,
+        flow: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._flow = flow
+        self._clock = clock
+        self._sleep = sleep
+        self._id = uuid.uuid4().hex
+        self._beat = 0
+        self._beaten_at = -BEAT_INTERVAL
+        self._sessions: dict[str, Session] = {}
+        self._claims: dict[tuple[str, str], dict[str, int]] = {}  # (flow, topic) → session → offset
+        self._topics: tuple[str, ...] = ()
+
+    def absorb(self, offset: int, key: bytes, value: bytes | None) -> None:
+        """Take one registry record in, in order."""
+        if key.startswith(b'["session"'):
+            _, session = msgspec.json.decode(key, type=tuple[str, str])
+            if value is None:
+                self._sessions.pop(session, None)
+            else:
+                self._sessions[session] = msgspec.json.decode(value, type=Session)
+        elif key.startswith(b'["claim"'):
+            _, flow, topic, session = msgspec.json.decode(key, type=tuple[str, str, str, str])
+            holders = self._claims.setdefault((flow, topic), {})
+            if value is None:
+                holders.pop(session, None)
+            else:
+                holders.setdefault(session, offset)
+
+    def acquire(self, topics: Iterable[str]) -> None:
+        """Claim topics. Raises ``IncompleteError`` naming who else is copying one of them."""
+        self._topics = tuple(topics)
+        records: list[Record] = []
+        for session in self._others_before(None):
+            self._require_dead(session)
+            records += self._strike_out(session)
+        records.append((self._session_key(self._id), self._session_value()))
+        records += [(self._claim_key(topic, self._id), b"1") for topic in self._topics]
+        self._writer.write(REGISTRY_TOPIC, records)
+        for offset, key, value in self._reader.read_to_end():
+            self.absorb(offset, key, value)
+        for session in self._others_before(self._id):
+            holder = self._sessions[session]
+            self.release()
+            raise _held(holder)
+
+    def keep(self) -> bool:
+        """Beat if it is time; False once this session has been struck out."""
+        for offset, key, value in self._reader.read_new():
+            self.absorb(offset, key, value)
+        if self._id not in self._sessions:
+            return False
+        now = self._clock()
+        if now - self._beaten_at >= BEAT_INTERVAL:
+            self._beaten_at = now
+            self._beat += 1
+            self._writer.send(
+                REGISTRY_TOPIC,
+                self._session_key(self._id),
+                self._session_value(),
+                lambda _error, _offset: None,
+            )
+        return True
+
+    def release(self) -> None:
+        """Give the claims up, durably."""
+        self._writer.write(REGISTRY_TOPIC, self._strike_out(self._id))
+
+    def _others_before(self, mine: str | None) -> list[str]:
+        """Standing sessions with a claim on our topics, earlier than ``mine`` where given."""
+        found: dict[str, None] = {}
+        for topic in self._topics:
+            holders = self._claims.get((self._flow, topic), {})
+            limit = holders.get(mine, 0) if mine is not None else None
+            for session, offset in holders.items():
+                earlier = limit is None or offset < limit
+                if earlier and session in self._sessions and session != self._id:
+                    found[session] = None
+        return list(found)
+
+    def _require_dead(self, session: str) -> None:
+        """Wait until a session of elsewhere proves alive by a beat, or has been silent too long."""
+        holder = self._sessions[session]
+        alive = holder.alive_here()
+        deadline = self._clock() + LEASE
+        while alive is None:
+            for offset, key, value in self._reader.read_new():
+                self.absorb(offset, key, value)
+            present = self._sessions.get(session)
+            if present is None or self._clock() >= deadline:
+                return
+            alive = True if present.beat != holder.beat else None
+            self._sleep(0.2)
+        if alive:
+            raise _held(holder)
+
+    def _strike_out(self, session: str) -> list[Record]:
+        topics = [
+            topic
+            for (flow, topic), held in self._claims.items()
+            if flow == self._flow and session in held
+        ]
+        if session == self._id:
+            topics = list(self._topics)
+        keys = [self._session_key(session), *(self._claim_key(t, session) for t in topics)]
+        return [(key, None) for key in keys]
+
+    def _session_key(self, session: str) -> bytes:
+        return msgspec.json.encode(["session", session])
+
+    def _claim_key(self, topic: str, session: str) -> bytes:
+        return msgspec.json.encode(["claim", self._flow, topic, session])
+
+    def _session_value(self) -> bytes:
+        pid = os.getpid()
+        return msgspec.json.encode(
+            Session(_place(), socket.gethostname(), pid, _start_ticks(pid), self._beat)
+        )
+
+
+def _held(holder: Session) -> IncompleteError:
+    return IncompleteError(
+        f"another copystream is copying the same topics: process {holder.pid} on {holder.host}",
+        hint="let it finish, or stop it; the same command then goes on where it stopped",
+    )

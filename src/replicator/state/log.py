@@ -1,0 +1,197 @@
+"""Reading and writing the compacted single-partition topics that hold copystream's state.
+
+One partition gives one order of everything, which the readers of the records rely on. The client
+is confluent-kafka: state is small, and its producer and consumer are well kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from replicator.cluster.admin import Admin, TopicSpec
+from replicator.cluster.cluster import Cluster
+from replicator.errors import CopystreamError, SourceError, TargetError
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, KafkaError, Message, Producer
+
+DELIVERY_TIMEOUT = 60.0  # seconds until a state record counts as not written
+READ_TIMEOUT = 60.0  # seconds without any progress while reading
+
+_log = logging.getLogger(__name__)
+
+Record = tuple[bytes, bytes | None]
+Delivered = Callable[[CopystreamError | None, int], None]  # error, or the record's offset
+
+
+def _failure(cluster: Cluster, topic: str, what: str) -> CopystreamError:
+    kind = SourceError if cluster.side == "source" else TargetError
+    return kind(
+        f"{cluster.side} cluster {cluster.name}: cannot {what} topic {topic}",
+        hint="state is kept there: see that the topic is available and may be read and written",
+    )
+
+
+def ensure_topics(cluster: Cluster, admin: Admin, names: Sequence[str]) -> set[str]:
+    """Create the state topics that are missing; returns those that were created."""
+    found = cluster.metadata(names)
+    missing = [name for name in names if found[name].error]
+    if not missing:
+        return set()
+    replicas = min(3, len(cluster.brokers))
+    specs = [
+        TopicSpec(name, 1, replicas, {"cleanup.policy": "compact", "compression.type": "producer"})
+        for name in missing
+    ]
+    for name, error in admin.create_topics(specs).items():
+        # Another copystream may have been quicker.
+        if cluster.metadata([name])[name].error:
+            raise error
+    return set(missing)
+
+
+class StateWriter:
+    """Writes state records durably (acks=all, idempotent); one for all state topics of a cluster.
+
+    Callbacks run in the writer's own thread.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        from confluent_kafka import Producer  # noqa: PLC0415 - costs start-up time
+
+        self._cluster = cluster
+        self._producer: Producer = Producer(
+            {
+                **cluster.config.librdkafka(),
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 0,
+                "compression.type": "lz4",
+                "delivery.timeout.ms": int(DELIVERY_TIMEOUT * 1000),
+                "log_level": 0,
+            }
+        )
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="state-writer", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.2)
+
+    def send(self, topic: str, key: bytes, value: bytes | None, delivered: Delivered) -> None:
+        """Hand a record over; ``delivered`` is called once it is durable or has failed."""
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                delivered(None, message.offset() or 0)
+            else:
+                _log.debug("state record for %s not written: %s", topic, error)
+                delivered(_failure(self._cluster, topic, f"write ({error.name()}) to"), -1)
+
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition=0, on_delivery=report)
+                return
+            except BufferError:
+                self._producer.flush(0.1)
+
+    def write(self, topic: str, records: Iterable[Record]) -> list[int]:
+        """Write records and wait until all are durable; returns their offsets in order."""
+        batch = list(records)
+        if not batch:
+            return []
+        offsets = [-1] * len(batch)
+        failures: list[CopystreamError] = []
+        left = len(batch)
+        done = threading.Event()
+
+        def delivered(place: int, error: CopystreamError | None, offset: int) -> None:
+            nonlocal left
+            offsets[place] = offset
+            if error is not None:
+                failures.append(error)
+            left -= 1
+            if left == 0:
+                done.set()
+
+        for place, (key, value) in enumerate(batch):
+            self.send(topic, key, value, partial(delivered, place))
+        if not done.wait(DELIVERY_TIMEOUT + 5) or failures:
+            raise failures[0] if failures else _failure(self._cluster, topic, "write to")
+        return offsets
+
+    def close(self) -> None:
+        self._producer.flush(5)
+        self._closing.set()
+        self._thread.join(5)
+
+
+class StateReader:
+    """Reads one state topic from its start, and later what has been added since."""
+
+    def __init__(self, cluster: Cluster, topic: str) -> None:
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition  # noqa: PLC0415
+
+        self._cluster = cluster
+        self._topic = topic
+        self._next = 0
+        self._consumer: Consumer = Consumer(
+            {
+                **cluster.config.librdkafka(),
+                "group.id": "copystream-state",  # never joined, nothing is committed
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "queued.max.messages.kbytes": 4096,
+                "fetch.message.max.bytes": 1 << 20,
+                "check.crcs": True,
+                "log_level": 0,
+            }
+        )
+        self._consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+
+    def read_to_end(self) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """(offset, key, value) of everything up to the end as it is now."""
+        place = (self._topic, 0)
+        end = self._cluster.list_offsets([place], "latest")[place]
+        if end.error:
+            raise self._cluster.error(
+                end.error, f"read topic {self._topic}", acl=f"READ on Topic {self._topic}"
+            )
+        while self._next < end.offset:
+            messages = self._consumer.consume(1000, READ_TIMEOUT)
+            if not messages:
+                raise _failure(self._cluster, self._topic, "read")
+            for message in messages:
+                if self._at_end(message):
+                    self._next = max(self._next, message.offset() or 0)
+                    continue
+                yield self._take(message)
+
+    def read_new(self) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """What has arrived by now, without waiting."""
+        for message in self._consumer.consume(1000, 0):
+            if not self._at_end(message):
+                yield self._take(message)
+
+    def _at_end(self, message: Any) -> bool:
+        from confluent_kafka import KafkaError  # noqa: PLC0415
+
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:
+            return True
+        raise _failure(self._cluster, self._topic, f"read ({error.name()})")
+
+    def _take(self, message: Any) -> tuple[int, bytes, bytes | None]:
+        self._next = message.offset() + 1
+        return message.offset(), message.key() or b"", message.value()
+
+    def close(self) -> None:
+        self._consumer.close()

@@ -1,0 +1,63 @@
+"""The registry's producer ids: allocated once for a flow and used for ever.
+
+The target's brokers enforce order by it, and the loop guard reads the origin of a batch from it,
+so an id is durable here before the first batch that carries it. Two first copies started at once
+may leave two ids for one flow; each partition's binding says which one it uses.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from replicator.cluster.cluster import Cluster
+from replicator.errors import StateError
+from replicator.state import REGISTRY_TOPIC
+from replicator.state.log import StateWriter
+
+
+class ProducerIdentity(Struct, frozen=True):
+    producer_id: int
+    producer_epoch: int
+    origin: str  # cluster id whose records carry this id
+
+
+_KEY = msgspec.json.Decoder(tuple[str, str, int])
+_VALUE = msgspec.json.Decoder(ProducerIdentity)
+
+
+class Producers:
+    """What the registry says of producer ids; fed its records in order."""
+
+    def __init__(self) -> None:
+        self._by_flow: dict[str, dict[int, ProducerIdentity]] = {}
+
+    def absorb(self, key: bytes, value: bytes | None) -> None:
+        if not key.startswith(b'["producer"'):
+            return
+        try:
+            _, flow, producer_id = _KEY.decode(key)
+            if value is None:
+                self._by_flow.get(flow, {}).pop(producer_id, None)
+            else:
+                self._by_flow.setdefault(flow, {})[producer_id] = _VALUE.decode(value)
+        except msgspec.MsgspecError as error:
+            raise StateError(
+                f"{REGISTRY_TOPIC} holds a producer record that cannot be read: {error}",
+                hint="a newer copystream may have written it: use that version",
+            ) from None
+
+    def of(self, flow: str) -> ProducerIdentity | None:
+        """The identity new partitions of ``flow`` are written with."""
+        return next(iter(self._by_flow.get(flow, {}).values()), None)
+
+    def allocate(
+        self, cluster: Cluster, writer: StateWriter, flow: str, origin: str
+    ) -> ProducerIdentity:
+        """A new producer id for ``flow``, durable when this returns."""
+        producer_id, epoch = cluster.init_producer_id()
+        identity = ProducerIdentity(producer_id, epoch, origin)
+        key = msgspec.json.encode(["producer", flow, producer_id])
+        writer.write(REGISTRY_TOPIC, [(key, msgspec.json.encode(identity))])
+        self._by_flow.setdefault(flow, {})[producer_id] = identity
+        return identity

@@ -1,0 +1,94 @@
+"""One partition of a copy job: where it comes from, where it goes, how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from copycore.partition import PartitionCopy
+from replicator.offsets.store import Binding
+from replicator.report import Fault, PartitionProgress, PartitionState
+
+
+@dataclass(eq=False, slots=True)
+class PartitionTask:
+    """Everything the job knows of one partition. Offsets are the source's unless said otherwise.
+
+    ``part`` is the current assignment to a lane; several may follow each other, and the totals
+    of the past ones are added up here.
+    """
+
+    topic: str
+    target_topic: str
+    partition: int
+    binding: Binding
+    start: int  # where this run begins
+    end: int  # exclusive; −1 follows for ever
+    position: int  # everything before is on the target
+    counter: int  # number of the next record
+    lane: int
+    slot: int  # which of a lane's connections to the same brokers
+
+    located: bool = False  # whether counter and position are known from the target's log
+    part: PartitionCopy | None = None
+    fault: Fault | None = None
+    done: bool = False
+    stopped: bool = False
+    attempts: int = 0  # since the last progress
+    not_before: float = 0.0  # monotonic seconds
+    progressed_at: float = 0.0
+    past: dict[str, int] = field(
+        default_factory=lambda: {"records": 0, "bytes": 0, "batches": 0, "skipped": 0}
+    )
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.topic, self.partition
+
+    @property
+    def target_place(self) -> tuple[str, int]:
+        return self.target_topic, self.partition
+
+    @property
+    def finished(self) -> bool:
+        return self.done or self.stopped or self.fault is not None
+
+    def total(self, what: str) -> int:
+        """Records, bytes, batches or skipped batches of this run."""
+        live = 0 if self.part is None else int(getattr(self.part, what))
+        return self.past[what] + live
+
+    def absorb(self, part: PartitionCopy) -> bool:
+        """Take over what an ended assignment did; True when it moved forward."""
+        for what in self.past:
+            self.past[what] += int(getattr(part, what))
+        moved = part.acked > self.position
+        self.position = max(self.position, part.acked)
+        self.counter = max(self.counter, part.acked_counter)
+        self.part = None
+        return moved
+
+    def state(self) -> PartitionState:
+        if self.fault is not None:
+            return "failed"
+        if self.done:
+            return "done"
+        if self.part is not None:
+            return "copying"
+        return "recovering" if self.attempts else "waiting"
+
+    def progress(self) -> PartitionProgress:
+        part = self.part
+        position = self.position if part is None else max(self.position, part.acked)
+        end = self.end
+        if end < 0:
+            end = position if part is None else max(position, part.readable)
+        return PartitionProgress(
+            topic=self.topic,
+            partition=self.partition,
+            state=self.state(),
+            start=self.start,
+            position=position,
+            end=end,
+            records=self.total("records"),
+            bytes=self.total("bytes"),
+        )

@@ -1,0 +1,150 @@
+"""Lanes as threads: each runs a ``copycore.lane.Lane`` and takes orders from the job."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from copycore.lane import Event, Lane, Pipe
+from copycore.partition import PartitionCopy
+from replicator.cluster import Cluster
+
+FETCH = (1, 11, 13)  # api key and the versions copycore.frames speaks
+PRODUCE = (0, 7, 9)
+
+# After a pause this long (SIGSTOP, a suspended machine) somebody else may have taken over, and the
+# brokers may have forgotten our producer id: nothing more is sent on the old connections.
+PAUSE_LIMIT_MS = 10_000
+WAIT_MS = 500
+
+PipeKey = tuple[int, int, int]  # source broker, target broker, slot
+
+_log = logging.getLogger(__name__)
+
+
+def now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class LaneWorker:
+    """One lane and its thread. Orders are queued and carried out between two steps of the lane.
+
+    ``inbox`` receives ``(worker, event)`` for the job; ``segments`` is called in the lane's thread
+    with each set of map segments that has to become durable.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        inbox: queue.SimpleQueue[tuple[LaneWorker, Event] | None],
+        segments: Callable[[LaneWorker, PartitionCopy, list[tuple[int, int]]], None],
+        *,
+        slab_bytes: int,
+        pipe_bytes: int,
+    ) -> None:
+        self.lane = lane
+        self._inbox = inbox
+        self._segments = segments
+        self._slab_bytes = slab_bytes
+        self._pipe_bytes = pipe_bytes
+        self._orders: deque[Callable[[], None]] = deque()
+        self._pipes: dict[PipeKey, Pipe] = {}
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
+        self.failure: BaseException | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def order(self, action: Callable[[], None]) -> None:
+        """Carry ``action`` out in the lane's thread, soon."""
+        self._orders.append(action)
+        self.lane.wake()
+
+    def connect(self, source: Cluster, target: Cluster, key: PipeKey) -> None:
+        """Open the pipe for ``key`` unless it stands. Raises what the clusters raise."""
+        pipe = self._pipes.get(key)
+        if pipe is not None and pipe.open:
+            return
+        reading = source.data_connection(key[0])
+        try:
+            writing = target.data_connection(key[1])
+        except BaseException:
+            reading.close()
+            raise
+        fetch_version = reading.version(*FETCH)
+        produce_version = writing.version(*PRODUCE)
+        made = threading.Event()
+
+        def add() -> None:
+            self._pipes[key] = self.lane.add_pipe(
+                key,
+                reading.detach(),
+                fetch_version,
+                writing.detach(),
+                produce_version,
+                self._slab_bytes,
+                self._pipe_bytes,
+            )
+            made.set()
+
+        self.order(add)
+        made.wait()
+
+    def assign(self, key: PipeKey, part: PartitionCopy) -> None:
+        """Copy ``part`` through the pipe of ``key``; a pipe lost meanwhile ends it as lost."""
+
+        def add() -> None:
+            pipe = self._pipes[key]
+            if pipe.open:
+                self.lane.assign(pipe, part)
+            else:
+                self.lane.stop(part)
+                self._inbox.put((self, ("ended", part)))
+
+        self.order(add)
+
+    def confirm(self, part: PartitionCopy, counter: int) -> None:
+        self.order(lambda: part.confirm(counter))
+
+    def stop(self, part: PartitionCopy) -> None:
+        self.order(lambda: self.lane.stop(part))
+
+    def stop_all(self) -> None:
+        self.order(self.lane.stop_all)
+
+    def close(self) -> None:
+        self._closing = True
+        self.lane.wake()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as failure:  # the job ends loudly with it
+            self.failure = failure
+            self._inbox.put(None)
+        finally:
+            self.lane.close()
+
+    def _loop(self) -> None:
+        last = now_ms()
+        while not self._closing:
+            while self._orders:
+                self._orders.popleft()()
+            now = now_ms()
+            if now - last > PAUSE_LIMIT_MS:
+                _log.warning("the process was paused for %.1f s: reconnecting", (now - last) / 1000)
+                self.lane.abandon("the process was paused")
+            last = now
+            for event in self.lane.step(now, WAIT_MS, now_ms):
+                if event[0] == "segments":
+                    self._segments(self, event[1], event[2])
+                elif event[0] == "closed":
+                    _log.info("connection to %s lost: %s", event[2], event[3])
+                else:
+                    self._inbox.put((self, event))
