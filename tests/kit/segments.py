@@ -108,3 +108,10 @@ def add_tail_hole(log_dir: Path, topic: str, partition: int, offsets: int) -> in
     for snapshot in directory.glob("*.snapshot"):
         snapshot.unlink()
     return end
+
+
+def payload(batch: StoredBatch) -> bytes:
+    """The batch behind its header: the records as the producer compressed them."""
+    with batch.path.open("rb") as file:
+        file.seek(batch.position + _HEADER.size)
+        return file.read(batch.size - _HEADER.size)

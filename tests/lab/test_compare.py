@@ -12,6 +12,7 @@ from replicator.lab.errors import LabError
 from replicator.lab.ledger import Ledger, ledger_value, read_ledger
 from replicator.lab.logs import settle
 from replicator.lab.seed import (
+    KEEP,
     YEAR_2001_MS,
     Payload,
     SeedError,
@@ -96,7 +97,7 @@ def damaged(clusters) -> str:
     """A topic whose target is damaged in every partition but the first, each in its way."""
     topic = "compare-damaged"
     for cluster in clusters:
-        create_topic(cluster.bootstrap, topic, len(DAMAGES))
+        create_topic(cluster.bootstrap, topic, len(DAMAGES), config=KEEP)
     with (
         Writer(clusters.source.bootstrap, batch_records=40) as good,
         Writer(clusters.target.bootstrap, batch_records=70) as bad,
@@ -152,7 +153,7 @@ def test_damage_far_into_a_partition_is_placed_by_offset(clusters, topic_name, l
     topic = topic_name("far")
     everything = range(3 * BLOCK_RECORDS + 100)
     for cluster in clusters:
-        create_topic(cluster.bootstrap, topic)
+        create_topic(cluster.bootstrap, topic, config=KEEP)
     load(clusters.source.bootstrap, topic, everything)
     load(clusters.target.bootstrap, topic, [n for n in everything if n != lost])
     verdict = compare(clusters.source.bootstrap, clusters.target.bootstrap, {topic: topic})
@@ -162,7 +163,7 @@ def test_damage_far_into_a_partition_is_placed_by_offset(clusters, topic_name, l
 
 def test_a_broker_that_stamps_records_itself_alters_them(clusters, topic_name):
     topic = topic_name("stamped")
-    create_topic(clusters.source.bootstrap, topic)
+    create_topic(clusters.source.bootstrap, topic, config=KEEP)
     create_topic(
         clusters.target.bootstrap, topic, config={"message.timestamp.type": "LogAppendTime"}
     )
@@ -177,7 +178,7 @@ def test_offsets_may_differ_and_aborted_records_are_not_there(clusters, topic_na
     topic = topic_name("tx")
     rng = random.Random(11)
     for cluster in clusters:
-        create_topic(cluster.bootstrap, topic, 2)
+        create_topic(cluster.bootstrap, topic, 2, config=KEEP)
     visible = transactions(clusters.source.bootstrap, topic, [0], rng, rounds=4)
     load(clusters.source.bootstrap, topic, range(50))
     load(clusters.target.bootstrap, topic, range(50))
@@ -195,7 +196,7 @@ def test_offsets_may_differ_and_aborted_records_are_not_there(clusters, topic_na
 def test_start_and_end_narrow_what_the_target_must_hold(clusters, topic_name):
     topic = topic_name("narrow")
     for cluster in clusters:
-        create_topic(cluster.bootstrap, topic)
+        create_topic(cluster.bootstrap, topic, config=KEEP)
     load(clusters.source.bootstrap, topic, range(100))
     load(clusters.target.bootstrap, topic, range(20, 90))
     place = (topic, 0)

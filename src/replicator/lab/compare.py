@@ -33,6 +33,7 @@ BLOCK_RECORDS = 4096
 BLOCK_BYTES = 4 << 20
 DETAIL_RECORDS = 50_000
 DETAILS_KEPT = 100
+DETAILS_SHOWN = 12
 HOLE_SECONDS = 5.0
 STALL_SECONDS = 60.0
 
@@ -89,7 +90,7 @@ class Verdict(Struct, kw_only=True):
             f"{self.reordered:,} reordered, {self.altered:,} altered, {self.foreign:,} foreign"
             + (" (at least)" if self.truncated else "")
         ]
-        lines += [f"  {difference}" for difference in self.details]
+        lines += [f"  {difference}" for difference in self.details[:DETAILS_SHOWN]]
         return "\n".join(lines)
 
 

@@ -5,10 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from replicator.lab.errors import LabError
+
+_ELECTION_TIMEOUT = 30.0
+_TEMPORARY = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+}
 
 Place = tuple[str, int]
 Range = tuple[int, int]
@@ -64,9 +76,21 @@ def settle(bootstrap: str, topic: str, *, timeout: float = 30.0) -> None:
 def _offsets(
     admin: AdminClient, places: list[TopicPartition], at: OffsetSpec, isolation: IsolationLevel
 ) -> dict[Place, int]:
-    if not places:
-        return {}
-    futures = admin.list_offsets(
-        dict.fromkeys(places, at), isolation_level=isolation, request_timeout=30
-    )
-    return {(place.topic, place.partition): futures[place].result().offset for place in places}
+    """Asked again while a leader is being elected or the topic is not known everywhere yet."""
+    found: dict[Place, int] = {}
+    deadline = time.monotonic() + _ELECTION_TIMEOUT
+    while places:
+        futures = admin.list_offsets(
+            dict.fromkeys(places, at), isolation_level=isolation, request_timeout=10
+        )
+        places = []
+        for place, future in futures.items():
+            try:
+                found[place.topic, place.partition] = future.result().offset
+            except KafkaException as error:
+                if error.args[0].code() not in _TEMPORARY or time.monotonic() > deadline:
+                    raise
+                places.append(place)
+        if places:
+            time.sleep(0.1)
+    return found

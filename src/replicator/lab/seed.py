@@ -27,6 +27,9 @@ Headers = list[tuple[str, str | bytes | None]]
 YEAR_2001_MS = 1_000_000_000_000
 """A timestamp of September 2001: older than any retention or producer-state expiry."""
 
+KEEP = {"retention.ms": "-1"}
+"""Topic settings under which a broker does not delete such old records within a minute."""
+
 _WORDS = ("order", "payment", "shipped", "invoice", "EUR", "region", "status", "retry", "null")
 
 
@@ -163,9 +166,13 @@ class Writer:
         self._producer.begin_transaction()
 
     def commit(self) -> None:
+        """Answered before the markers are in the partitions: see ``logs.settle``."""
+        self.flush()
         self._producer.commit_transaction(60)
 
     def abort(self) -> None:
+        """Like ``commit``; what was sent lies in the log, aborted."""
+        self.flush()
         self._producer.abort_transaction(60)
 
     def __enter__(self) -> Self:

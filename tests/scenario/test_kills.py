@@ -1,0 +1,166 @@
+"""kill -9 and SIGSTOP of the copier at any moment end, after a rerun, in an exact copy."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+
+from kit.flow import Flow
+from kit.loads import PARTITIONS, load_mixed
+from kit.peers import known_producers
+from kit.runner import Copier, wait_until
+from replicator.lab.logs import log_ranges
+from replicator.lab.seed import YEAR_2001_MS
+
+Moment = Callable[[Flow, Copier, str], None]
+
+
+def after(seconds: float) -> Moment:
+    """A moment counted from the start of the process, whatever it is doing then."""
+
+    def wait(flow: Flow, copier: Copier, topic: str) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and copier.running():
+            time.sleep(0.002)
+
+    return wait
+
+
+def at_first_record(flow: Flow, copier: Copier, topic: str) -> None:
+    """As soon as the target has one more record: before or around the first acknowledgement."""
+    before = flow.arrived(topic)
+    wait_until(
+        lambda: flow.arrived(topic) > before or not copier.running(),
+        f"{topic} grows",
+        pause=0.001,
+    )
+
+
+def prefixes_only(flow: Flow, topic: str) -> None:
+    """No partition of the target holds more than the source has visible records."""
+    if not flow.arrived(topic):
+        return
+    ours = log_ranges(flow.source.bootstrap, [topic])
+    for place, (_, high) in log_ranges(flow.target.bootstrap, [topic]).items():
+        assert high <= ours[place][1], f"{place} has {high} records, the source {ours[place][1]}"
+
+
+def kill_rounds(
+    flow: Flow, topic: str, rng: random.Random, *, rounds: int, limit: float, throttle: str
+) -> list[int]:
+    """Start and kill the copier ``rounds`` times; the records on the target after each."""
+    progress: list[int] = []
+    for index in range(rounds):
+        moment = at_first_record if index % 5 == 3 else after(rng.uniform(0.02, limit))
+        with flow.start(topic, "--throttle", throttle) as copier:
+            moment(flow, copier, topic)
+            if not copier.running():
+                copier.wait(1).expect(0)
+            copier.kill()
+        progress.append(flow.arrived(topic))
+        prefixes_only(flow, topic)
+    print("records after each kill:", progress)
+    assert progress == sorted(progress)
+    return progress
+
+
+def test_kill_9_at_25_random_moments(flow, topic_name, rng):
+    topic = topic_name("killed")
+    load_mixed(flow, topic, rng, megabytes=16)
+    progress = kill_rounds(flow, topic, rng, rounds=25, limit=1.6, throttle="900kB/s")
+    whole = flow.copy(topic).expect(0).summary
+    verdict = flow.verify(topic)
+    assert flow.arrived(topic) == verdict.records
+    assert progress[0] < verdict.records  # the first kill came early
+    assert len(set(progress)) >= 5, "kills at different stages"
+    assert whole.records == verdict.records - progress[-1]
+    assert flow.copy(topic).expect(0).summary.status == "nothing-left"
+
+
+def test_kill_9_in_the_first_half_second(flow, topic_name, rng):
+    """Around the creation of the topic, the first map segment and the first request."""
+    topic = topic_name("early")
+    load_mixed(flow, topic, rng, megabytes=2)
+    for _ in range(12):
+        with flow.start(topic, "--throttle", "200kB/s") as copier:
+            after(rng.uniform(0.15, 0.6))(flow, copier, topic)
+            copier.kill()
+    flow.copy(topic).expect(0)
+    flow.verify(topic)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_kill_9_at_200_random_moments(flow, topic_name, rng):
+    topic = topic_name("killed")
+    load_mixed(flow, topic, rng, megabytes=120)
+    kill_rounds(flow, topic, rng, rounds=200, limit=3.0, throttle="1500kB/s")
+    flow.copy(topic, timeout=300).expect(0)
+    flow.verify(topic)
+
+
+def frozen(flow: Flow, topic: str, rng: random.Random, seconds: float) -> None:
+    load_mixed(flow, topic, rng, megabytes=6)
+    with flow.start(topic, "--throttle", "3MB/s") as copier:
+        flow.wait_for_arrivals(copier, topic)
+        copier.freeze()
+        after(seconds)(flow, copier, topic)  # the length of the pause is what is tested
+        copier.thaw()
+        copier.wait().expect(0)
+    flow.verify(topic)
+
+
+def test_a_copier_stopped_for_three_seconds_goes_on(flow, topic_name, rng):
+    frozen(flow, topic_name("frozen"), rng, 3.0)
+
+
+@pytest.mark.soak
+def test_a_copier_stopped_for_over_a_minute_goes_on(flow, topic_name, rng):
+    frozen(flow, topic_name("frozen"), rng, 65.0)
+
+
+@pytest.fixture(scope="module")
+def forgetful(clusters, cluster_factory) -> Flow:
+    """A target that forgets producers after a second, by the time of their records."""
+    target = cluster_factory(
+        "forgetful",
+        properties={
+            "producer.id.expiration.ms": "1000",
+            "producer.id.expiration.check.interval.ms": "500",
+        },
+    )
+    return Flow(clusters.source, target)
+
+
+def forgotten(flow: Flow, topic: str) -> bool:
+    return known_producers(flow.target.bootstrap, topic, range(PARTITIONS)) == 0
+
+
+def test_old_records_whose_producer_the_target_forgets_between_kills(forgetful, topic_name, rng):
+    """Nothing on the broker stops a record from being sent twice: the log itself must be asked."""
+    flow, topic = forgetful, topic_name("old")
+    load_mixed(flow, topic, rng, megabytes=6, stamp=YEAR_2001_MS)
+    for index in range(6):
+        with flow.start(topic, "--throttle", "1MB/s") as copier:
+            flow.wait_for_arrivals(copier, topic, flow.arrived(topic))
+            after(rng.uniform(0.0, 0.4))(flow, copier, topic)
+            copier.kill()
+        wait_until(lambda: forgotten(flow, topic), "the producer is forgotten")
+        assert flow.arrived(topic) > 0, f"round {index} copied nothing"
+    flow.copy(topic).expect(0)
+    flow.verify(topic)
+
+
+def test_old_records_and_a_copier_frozen_until_it_is_forgotten(forgetful, topic_name, rng):
+    flow, topic = forgetful, topic_name("thaw")
+    load_mixed(flow, topic, rng, megabytes=4, stamp=YEAR_2001_MS)
+    with flow.start(topic, "--throttle", "1MB/s") as copier:
+        flow.wait_for_arrivals(copier, topic)
+        copier.freeze()
+        wait_until(lambda: forgotten(flow, topic), "the producer is forgotten")
+        copier.thaw()
+        copier.wait().expect(0)
+    flow.verify(topic)

@@ -1,0 +1,143 @@
+"""What is refused before anything is copied, and with which exit code."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from kit.flow import Flow, topic_names
+from kit.runner import copy_arguments, copystream
+from replicator.lab.ports import free_ports
+from replicator.lab.seed import KEEP, YEAR_2001_MS, Payload, Writer, create_topic
+
+
+def load(flow: Flow, topic: str, *, partitions: int = 2) -> None:
+    flow.create(topic, partitions)
+    with Writer(flow.source.bootstrap) as writer:
+        for index in range(100):
+            writer.send(topic, index % partitions, Payload(b"%d" % index, b"value"))
+
+
+def test_a_pattern_never_takes_internal_topics(flow, topic_name):
+    stem = topic_name("own")
+    internal = [f"{stem}.internal", f"{stem}-internal", f"__{stem}", f".{stem}"]
+    for name in [stem, *internal]:
+        load(flow, name)
+    summary = flow.copy(f".*{stem}.*").expect(0).summary
+    assert [topic.topic for topic in summary.topics] == [stem]
+    assert set(internal) <= set(summary.skipped)
+    assert not topic_names(flow.target.bootstrap) & set(internal)
+    flow.verify(stem)
+    outright = flow.copy(internal[0]).expect(2)
+    assert internal[0] in outright.stderr + outright.stdout
+
+
+def test_a_name_wins_over_its_meaning_as_a_pattern(flow, topic_name):
+    dotted, other = topic_name("a.b"), topic_name("axb")
+    load(flow, dotted)
+    load(flow, other)
+    summary = flow.copy(dotted).expect(0).summary
+    assert [topic.topic for topic in summary.topics] == [dotted]
+
+
+def test_a_topic_that_is_not_there(flow, topic_name):
+    missing = topic_name("nowhere")
+    outcome = flow.copy(missing)
+    assert outcome.exit_code == 2, outcome
+    assert missing in outcome.stderr + outcome.stdout
+    assert missing not in topic_names(flow.source.bootstrap)
+
+
+def test_a_target_topic_with_records_of_others_is_refused_and_left_alone(flow, topic_name):
+    topic, fine = topic_name("taken"), topic_name("fine")
+    load(flow, topic)
+    load(flow, fine)
+    create_topic(flow.target.bootstrap, topic, 2)
+    with Writer(flow.target.bootstrap) as writer:
+        writer.send(topic, 0, Payload(None, b"somebody else's"))
+    plan = flow.copy(topic, fine, "--dry-run")
+    conflicts = {planned.topic: planned.conflict for planned in plan.plan.topics}
+    assert conflicts[topic]
+    assert conflicts[fine] is None
+    outcome = flow.copy(topic)
+    assert outcome.exit_code in (7, 11), outcome
+    assert outcome.exit_code == plan.exit_code
+    assert topic in outcome.stderr + outcome.stdout
+    assert flow.arrived(topic) == 1
+
+
+def test_an_empty_target_topic_that_exists_is_used(flow, topic_name):
+    topic = topic_name("ready")
+    load(flow, topic)
+    create_topic(flow.target.bootstrap, topic, 2)
+    summary = flow.copy(topic).expect(0).summary
+    assert not summary.topics[0].created
+    flow.verify(topic)
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_another_partition_count_is_refused(flow, topic_name, partitions):
+    topic = topic_name("count")
+    load(flow, topic)
+    create_topic(flow.target.bootstrap, topic, partitions)
+    outcome = flow.copy(topic)
+    assert outcome.exit_code in (7, 11), outcome
+    assert "partition" in outcome.stderr + outcome.stdout
+    assert flow.arrived(topic) == 0
+
+
+def test_a_target_that_adds_its_own_timestamps_is_told_in_the_plan(flow, topic_name):
+    """Topic settings that alter records are held back, and the user hears of it."""
+    topic = topic_name("held")
+    flow.create(
+        topic,
+        config={
+            "message.timestamp.type": "LogAppendTime",
+            "retention.ms": "987654321",
+            "follower.replication.throttled.replicas": "*",
+        },
+    )
+    (planned,) = flow.copy(topic, "--dry-run").expect(0).plan.topics
+    assert planned.configs == {"retention.ms": "987654321"}
+    assert set(planned.held_back) == {
+        "message.timestamp.type",
+        "follower.replication.throttled.replicas",
+    }
+    (copied,) = flow.copy(topic).expect(0).summary.topics
+    assert set(copied.held_back) == set(planned.held_back)
+
+
+def test_a_target_that_would_delete_the_oldest_records_at_once_is_warned_of(flow, topic_name):
+    topic = topic_name("old")
+    flow.create(topic, config=KEEP)
+    create_topic(flow.target.bootstrap, topic)  # keeps records for seven days
+    with Writer(flow.source.bootstrap) as writer:
+        writer.send(topic, 0, Payload(None, b"old", [], YEAR_2001_MS))
+    (planned,) = flow.copy(topic, "--dry-run").expect(0).plan.topics
+    assert any("retention" in warning for warning in planned.warnings)
+
+
+@pytest.mark.parametrize(("side", "exit_code"), [("source", 3), ("target", 4)])
+def test_a_cluster_that_cannot_be_reached(flow, side, exit_code):
+    (port,) = free_ports(1)
+    addresses = {"source": flow.source.bootstrap, "target": flow.target.bootstrap}
+    addresses[side] = f"127.0.0.1:{port}"
+    outcome = copystream(*copy_arguments(addresses["source"], addresses["target"], "any"))
+    assert outcome.exit_code == exit_code, outcome
+    assert f"127.0.0.1:{port}" in outcome.stderr + outcome.stdout
+
+
+def test_a_cluster_is_not_copied_onto_itself(flow, topic_name):
+    topic = topic_name("self")
+    load(flow, topic)
+    outcome = copystream(*copy_arguments(flow.source.bootstrap, flow.source.bootstrap, topic))
+    assert outcome.exit_code == 2, outcome
+
+
+def test_nothing_is_written_on_the_source(flow, topic_name, rng: random.Random):
+    topic = topic_name("untouched")
+    load(flow, topic)
+    before = topic_names(flow.source.bootstrap)
+    flow.copy(topic).expect(0)
+    assert topic_names(flow.source.bootstrap) == before

@@ -1,0 +1,177 @@
+"""Running the same command again: nothing left, more data, after Ctrl-C, twice at once."""
+
+from __future__ import annotations
+
+import random
+
+from kit.flow import Flow, topic_names
+from replicator.lab.ledger import Ledger, read_ledger
+from replicator.lab.logs import log_end
+from replicator.lab.seed import Writer
+
+SLOW = ("--throttle", "1MB/s")
+
+
+def load(flow: Flow, topic: str, rng: random.Random, *, partitions: int, records: int) -> Ledger:
+    """About 500 bytes a record, in batches of some 10 kB, so that a slow copy moves in steps."""
+    flow.create(topic, partitions)
+    ledger = Ledger(topic, "run", rng)
+    add(flow, ledger, range(partitions), records)
+    return ledger
+
+
+def add(flow: Flow, ledger: Ledger, partitions: range, records: int) -> None:
+    with Writer(flow.source.bootstrap, batch_records=20) as writer:
+        ledger.write(writer, partitions, records, size=500)
+
+
+def test_a_finished_copy_has_nothing_left_and_says_so(flow, topic_name, rng):
+    topic = topic_name("done")
+    load(flow, topic, rng, partitions=2, records=100)
+    first = flow.copy(topic).expect(0).summary
+    assert (first.status, first.records) == ("done", 200)
+    again = flow.copy(topic).expect(0).summary
+    assert (again.status, again.records) == ("nothing-left", 0)
+    assert again.topics[0].status == "nothing-left"
+    as_text = flow.copy(topic, "-o", "text").expect(0)
+    assert "nothing" in as_text.stdout.lower()
+    flow.verify(topic)
+
+
+def test_a_rerun_goes_on_with_what_was_written_since(flow, topic_name, rng):
+    topic = topic_name("grows")
+    ledger = load(flow, topic, rng, partitions=3, records=200)
+    flow.copy(topic).expect(0)
+    for round_number in range(3):
+        add(flow, ledger, range(round_number + 1), 50)
+        summary = flow.copy(topic).expect(0).summary
+        assert summary.records == 50 * (round_number + 1)
+        assert summary.topics[0].resumed
+        flow.verify(topic)
+
+
+def test_topics_join_a_copy_that_has_begun(flow, topic_name, rng):
+    one, two = topic_name("one"), topic_name("two")
+    first = load(flow, one, rng, partitions=1, records=100)
+    flow.copy(one).expect(0)
+    load(flow, two, rng, partitions=2, records=100)
+    add(flow, first, range(1), 10)
+    summary = flow.copy(one, two).expect(0).summary
+    assert summary.records == 210
+    assert {t.topic: t.resumed for t in summary.topics} == {one: True, two: False}
+    flow.verify(one, two)
+
+
+def test_ctrl_c_saves_exits_130_and_a_rerun_completes(flow, topic_name, rng):
+    topic = topic_name("stopped")
+    load(flow, topic, rng, partitions=3, records=3000)
+    with flow.start(topic, *SLOW) as copier:
+        flow.wait_for_arrivals(copier, topic)
+        copier.interrupt()
+        stopped = copier.wait(20).expect(130)
+    assert stopped.summary.status == "interrupted"
+    assert "again" in stopped.stderr or "same command" in stopped.stderr
+    copied = flow.arrived(topic)
+    assert 0 < copied < 9000
+    assert stopped.summary.records == copied  # in flight means acknowledged or never sent
+    rest = flow.copy(topic).expect(0).summary
+    assert rest.records == 9000 - copied
+    flow.verify(topic)
+
+
+def test_a_second_ctrl_c_stops_at_once(flow, topic_name, rng):
+    topic = topic_name("twice")
+    load(flow, topic, rng, partitions=3, records=3000)
+    with flow.start(topic, *SLOW) as copier:
+        flow.wait_for_arrivals(copier, topic)
+        flow.target.pause()  # nothing in flight can finish
+        try:
+            copier.interrupt()
+            copier.interrupt()
+            assert copier.wait(10).exit_code in (130, -2)
+        finally:
+            flow.target.resume()
+    flow.copy(topic).expect(0)
+    flow.verify(topic)
+
+
+def test_following_until_ctrl_c(flow, topic_name, rng):
+    topic = topic_name("follow")
+    ledger = load(flow, topic, rng, partitions=2, records=100)
+    with flow.start(topic, "--until", "forever") as copier:
+        for total in (200, 240, 280):
+            flow.wait_for_arrivals(copier, topic, total - 1)
+            add(flow, ledger, range(2), 20)
+        flow.wait_for_arrivals(copier, topic, 319)
+        copier.interrupt()
+        copier.wait(20).expect(130)
+    assert flow.verify(topic).records == 320
+
+
+def test_a_dry_run_writes_nothing_on_the_target(flow, topic_name, rng):
+    topic = topic_name("dry")
+    load(flow, topic, rng, partitions=2, records=100)
+    before = topic_names(flow.target.bootstrap)
+    plan = flow.copy(topic, "--dry-run").expect(0).plan
+    assert topic_names(flow.target.bootstrap) == before
+    (planned,) = plan.topics
+    assert (planned.topic, planned.partitions, planned.records) == (topic, 2, 200)
+    assert planned.create
+    assert not planned.resume
+    assert planned.bytes is not None and planned.bytes > 200 * 500
+    flow.copy(topic).expect(0)
+    state = {
+        name: log_end(flow.target.bootstrap, name, committed=False)
+        for name in topic_names(flow.target.bootstrap)
+        if name.endswith(".internal")
+    }
+    (left,) = flow.copy(topic, "--dry-run").expect(0).plan.topics
+    assert left.records == 0
+    assert left.resume
+    assert state == {name: log_end(flow.target.bootstrap, name, committed=False) for name in state}
+    flow.verify(topic)
+
+
+def test_two_copies_started_at_once_end_in_one_exact_copy(flow, topic_name, rng):
+    topic = topic_name("both")
+    load(flow, topic, rng, partitions=4, records=2500)
+    with flow.start(topic, *SLOW) as one, flow.start(topic, *SLOW) as two:
+        outcomes = [one.wait(), two.wait()]
+    codes = sorted(outcome.exit_code for outcome in outcomes)
+    assert 0 in codes, "\n".join(map(str, outcomes))
+    for outcome in outcomes:
+        if outcome.exit_code != 0 and outcome.stdout:
+            assert {fault.kind for fault in outcome.summary.faults} <= {"superseded"}
+    flow.copy(topic).expect(0)
+    flow.verify(topic)
+
+
+def test_a_second_copy_while_the_first_is_under_way(flow, topic_name, rng):
+    topic = topic_name("second")
+    load(flow, topic, rng, partitions=4, records=2500)
+    with flow.start(topic, *SLOW) as one:
+        flow.wait_for_arrivals(one, topic)
+        with flow.start(topic, *SLOW) as two:
+            outcomes = [one.wait(), two.wait()]
+    assert 0 in [outcome.exit_code for outcome in outcomes], "\n".join(map(str, outcomes))
+    flow.copy(topic).expect(0)
+    flow.verify(topic)
+
+
+def test_a_frozen_copy_that_thaws_after_another_has_finished(flow, topic_name, rng):
+    """A zombie: its requests are stale, and it must not add a single record."""
+    topic = topic_name("zombie")
+    ledger = load(flow, topic, rng, partitions=3, records=2000)
+    with flow.start(topic, *SLOW) as zombie:
+        flow.wait_for_arrivals(zombie, topic)
+        zombie.freeze()
+        flow.copy(topic, timeout=90).expect(0)
+        flow.verify(topic)
+        zombie.thaw()
+        zombie.wait()
+    assert read_ledger(flow.target.bootstrap, topic, "run") == {
+        partition: [*range(2000)] for partition in range(3)
+    }
+    add(flow, ledger, range(3), 10)
+    flow.copy(topic).expect(0)
+    flow.verify(topic)

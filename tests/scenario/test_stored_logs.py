@@ -1,0 +1,163 @@
+"""Logs as brokers leave them: compacted, damaged, stamped by the broker, ending in a hole.
+
+What cannot be passed through unchanged is recognised and refused by name, never copied wrongly.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from kit.faults import expect_fault
+from kit.flow import Flow
+from kit.runner import wait_until
+from kit.segments import add_tail_hole, batches, flip_bit
+from replicator.lab.ledger import Ledger, read_ledger
+from replicator.lab.logs import log_end
+from replicator.lab.seed import Payload, Writer, create_topic, delete_records
+
+COMPACTED = {
+    "cleanup.policy": "compact",
+    "min.cleanable.dirty.ratio": "0.001",
+    "segment.ms": "100",
+    "delete.retention.ms": "0",
+}
+
+
+@pytest.fixture(scope="module")
+def workshop(clusters, cluster_factory) -> Flow:
+    """A source whose cleaner is quick and whose files are worked on while it is stopped."""
+    source = cluster_factory("workshop", properties={"log.cleaner.backoff.ms": "100"})
+    return Flow(source, clusters.target)
+
+
+def load(flow: Flow, topic: str, rng, records: int = 100) -> Ledger:
+    flow.create(topic, 3)
+    ledger = Ledger(topic, "run", rng)
+    with Writer(flow.source.bootstrap, batch_records=10, codec="lz4") as writer:
+        ledger.write(writer, range(3), records, size=300)
+    return ledger
+
+
+@pytest.mark.parametrize("extra", [(), ("--check-crc",)], ids=["target-checks", "check-crc"])
+def test_a_batch_damaged_on_the_source_is_refused(workshop, topic_name, rng, extra):
+    flow, topic = workshop, topic_name("rotten")
+    load(flow, topic, rng)
+    damaged = list(batches(flow.source.log_dir(), topic, 1))[5]
+    flow.source.stop_node()
+    try:
+        flip_bit(damaged, damaged.size - 20)
+    finally:
+        flow.source.start_node()
+    outcome = flow.copy(topic, *extra)
+    expect_fault(
+        outcome,
+        "corrupt-batch",
+        side="source" if extra else "target",
+        topic=topic,
+        partition=1,
+        exit_codes=(7,),
+    )
+    found = read_ledger(flow.target.bootstrap, topic, "run")
+    assert found[0] == found[2] == [*range(100)]
+    assert found[1] == [*range(damaged.base_offset)]
+
+
+def test_a_log_that_ends_in_a_hole(workshop, topic_name, rng):
+    flow, topic = workshop, topic_name("hole")
+    ledger = load(flow, topic, rng)
+    flow.source.stop_node()
+    try:
+        end = add_tail_hole(flow.source.log_dir(), topic, 1, 50)
+    finally:
+        flow.source.start_node()
+    assert log_end(flow.source.bootstrap, topic, 1) == end == 150
+    assert flow.copy(topic).expect(0).summary.records == 300
+    flow.verify(topic)
+    assert flow.copy(topic).expect(0).summary.status == "nothing-left"
+    with Writer(flow.source.bootstrap) as writer:
+        ledger.write(writer, range(3), 10)
+    assert flow.copy(topic).expect(0).summary.records == 30
+    flow.verify(topic)
+
+
+def compact(flow: Flow, topic: str, *, batch_records: int, keys: int) -> None:
+    """Records of a few keys and some lone ones, until the cleaner has left gaps between them."""
+    create_topic(flow.source.bootstrap, topic, 2, config=COMPACTED)
+
+    def write(count: int) -> None:
+        with Writer(flow.source.bootstrap, batch_records=batch_records) as writer:
+            for index in range(count):
+                key = b"once %d" % index if index % 10 == 3 else b"%d" % (index % keys)
+                writer.send(topic, 0, Payload(key, b"v%d" % index))
+
+    def cleaned() -> bool:
+        write(1)  # old segments are only closed when something is written
+        stored = list(batches(flow.source.log_dir(), topic, 0))
+        return sum(batch.count for batch in stored) < written // 2
+
+    with Writer(flow.source.bootstrap) as writer:
+        writer.send(topic, 1, Payload(b"key", b"value"))
+    written = 400
+    write(written)
+    wait_until(cleaned, "the cleaner has been there", pause=0.1)
+
+
+def test_batches_with_gaps_are_recognised(workshop, topic_name):
+    flow, topic = workshop, topic_name("gaps")
+    compact(flow, topic, batch_records=10, keys=3)
+    gapped = next(b for b in batches(flow.source.log_dir(), topic, 0) if not b.dense and b.count)
+    create_topic(flow.target.bootstrap, topic, 2)
+    outcome = flow.copy(topic)
+    expect_fault(
+        outcome,
+        "needs-rebatch",
+        side="source",
+        topic=topic,
+        partition=0,
+        offset=gapped.base_offset,
+        exit_codes=(7,),
+    )
+    flow.verify(topic, partitions=[1])
+
+
+def test_gaps_between_batches_are_copied(workshop, topic_name):
+    flow, topic = workshop, topic_name("between")
+    compact(flow, topic, batch_records=1, keys=7)
+    stored = [b for b in batches(flow.source.log_dir(), topic, 0) if b.count]
+    assert all(batch.dense for batch in stored)
+    assert stored[-1].base_offset - stored[0].base_offset > len(stored)
+    create_topic(flow.target.bootstrap, topic, 2)
+    flow.copy(topic).expect(0)
+    flow.verify(topic)
+
+
+def test_times_set_by_the_source_broker_are_recognised(workshop, topic_name, rng):
+    """Passed through, consumers would see the producers' times instead of the broker's."""
+    flow, topic, other = workshop, topic_name("stamped"), topic_name("other")
+    create_topic(flow.source.bootstrap, topic, config={"message.timestamp.type": "LogAppendTime"})
+    load(flow, other, rng)
+    with Writer(flow.source.bootstrap) as writer:
+        for index in range(10):
+            writer.send(topic, 0, Payload(None, b"%d" % index))
+    outcome = flow.copy(topic, other)
+    expect_fault(
+        outcome,
+        "needs-rebatch",
+        side="source",
+        topic=topic,
+        partition=0,
+        offset=0,
+        exit_codes=(7,),
+    )
+    assert flow.arrived(topic) == 0
+    flow.verify(other)
+
+
+def test_a_log_that_starts_inside_a_batch_is_recognised(workshop, topic_name, rng):
+    flow, topic = workshop, topic_name("inside")
+    load(flow, topic, rng)
+    cut = list(batches(flow.source.log_dir(), topic, 1))[4].base_offset + 5
+    delete_records(flow.source.bootstrap, topic, {1: cut})
+    outcome = flow.copy(topic)
+    expect_fault(outcome, "needs-rebatch", side="source", topic=topic, partition=1, exit_codes=(7,))
+    flow.verify(topic, partitions=[0, 2])

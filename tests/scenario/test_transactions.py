@@ -1,0 +1,132 @@
+"""Transactional sources: aborted records never arrive, open ones hold the copy at the LSO."""
+
+from __future__ import annotations
+
+from kit.segments import batches
+from replicator.lab.ledger import Ledger, read_ledger
+from replicator.lab.logs import log_end, settle
+from replicator.lab.seed import (
+    Payload,
+    Text,
+    Writer,
+    create_topic,
+    open_transaction,
+    transactions,
+)
+
+
+def test_interleaved_transactions_half_of_them_aborted(flow, topic_name, rng):
+    topic = topic_name("mixed")
+    flow.create(topic, 4)
+    visible = transactions(flow.source.bootstrap, topic, [0, 1, 2], rng, rounds=25)
+    summary = flow.copy(topic).expect(0).summary
+    assert summary.records == visible == flow.verify(topic).records
+    assert summary.skipped_batches > 0
+    assert flow.arrived(topic) == visible  # nothing invisible was written either
+    theirs = [b for p in range(4) for b in batches(flow.target.log_dir(), topic, p)]
+    assert not any(batch.transactional or batch.control for batch in theirs)
+
+
+def test_an_aborted_transaction_longer_than_a_fetch(flow, topic_name, rng):
+    """Fetches that hold nothing but aborted batches must not look like an end or a fault."""
+    topic = topic_name("long")
+    flow.create(topic)
+    ledger = Ledger(topic, "kept", rng)
+    text = Text(rng)
+    for index in range(2):
+        name = f"{topic}-{index}"
+        with Writer(flow.source.bootstrap, transactional_id=name, batch_bytes=200_000) as long:
+            long.begin()
+            for _ in range(60):
+                for _ in range(25):
+                    long.send(topic, 0, Payload(b"aborted", text.take(10_000)))
+                long.flush()
+                with Writer(flow.source.bootstrap, linger_ms=0) as writer:
+                    ledger.write(writer, [0], 2)
+            long.abort()
+    settle(flow.source.bootstrap, topic)
+    summary = flow.copy(topic).expect(0).summary
+    assert summary.records == 240
+    assert flow.verify(topic).records == 240
+    assert read_ledger(flow.target.bootstrap, topic, "kept") == {0: [*range(240)]}
+
+
+def test_the_copy_ends_at_an_open_transaction_and_goes_on_after_its_end(flow, topic_name, rng):
+    topic = topic_name("open")
+    flow.create(topic, 3)
+    with Writer(flow.source.bootstrap) as writer:
+        for index in range(300):
+            writer.send(topic, index % 3, Payload(None, b"before %d" % index))
+    for finish in ("commit", "abort"):
+        held = open_transaction(flow.source.bootstrap, topic, [0, 1], rng, records=40)
+        stable = log_end(flow.source.bootstrap, topic, 0)
+        with Writer(flow.source.bootstrap) as writer:
+            for index in range(90):
+                writer.send(topic, index % 3, Payload(None, b"behind %d" % index))
+        flow.copy(topic).expect(0)
+        flow.verify(topic)  # both sides as a read-committed consumer sees them now
+        assert log_end(flow.source.bootstrap, topic, 0) == stable
+        assert flow.copy(topic).expect(0).summary.status == "nothing-left"
+        getattr(held, finish)()
+        settle(flow.source.bootstrap, topic)
+        flow.copy(topic).expect(0)
+        flow.verify(topic)
+    assert flow.arrived(topic) == 300 + 2 * 90 + 40
+
+
+def test_a_log_that_ends_with_an_aborted_transaction(flow, topic_name, rng):
+    """The end offset is behind the last record anybody may see."""
+    topic = topic_name("tail")
+    flow.create(topic)
+    with Writer(flow.source.bootstrap) as writer:
+        writer.send(topic, 0, Payload(None, b"only"))
+    open_transaction(flow.source.bootstrap, topic, [0], rng, records=10).abort()
+    settle(flow.source.bootstrap, topic)
+    assert flow.copy(topic).expect(0).summary.records == 1
+    assert flow.verify(topic).records == 1
+    assert flow.copy(topic).expect(0).summary.status == "nothing-left"
+
+
+def test_only_aborted_records(flow, topic_name, rng):
+    topic = topic_name("none")
+    flow.create(topic)
+    open_transaction(flow.source.bootstrap, topic, [0], rng, records=10).abort()
+    settle(flow.source.bootstrap, topic)
+    assert flow.copy(topic).expect(0).summary.records == 0
+    assert flow.arrived(topic) == 0
+    with Writer(flow.source.bootstrap) as writer:
+        writer.send(topic, 0, Payload(None, b"later"))
+    flow.copy(topic).expect(0)
+    assert flow.verify(topic).records == 1
+
+
+def test_read_uncommitted_takes_aborted_and_open_records_as_ordinary_ones(flow, topic_name, rng):
+    topic = topic_name("dirty")
+    flow.create(topic)
+    ledger = Ledger(topic, "all", rng)
+    name = f"{topic}-writer"
+    with Writer(flow.source.bootstrap, transactional_id=name, linger_ms=0) as writer:
+        for index, finish in enumerate((writer.commit, writer.abort, writer.commit, None)):
+            writer.begin()
+            ledger.write(writer, [0], 10 + index)
+            writer.flush()
+            if finish is not None:
+                finish()
+        summary = flow.copy(topic, "--isolation", "read_uncommitted").expect(0).summary
+        assert summary.records == 10 + 11 + 12 + 13
+        assert read_ledger(flow.target.bootstrap, topic, "all") == {0: [*range(46)]}
+        writer.abort()
+
+
+def test_a_target_that_is_transactional_elsewhere_does_not_disturb(flow, topic_name, rng):
+    """Transactions of other topics on the target have nothing to do with ours."""
+    topic, other = topic_name("ours"), topic_name("theirs")
+    flow.create(topic)
+    create_topic(flow.target.bootstrap, other)
+    with Writer(flow.source.bootstrap) as writer:
+        for index in range(100):
+            writer.send(topic, 0, Payload(None, b"%d" % index))
+    held = open_transaction(flow.target.bootstrap, other, [0], rng, records=5)
+    flow.copy(topic).expect(0)
+    flow.verify(topic)
+    held.abort()
