@@ -11,8 +11,8 @@ import queue
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from copycore.lane import Event
 from copycore.partition import PartitionCopy
 from replicator import faults
 from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta
@@ -25,13 +25,16 @@ from replicator.stop import StopSignal
 from replicator.task import PartitionTask
 from replicator.worker import LaneWorker, PipeKey
 
+if TYPE_CHECKING:
+    from copycore.lane import Event
+
 PATIENCE = 120.0  # seconds without any progress until a partition is given up
 MISSING_PATIENCE = 5.0  # seconds a topic may be unknown, as right after its creation
 ID_CHECK_INTERVAL = 5.0  # seconds between looks at the topic ids
 ASK_TIMEOUT = 5.0  # seconds for one question to a cluster; the driver asks again
 TICK = 0.1  # seconds
 
-Report = tuple[LaneWorker, Event] | None
+Report = tuple[LaneWorker, "Event"] | None
 
 _log = logging.getLogger(__name__)
 

@@ -8,10 +8,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from copycore.lane import Event, Lane, Pipe
+from copycore.lane import Lane, Pipe
 from copycore.partition import PartitionCopy
 from replicator.cluster import Cluster
+
+if TYPE_CHECKING:
+    from copycore.lane import Event
 
 FETCH = (1, 11, 13)  # api key and the versions copycore.frames speaks
 PRODUCE = (0, 7, 9)

@@ -164,7 +164,9 @@ class StateReader:
                 end.error, f"read topic {self._topic}", acl=f"READ on Topic {self._topic}"
             )
         while self._next < end.offset:
-            messages = self._consumer.consume(1000, READ_TIMEOUT)
+            # consume() waits for as many as it is asked for: wait for one, take what is there.
+            messages = self._consumer.consume(1, READ_TIMEOUT)
+            messages += self._consumer.consume(1000, 0)
             if not messages:
                 raise _failure(self._cluster, self._topic, "read")
             for message in messages:
