@@ -94,7 +94,7 @@ def test_faults_tell_where_why_and_what_to_do() -> None:
             topic="orders",
             partition=1,
             offset=17,
-            message="orders-1 at offset 17 on target cluster b:9092 (B): 2000000 bytes are too many",
+            message="orders-1 at offset 17 on target cluster b:9092 (B): too many bytes",
             hint="raise max.message.bytes of the target topic",
             exit_code=7,
         ),
@@ -110,8 +110,8 @@ def test_faults_tell_where_why_and_what_to_do() -> None:
     ]
     text = summary_text(summary(status="failed", faults=faults), unpainted)
     assert (
-        "record-too-large orders-1 at offset 17 on target cluster b:9092 (B): 2000000 bytes are "
-        "too many\n"
+        "record-too-large orders-1 at offset 17 on target cluster b:9092 (B): too many "
+        "bytes\n"
         "  hint: raise max.message.bytes of the target topic\n"
         "source-deleted x on source cluster a:9092 (A): the topic is gone\n"
         "  hint: leave it out\n"
