@@ -53,6 +53,7 @@ class Bench(Struct):
     batches: Batches
     each: int  # batches in every partition
     copier_cpus: str = ""  # taskset's list, empty: any
+    bytes: int = 0  # on the wire, known once it is seeded
 
     @property
     def topic(self) -> str:
@@ -62,17 +63,13 @@ class Bench(Struct):
     def records(self) -> int:
         return self.workload.partitions * self.each * self.batches.records
 
-    @property
-    def bytes(self) -> int:
-        return int(self.workload.partitions * self.each * self.batches.size)
-
     def seed(self) -> None:
         create(
             self.source.bootstrap,
             self.topic,
             self.workload.partitions,
         )
-        self.raw("produce", self.source)
+        self.bytes = int(self.raw("produce", self.source)["bytes"])
         self.verify(self.source)
 
     def clear(self, cluster: LabCluster) -> None:

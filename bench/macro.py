@@ -121,7 +121,7 @@ def arguments() -> Any:
     given.rounds = given.rounds or (1 if small else 3)
     given.workloads = given.workloads or (QUICK if given.quick else SMOKE if given.smoke else names)
     given.warm_gb = 0.3 if given.smoke else 0.5 if given.quick else 1.0
-    given.warm_rounds = 2 if given.smoke else 6 if given.quick else 12
+    given.warm_rounds = 2 if given.smoke else 6 if given.quick else 8
     if given.contestants is None:
         given.contestants = ["copystream", "mm2", "limit"]
         if given.smoke:
