@@ -23,7 +23,7 @@ from replicator.drive import Driver, Report
 from replicator.errors import ExitCode, UsageError
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.plan import FullPlan, PartitionPlan, Planner
-from replicator.report import Fault, Plan, Snapshot, Summary, TopicPlan, TopicSummary
+from replicator.report import Fault, Plan, Side, Snapshot, Summary, TopicPlan, TopicSummary
 from replicator.settings import CopySettings
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 from replicator.state.claims import Claims
@@ -302,18 +302,16 @@ class CopyJob:
         )
 
     def _conflict(self, topic: TopicPlan) -> Fault:
-        text = topic.conflict or ""
-        code = topic.conflict_exit_code or int(ExitCode.FATAL)
-        kind, colon, _ = text.partition(": ")
-        known = {"source-recreated", "target-recreated", "target-deleted"}
+        side: Side = "source" if topic.conflict_kind == "source-recreated" else "target"
+        cluster = self._source if side == "source" else self._target
         return Fault(
-            kind=kind if colon and kind in known else "refused",  # type: ignore[arg-type]
-            side="source" if kind.startswith("source") else "target",
-            cluster=self._target.name,
-            topic=topic.target_topic,
-            message=f"topic {topic.topic}: {text}",
+            kind=topic.conflict_kind,
+            side=side,
+            cluster=cluster.name,
+            topic=topic.topic,
+            message=f"topic {topic.topic} on {side} cluster {cluster.name}: {topic.conflict}",
             hint=topic.conflict_hint or "",
-            exit_code=code,
+            exit_code=topic.conflict_exit_code or int(ExitCode.FATAL),
         )
 
     def _summary(self, choice: Choice, stop: StopSignal) -> Summary:

@@ -25,7 +25,7 @@ from replicator.cluster.topics import (
 from replicator.errors import ExitCode, UsageError
 from replicator.locate import last_batches
 from replicator.offsets.store import Binding, OffsetMaps
-from replicator.report import Plan, TopicPlan
+from replicator.report import FaultKind, Plan, TopicPlan
 from replicator.selection import AtOffsets, AtTime, Earliest, Forever, Latest
 from replicator.settings import CopySettings
 
@@ -113,7 +113,7 @@ class Planner:
         starts = self._offsets(self._source, places, "earliest")
         ends = self._ends(places)
         written = self._written(places, targets)
-        first = self._first_offsets(places, starts, ends)
+        first = self._first_offsets(places, starts)
         sizes = self._source.partition_bytes(places)
         oldest = self._oldest(places, starts)
 
@@ -121,7 +121,7 @@ class Planner:
         partitions: list[PartitionPlan] = []
         for topic in topics:
             parts: list[PartitionPlan] = []
-            conflicts: list[tuple[str, str]] = []
+            conflicts: list[tuple[FaultKind, str, str]] = []
             state: TargetState = "empty"
             for p in selected[topic]:
                 place = (topic, p)
@@ -137,12 +137,14 @@ class Planner:
                         continue
                     state = "ours"
                     at = maps.of(place).source_of(max(end - binding.base, 0))
-                    parts.append(PartitionPlan(topic, p, at, ends[place], binding.base, binding))
+                    until = _not_before(at, ends[place])
+                    parts.append(PartitionPlan(topic, p, at, until, binding.base, binding))
                     continue
                 if begin != end:
                     state = "foreign"
                     continue
-                parts.append(PartitionPlan(topic, p, first[place], ends[place], end, None))
+                until = _not_before(first[place], ends[place])
+                parts.append(PartitionPlan(topic, p, first[place], until, end, None))
             left = sum(_left(part, ends) for part in parts)
             plan = plan_topic(
                 SourceTopic(
@@ -171,7 +173,7 @@ class Planner:
                 now_ms=int(time.time() * 1000),
             )
             if conflicts:
-                plan.conflict, plan.conflict_hint = conflicts[0]
+                plan.conflict_kind, plan.conflict, plan.conflict_hint = conflicts[0]
                 plan.conflict_exit_code = int(ExitCode.STATE)
             shown.append(plan)
             if plan.conflict is None:
@@ -230,7 +232,6 @@ class Planner:
         self,
         places: Sequence[TopicPartition],
         starts: Mapping[TopicPartition, int],
-        ends: Mapping[TopicPartition, int],
     ) -> dict[TopicPartition, int]:
         """Where a first copy begins, by ``--from``."""
         match self._settings.start:
@@ -297,24 +298,32 @@ class Planner:
 
 def _mismatch(
     binding: Binding, source: TopicMeta, target: TopicMeta | None
-) -> tuple[str, str] | None:
+) -> tuple[FaultKind, str, str] | None:
     """Why a binding does not hold for the topics as they are now, and what to do."""
     if binding.source_id != str(source.topic_id):
         return (
-            "source-recreated: the source topic is another one than this copy began with",
+            "source-recreated",
+            "the source topic is another one than this copy began with",
             "to copy the new one, delete the target topic and run with --restart",
         )
     if target is None:
         return (
-            "target-deleted: the target topic that this copy wrote is gone",
+            "target-deleted",
+            "the target topic that this copy wrote is gone",
             "run with --restart to copy it again from the start",
         )
     if binding.target_id != str(target.topic_id):
         return (
-            "target-recreated: the target topic is another one than this copy wrote",
+            "target-recreated",
+            "the target topic is another one than this copy wrote",
             "leave it empty or delete it, and run with --restart to copy from the start",
         )
     return None
+
+
+def _not_before(start: int, end: int) -> int:
+    """The end of a copy from ``start``; whole batches may have carried it past an earlier end."""
+    return end if end < 0 else max(start, end)
 
 
 def _left(part: PartitionPlan, ends: Mapping[TopicPartition, int]) -> int:

@@ -24,6 +24,7 @@ FaultKind = Literal[
     "record-refused",  # any other INVALID_RECORD of the target
     "corrupt-batch",
     "needs-rebatch",  # a batch that cannot be passed through unchanged
+    "refused",  # the plan refuses the topic: its target is not what a copy needs
     "superseded",  # another copystream took this topic over
     "denied",
     "unreachable",
@@ -60,6 +61,7 @@ class TopicPlan(Struct, kw_only=True, omit_defaults=True):
     warnings: list[str] = []
     conflict: str | None = None
     conflict_hint: str | None = None
+    conflict_kind: FaultKind = "refused"
     conflict_exit_code: int = 0
 
 

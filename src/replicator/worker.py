@@ -97,7 +97,9 @@ class LaneWorker:
             made.set()
 
         self.order(add)
-        made.wait()
+        while not made.wait(1.0):
+            if not self._thread.is_alive():
+                raise RuntimeError("a lane has ended early") from self.failure
 
     def assign(self, key: PipeKey, part: PartitionCopy) -> None:
         """Copy ``part`` through the pipe of ``key``; a pipe lost meanwhile ends it as lost."""

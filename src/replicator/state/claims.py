@@ -9,6 +9,7 @@ guard the log itself: claims only turn a race into a clear message.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -19,12 +20,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from replicator.errors import IncompleteError
+from replicator.errors import CopystreamError, IncompleteError
 from replicator.state import REGISTRY_TOPIC
 from replicator.state.log import Record, StateReader, StateWriter
 
 BEAT_INTERVAL = 3.0  # seconds
 LEASE = 10.0  # seconds without a beat after which a session of another machine is dead
+
+_log = logging.getLogger(__name__)
 
 
 class Session(Struct, frozen=True):
@@ -117,8 +120,11 @@ class Claims:
 
     def keep(self) -> bool:
         """Beat if it is time; False once this session has been struck out."""
-        for offset, key, value in self._reader.read_new():
-            self.absorb(offset, key, value)
+        try:
+            for offset, key, value in self._reader.read_new():
+                self.absorb(offset, key, value)
+        except CopystreamError as error:
+            _log.info("claims not checked: %s", error.message)
         if self._id not in self._sessions:
             return False
         now = self._clock()
@@ -134,8 +140,9 @@ class Claims:
         return True
 
     def release(self) -> None:
-        """Give the claims up, durably."""
-        self._writer.write(REGISTRY_TOPIC, self._strike_out(self._id))
+        """Give the claims up; durable once the writer is flushed."""
+        for key, value in self._strike_out(self._id):
+            self._writer.send(REGISTRY_TOPIC, key, value, lambda _error, _offset: None)
 
     def _others_before(self, mine: str | None) -> list[str]:
         """Standing sessions with a claim on our topics, earlier than ``mine`` where given."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -163,31 +164,40 @@ class StateReader:
             raise self._cluster.error(
                 end.error, f"read topic {self._topic}", acl=f"READ on Topic {self._topic}"
             )
+        deadline = time.monotonic() + READ_TIMEOUT
         while self._next < end.offset:
             # consume() waits for as many as it is asked for: wait for one, take what is there.
-            messages = self._consumer.consume(1, READ_TIMEOUT)
+            messages = self._consumer.consume(1, 1.0)
             messages += self._consumer.consume(1000, 0)
-            if not messages:
+            if time.monotonic() > deadline:
                 raise _failure(self._cluster, self._topic, "read")
             for message in messages:
-                if self._at_end(message):
+                if self._no_record(message):
                     self._next = max(self._next, message.offset() or 0)
                     continue
+                deadline = time.monotonic() + READ_TIMEOUT
                 yield self._take(message)
 
     def read_new(self) -> Iterator[tuple[int, bytes, bytes | None]]:
         """What has arrived by now, without waiting."""
         for message in self._consumer.consume(1000, 0):
-            if not self._at_end(message):
+            if not self._no_record(message):
                 yield self._take(message)
 
-    def _at_end(self, message: Any) -> bool:
+    def _no_record(self, message: Any) -> bool:
         from confluent_kafka import KafkaError  # noqa: PLC0415
 
         error = message.error()
         if error is None:
             return False
         if error.code() == KafkaError._PARTITION_EOF:
+            return True
+        if error.retriable() or error.code() in (
+            KafkaError._TRANSPORT,
+            KafkaError._ALL_BROKERS_DOWN,
+            KafkaError._TIMED_OUT,
+        ):
+            _log.info("reading %s: %s", self._topic, error.name())
             return True
         raise _failure(self._cluster, self._topic, f"read ({error.name()})")
 
