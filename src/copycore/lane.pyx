@@ -20,7 +20,7 @@ from libc.errno cimport EINTR, errno
 from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 
-from copycore.batch cimport HEADER_SIZE
+from copycore.batch cimport CODEC_BITS, HEADER_SIZE
 from copycore.bucket cimport Bucket
 from copycore.cursor cimport read_i32, reader
 from copycore.frames cimport (
@@ -327,6 +327,8 @@ cdef class Pipe:
             part.records += item.count
             part.bytes += item.payload_size + HEADER_SIZE
             part.batches += 1
+            if item.header[22] & CODEC_BITS == 0:
+                part.plain_bytes += item.payload_size + HEADER_SIZE
         return 0
 
     cdef int produced(self, int64_t now) except -1:

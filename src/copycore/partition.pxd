@@ -31,9 +31,12 @@ cdef class PartitionCopy:
     cdef readonly int64_t acked_counter
     cdef readonly int64_t records
     cdef readonly int64_t bytes
+    cdef readonly int64_t plain_bytes   # those of uncompressed batches among them
     cdef readonly int64_t batches
     cdef readonly int64_t skipped
     cdef readonly int64_t readable      # end the source last showed us (LSO or high watermark)
+    cdef public bint wants_sample       # keep a copy of the next compressed batch
+    cdef readonly object sample
     cdef readonly str ending            # why it stops; None while it runs
     cdef readonly str end_side
     cdef readonly int end_code

@@ -13,7 +13,10 @@ class PartitionCopy:
     acked_counter: int
     records: int
     bytes: int
+    plain_bytes: int
     batches: int
+    wants_sample: bool
+    sample: builtins.bytes | None
     skipped: int
     readable: int
     ending: str | None

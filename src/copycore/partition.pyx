@@ -183,6 +183,9 @@ cdef class PartitionCopy:
             item.source_base = view.base_offset
             item.source_next = view.next_offset
             self.push(&item)
+            if self.wants_sample and view.attributes & CODEC_BITS:
+                self.sample = <bytes> view.data[:view.size]
+                self.wants_sample = False
             self.counter += view.count
             self.position = self.expected_source = view.next_offset
             self.largest = max(self.largest, view.size)

@@ -10,7 +10,7 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from replicator.cluster.admin import Admin, TopicSpec
 from replicator.cluster.topics import Choice
 from replicator.drive import Driver, Report
 from replicator.errors import ExitCode, UsageError
+from replicator.logical import Sampler
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.plan import FullPlan, PartitionPlan, Planner
 from replicator.report import Fault, Plan, Side, Snapshot, Summary, TopicPlan, TopicSummary
@@ -62,6 +63,7 @@ class CopyJob:
         self._tasks: list[PartitionTask] = []
         self._workers: list[LaneWorker] = []
         self._driver: Driver | None = None
+        self._sampler = Sampler(time.monotonic)
 
     # --- the plan ----------------------------------------------------------------------------
 
@@ -211,19 +213,32 @@ class CopyJob:
         self, stop: StopSignal, maps: OffsetMaps, writer: StateWriter, claims: Claims
     ) -> None:
         inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        driver = Driver(self._source, self._target, self._tasks, maps, writer, inbox, claims.keep)
+        driver = Driver(
+            self._source, self._target, self._tasks, maps, writer, inbox, self._keep(claims)
+        )
         self._driver = driver
+        self._sampler.begin(self._tasks)
         self._workers = self._make_lanes(driver, inbox)
         self._phase = "copying"
         for worker in self._workers:
             worker.start()
         try:
             driver.run(self._workers, stop)
+            self._sampler.look(self._tasks)
             driver.check_topics()
         finally:
             self._phase = "stopping"
             for worker in self._workers:
                 worker.close()
+
+    def _keep(self, claims: Claims) -> Callable[[], bool]:
+        """What the driver does every second or so."""
+
+        def keep() -> bool:
+            self._sampler.look(self._tasks)
+            return claims.keep()
+
+        return keep
 
     def _make_lanes(self, driver: Driver, inbox: queue.SimpleQueue[Report]) -> list[LaneWorker]:
         settings = self._settings
@@ -286,7 +301,7 @@ class CopyJob:
             elapsed=time.monotonic() - self._began,
             records=sum(p.records for p in partitions),
             bytes=sum(p.bytes for p in partitions),
-            logical_bytes=None,
+            logical_bytes=self._sampler.logical(tasks),
             batches=sum(task.total("batches") for task in tasks),
             skipped_batches=sum(task.total("skipped") for task in tasks),
             offsets_total=total,

@@ -267,6 +267,7 @@ class Driver:
             key: PipeKey = (*leaders, task.slot)
             worker.connect(self._source, self._target, key)
             part = self._assignment(task, sources[task.topic])
+            part.wants_sample = task.wants_sample
             task.part = part
             self._of_part[part] = task
             worker.assign(key, part)

@@ -33,11 +33,19 @@ class PartitionTask:
     fault: Fault | None = None
     done: bool = False
     stopped: bool = False
+    wants_sample: bool = False  # of a compressed batch, see ``logical``
+    sample: bytes | None = None
     attempts: int = 0  # since the last progress
     not_before: float = 0.0  # monotonic seconds
     progressed_at: float = 0.0
     past: dict[str, int] = field(
-        default_factory=lambda: {"records": 0, "bytes": 0, "batches": 0, "skipped": 0}
+        default_factory=lambda: {
+            "records": 0,
+            "bytes": 0,
+            "plain_bytes": 0,
+            "batches": 0,
+            "skipped": 0,
+        }
     )
 
     @property
@@ -53,7 +61,7 @@ class PartitionTask:
         return self.done or self.stopped or self.fault is not None
 
     def total(self, what: str) -> int:
-        """Records, bytes, batches or skipped batches of this run."""
+        """Records, bytes (plain ones too), batches or skipped batches of this run."""
         live = 0 if self.part is None else int(getattr(self.part, what))
         return self.past[what] + live
 
@@ -61,6 +69,7 @@ class PartitionTask:
         """Take over what an ended assignment did; True when it moved forward."""
         for what in self.past:
             self.past[what] += int(getattr(part, what))
+        self.sample = self.sample or part.sample
         moved = part.acked > self.position
         self.position = max(self.position, part.acked)
         self.counter = max(self.counter, part.acked_counter)
