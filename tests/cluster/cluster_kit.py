@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from fakebroker import FakeBroker
 from replicator.cluster import RetryPolicy
 from replicator.config import ClientConfig
@@ -27,3 +30,13 @@ class FakeTime:
 
 def config_for(*brokers: FakeBroker) -> ClientConfig:
     return ClientConfig(bootstrap=tuple(("127.0.0.1", broker.port) for broker in brokers))
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
+    """Poll for a condition that another thread brings about; whether it came in time."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import struct
 import threading
@@ -12,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cluster_kit import config_for
+from cluster_kit import config_for, wait_until
 from kio.schema.errors import ErrorCode
 
 from fakebroker import (
@@ -241,6 +242,24 @@ def test_no_answer_ends_at_the_timeout_and_closes(broker: FakeBroker) -> None:
         ask_metadata(connection, timeout=0.2)
     assert 0.2 <= time.monotonic() - before < 5
     # A late answer must not be read as the answer to something else.
+    assert connection.closed
+
+
+def test_an_interrupted_call_closes_the_connection(broker: FakeBroker) -> None:
+    broker.answer(METADATA, Silence())
+    connection = open_to(broker)
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        if wait_until(lambda: bool(broker.asked(METADATA))):
+            signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        ask_metadata(connection)
+    thread.join(10)
     assert connection.closed
 
 

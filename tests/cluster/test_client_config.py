@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replicator.config import ClientConfig, format_address, load_client_config
@@ -182,6 +182,7 @@ def test_secrets_are_not_in_the_repr_and_still_there() -> None:
 HOSTS = st.from_regex(r"[a-z][a-z0-9-]{0,20}(\.[a-z]{2,5})?", fullmatch=True)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(HOSTS, st.integers(1, 65535)), min_size=1, max_size=5, unique=True))
 def test_addresses_are_read_back_as_they_are_shown(addresses: list[tuple[str, int]]) -> None:
     config = ClientConfig(bootstrap=tuple(addresses))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from cluster_kit import FakeTime, config_for
+from cluster_kit import FakeTime, config_for, wait_until
 from kio.schema.errors import ErrorCode
 
 from fakebroker import (
+    API_VERSIONS,
     DESCRIBE_LOG_DIRS,
     INIT_PRODUCER_ID,
     LIST_OFFSETS,
@@ -339,6 +341,22 @@ def test_a_silent_broker_holds_up_only_those_who_ask_it(
     assert outcome == []
 
 
+@pytest.mark.parametrize("api", [API_VERSIONS, METADATA])
+def test_a_deadline_holds_while_a_broker_accepts_and_says_nothing(
+    broker: FakeBroker, api: int
+) -> None:
+    """As a stopped (SIGSTOP) broker does: its kernel still takes connections."""
+    cluster = Cluster(config_for(broker), "source")
+    cluster.connect()
+    broker.answer(api, Silence())
+    broker.drop_connections()
+    before = time.monotonic()
+    with pytest.raises(Unreachable, match="no answer to"):
+        cluster.metadata(timeout=0.3)
+    assert time.monotonic() - before < 3
+    cluster.close()
+
+
 def test_many_threads_share_one_cluster(make_brokers: MakeBrokers, connect: Connect) -> None:
     brokers = make_brokers(3)
     shared = brokers[0].cluster
@@ -363,6 +381,31 @@ def test_many_threads_share_one_cluster(make_brokers: MakeBrokers, connect: Conn
     assert not any(thread.is_alive() for thread in threads)
     assert wrong == []
     assert all(broker.connections <= 2 for broker in brokers)
+
+
+def test_kafka_2_8_is_new_enough(connect: Connect) -> None:
+    versions = {
+        0: (0, 9),
+        1: (0, 12),
+        LIST_OFFSETS: (0, 6),
+        METADATA: (0, 11),
+        API_VERSIONS: (0, 3),
+        INIT_PRODUCER_ID: (0, 4),
+        OFFSET_FOR_LEADER_EPOCH: (0, 4),
+        DESCRIBE_LOG_DIRS: (0, 2),
+    }
+    with FakeBroker(versions=versions) as broker:
+        broker.cluster.topics["t"] = 1
+        broker.cluster.ends["t", 0] = 3
+        cluster = connect(broker)
+        place = ("t", 0)
+        assert cluster.metadata()["t"].partitions[0].leader == 0
+        assert cluster.list_offsets([place], "latest")[place].offset == 3
+        assert cluster.leader_end_offsets([place])[place].offset == 3
+        assert cluster.partition_bytes([place]) == {place: 1000}
+        assert cluster.init_producer_id()[1] == 0
+        asked = {request.api_key: request.version for request in broker.requests}
+        assert asked == {18: 3, 3: 11, 2: 6, 23: 4, 35: 2, 22: 4}
 
 
 # Quotas and permissions
@@ -429,13 +472,3 @@ def test_sizes_nobody_may_tell_are_left_out(broker: FakeBroker, connect: Connect
     broker.answer(DESCRIBE_LOG_DIRS, denied, Close(), Close())
     assert cluster.partition_bytes(wanted) == {}
     assert cluster.partition_bytes(wanted) == {}
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    """Poll for a condition that another thread brings about."""
-    event = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return True
-        event.wait(0.01)
-    return False

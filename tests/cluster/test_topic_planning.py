@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replicator.cluster.topics import (
@@ -120,6 +120,7 @@ def test_a_mistyped_name_gets_the_nearest_ones() -> None:
 NAMES = st.from_regex(r"[a-z._-]{1,12}", fullmatch=True)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(NAMES, unique=True, max_size=20))
 def test_every_topic_is_taken_or_told_why_not(names: list[str]) -> None:
     choice = choose_topics([".*"], ["a.*"], names)

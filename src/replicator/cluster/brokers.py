@@ -84,7 +84,7 @@ class Brokers:
         """First contact, by the first bootstrap address that answers; each is tried once."""
         with self._bootstrap.lock:
             if not self._bootstrap.live:
-                self._bootstrap.connection = self._open_bootstrap()
+                self._bootstrap.connection = self._open_bootstrap(self._retry.start())
 
     def ask(self, broker: int | None, question: Question[R], backoff: Backoff) -> R:
         """Ask one broker (None: whichever a bootstrap address leads to) once.
@@ -102,12 +102,11 @@ class Brokers:
             connection = channel.connection
             if connection is None or connection.closed:
                 connection = channel.connection = (
-                    self._open_bootstrap() if broker is None else self.open(broker, backoff)
+                    self._open_bootstrap(backoff) if broker is None else self.open(broker, backoff)
                 )
             version = connection.version(question.api_key, question.lowest, question.highest)
             request = question.build(version)
-            timeout = min(REQUEST_TIMEOUT, max(backoff.remaining(), _SHORTEST))
-            answer: Any = connection.call(request, timeout=timeout)
+            answer: Any = connection.call(request, timeout=_limit(REQUEST_TIMEOUT, backoff))
             throttle: timedelta = getattr(answer, "throttle_time", timedelta())
             if throttle > timedelta():
                 channel.free_at = self._retry.clock() + throttle.total_seconds()
@@ -135,9 +134,8 @@ class Brokers:
                 f"broker {broker} is not up",
                 hint="see whether the broker is running",
             )
-        timeout = min(CONNECT_TIMEOUT, max(backoff.remaining(), _SHORTEST))
         try:
-            connection, _ = self._open(*address, timeout)
+            connection, _ = self._open(*address, _limit(CONNECT_TIMEOUT, backoff))
         except Unreachable as error:
             if broker in self._reached or address in self.config.bootstrap:
                 raise
@@ -194,11 +192,11 @@ class Brokers:
                 hint="raise the request quota of this client on the cluster, or try later",
             )
 
-    def _open_bootstrap(self) -> Connection:
+    def _open_bootstrap(self, backoff: Backoff) -> Connection:
         problems: list[CopystreamError] = []
         for host, port in self.config.bootstrap:
             try:
-                connection, answer = self._open(host, port, CONNECT_TIMEOUT)
+                connection, answer = self._open(host, port, _limit(CONNECT_TIMEOUT, backoff))
             except CopystreamError as error:
                 problems.append(error)
                 continue
@@ -256,3 +254,7 @@ class Brokers:
             hint="set advertised.listeners on the broker to an address this machine can reach "
             f"(Docker, port forwards and NAT need that), or make {address} reachable",
         )
+
+
+def _limit(seconds: float, backoff: Backoff) -> float:
+    return min(seconds, max(backoff.remaining(), _SHORTEST))
