@@ -1,15 +1,13 @@
-# Everything a developer types. Each target sets up what it needs; nothing outside .venv, build/ and
-# the user's Kafka cache is written.
+# Everything a developer types. Each target sets up what it needs; nothing is written outside .venv,
+# build/ and the user's Kafka cache.
 
 PYTHON ?= python3
-CC ?= cc
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 BUILT := $(VENV)/built
 CORE := setup.py $(wildcard src/copycore/*.pyx src/copycore/*.pxd src/copycore/*.h)
-SANITIZED := build/sanitize
 
 .PHONY: help setup demo test lint docs bench microbench soak sanitize clean
 
@@ -62,22 +60,8 @@ microbench: setup
 soak: setup
 	$(BIN)/python -m pytest -m soak
 
-# A copy of the tree is built with the sanitizers, so that the ordinary build stays as it is. Python
-# itself is not instrumented: the runtime is preloaded, and its leaks at exit are not ours.
 sanitize: setup
-	rm -rf $(SANITIZED)
-	mkdir -p $(SANITIZED)/tests
-	cp -r src setup.py pyproject.toml README.md LICENSE $(SANITIZED)
-	cp -r tests/core $(SANITIZED)/tests
-	find $(SANITIZED)/src \( -name '*.so' -o -name 'copycore/*.c' \) -delete
-	cd $(SANITIZED) && COPYSTREAM_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
-	cd $(SANITIZED) && \
-	    env LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
-	        PYTHONPATH=$(CURDIR)/$(SANITIZED)/src \
-	    $(CURDIR)/$(BIN)/python -c 'import sys, pytest, copycore; \
-	        assert "$(SANITIZED)" in copycore.__file__, copycore.__file__; \
-	        sys.exit(pytest.main(["tests/core", "--timeout=1800", "-q"]))'
+	bash tests/sanitize.sh
 
 clean:
 	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis

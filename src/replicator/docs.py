@@ -116,7 +116,7 @@ def json_page() -> str:
         "| Field | Type |",
         "| --- | --- |",
         '| `status` | `"error"` |',
-        "| `error` | text: the family, such as `UsageError`, `SourceError`, `TargetError` |",
+        "| `error` | text: the family, such as `UsageError`, `SourceUnreachable`, `StateError` |",
         "| `exit_code` | number |",
         "| `message` | text |",
         "| `hint` (optional) | text: what to do |",

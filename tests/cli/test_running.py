@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -174,7 +175,7 @@ def test_the_exit_code_is_the_summary_s(copystream: Run, job: str, code: int, wo
         ("crash", 1, "InternalError", "ZeroDivisionError: division by zero", "-v shows where"),
     ],
 )
-def test_errors(  # noqa: PLR0917
+def test_errors(
     copystream: Run, job: str, code: int, kind: str, message: str, hint: str | None
 ) -> None:
     ran = copystream(*COPY, fake=job)
@@ -240,22 +241,22 @@ def test_warnings_of_python_are_logged(copystream: Run) -> None:
 
 
 def test_the_json_log_is_one_object_a_line(copystream: Run) -> None:
-    ran = copystream(*COPY, "--log-format", "json", env={"FAKE_SECONDS": "6"}, fake="slow-fault")
+    ran = copystream(*COPY, "--log-format", "json", env={"FAKE_SECONDS": "8"}, fake="slow-fault")
     assert ran.code == 7
     events = [json.loads(line) for line in ran.err.splitlines()]
     assert [event["event"] for event in events] == ["log", "partition-failed", "progress"]
     assert all(list(event)[:2] == ["time", "level"] for event in events)
     assert events[0]["message"] == "started"
     assert (events[1]["topic"], events[1]["partition"]) == ("orders", 3)
-    assert 4 < events[2]["elapsed"] < 6
+    assert 5 <= events[2]["elapsed"] < 8
     assert events[2]["records_per_second"] == pytest.approx(1000, rel=0.05)
 
 
 def test_plain_progress(copystream: Run) -> None:
-    ran = copystream(*COPY, env={"FAKE_SECONDS": "6"}, fake="slow")
+    ran = copystream(*COPY, env={"FAKE_SECONDS": "8"}, fake="slow")
     assert ran.code == 0
     (line,) = [line for line in ran.err.splitlines() if "replicator.copy" not in line]
-    assert line.startswith("5.") and " % · " in line and "records/s" in line
+    assert re.match(r"[5-7]\.\ds · \d+\.\d % · .* records/s · ", line)
     assert "held back by --throttle" in line
 
 

@@ -229,7 +229,7 @@ def test_the_live_block() -> None:
             1000 * second,
             logical_bytes=300_000 * second,
             bytes_total=400_000,
-            throttle_ms=1500,
+            throttle_ms=1500 * second,
             throttled_by="limit",
             partitions_failed=1,
             partitions_done=1,
@@ -277,3 +277,10 @@ def test_quotas_are_told_from_the_limit() -> None:
         view = views(snapshot(0, 0), snapshot(1, 10, throttled_by=throttled_by, throttle_ms=100))
         assert f"held back by {words}" in plain_line(view)
         assert any(f"now by {words}" in line for line in texts(view))
+
+
+def test_a_throttle_of_long_ago_is_told_as_such() -> None:
+    past = {"throttled_by": "limit", "throttle_ms": 2000}
+    view = views(snapshot(0, 0, **past), snapshot(5, 10, **past), snapshot(20, 20, **past))
+    assert "held back" not in plain_line(view)
+    assert "held back 2.0s so far, not now · limit 1MB/s" in texts(view, throttle="1MB/s")

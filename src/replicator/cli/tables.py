@@ -160,8 +160,8 @@ def _verdict(summary: Summary, paint: Paint) -> str:
 
 def _fault(fault: Fault, paint: Paint) -> str:
     # The message itself names topic, partition, offset and cluster.
-    kind, hint = paint(fault.kind, "error"), paint("hint:", "strong")
-    return f"{kind} {fault.message}\n  {hint} {fault.hint}"
+    text = f"{paint(fault.kind, 'error')} {fault.message}"
+    return f"{text}\n  {paint('hint:', 'strong')} {fault.hint}" if fault.hint else text
 
 
 def _held_back_and_warnings(topic: TopicPlan | TopicSummary, paint: Paint) -> list[str]:

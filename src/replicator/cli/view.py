@@ -68,6 +68,7 @@ class Observer:
             "bytes": snapshot.bytes,
             "records": snapshot.records,
             "offsets": snapshot.offsets_done,
+            "throttle": snapshot.throttle_ms,
         }
         if snapshot.logical_bytes is not None:
             counters["logical"] = snapshot.logical_bytes
@@ -91,7 +92,8 @@ class Observer:
             logical_bytes_per_second=self._totals.rate("logical"),
             records_per_second=self._totals.rate("records"),
             lag=snapshot.lag,
-            throttled_by=snapshot.throttled_by,
+            # What held the copy back long ago is not what holds it back now.
+            throttled_by=snapshot.throttled_by if self._totals.rate("throttle") else "",
             throttle_seconds=snapshot.throttle_ms / 1000,
             partitions=len(snapshot.partitions),
             partitions_done=snapshot.partitions_done,
