@@ -73,13 +73,23 @@ class Bench(Struct):
         self.verify(self.source)
 
     def clear(self, cluster: LabCluster) -> None:
-        """Deletes all topics but Kafka's own, and returns when they are gone."""
+        """Deletes all topics but Kafka's own, and returns when they are gone.
+
+        A broker goes on answering for a while for the partitions of a topic it lists no more.
+        """
         admin = admin_of(cluster.bootstrap)
+        asking = EndOffsets(cluster.bootstrap, self.topic, self.workload.partitions)
         deadline = time.monotonic() + 60
-        while topics := [name for name in admin.list_topics(timeout=30).topics if name not in KEPT]:
+        while True:
+            topics = [name for name in admin.list_topics(timeout=30).topics if name not in KEPT]
+            if topics:
+                delete(cluster.bootstrap, topics)
+            elif max(asking.ask()) < 0:
+                break
             if time.monotonic() > deadline:
                 raise RuntimeError(f"topics of {cluster.name} do not go away: {topics}")
-            delete(cluster.bootstrap, topics)
+            time.sleep(0.05)
+        asking.close()
 
     def verify(self, cluster: LabCluster) -> None:
         """Raises RuntimeError unless every partition holds exactly its records."""
@@ -200,6 +210,8 @@ def _watch(bench: Bench, name: str, process: subprocess.Popen[Any], started: flo
     asking = EndOffsets(bench.target.bootstrap, bench.topic, bench.workload.partitions)
     first: tuple[float, float, float, float] | None = None
     cpu, peak = 0.0, 0
+    if max(asking.ask()) > 0:
+        raise RuntimeError(f"{name} began on a target that was not empty")
     try:
         while True:
             count = sum(max(0, end) for end in asking.ask())

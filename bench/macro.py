@@ -122,12 +122,12 @@ def arguments() -> Any:
     given.workloads = given.workloads or (QUICK if given.quick else SMOKE if given.smoke else names)
     given.warm_gb = 0.3 if given.smoke else 0.5 if given.quick else 1.0
     given.warm_rounds = 2 if given.smoke else 6 if given.quick else 8
-    if given.contestants is None:
+    if given.smoke:
+        given.contestants = ["copystream", "mm2"]
+    elif given.contestants is None and given.own_core:
+        given.contestants = ["copystream", "limit-together"]
+    elif given.contestants is None:
         given.contestants = ["copystream", "mm2", "limit"]
-        if given.smoke:
-            given.contestants = ["copystream", "mm2"]
-        elif given.own_core:
-            given.contestants = ["copystream", "limit-together"]
     return given
 
 
