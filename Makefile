@@ -45,7 +45,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint src/copycore
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/copycore  # it calls pycodestyle
 	$(BIN)/python -m replicator.docs --check
 
 docs: setup
