@@ -37,7 +37,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=250,
             check=False,
         )
 
@@ -91,3 +91,12 @@ def test_a_failed_up_leaves_nothing(lab: Lab) -> None:
     assert failed.returncode != 0
     assert "'four' is not a Kafka version" in failed.stderr
     assert lab("status").stdout == "no labs\n"
+
+
+@pytest.mark.parametrize("name", ["..", "../kafka", "/tmp", ""])
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_a_name_is_not_a_path(lab: Lab, verb: str, name: str) -> None:
+    answer = lab(verb, "--name", name)
+    assert answer.returncode != 0
+    assert "cannot name a lab" in answer.stderr
+    assert class_archive(kafka_libs(default_version())) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +10,8 @@ import msgspec
 
 from replicator.errors import UsageError
 from replicator.lab.cluster import LabCluster
-from replicator.lab.jars import KAFKA_3, KAFKA_4, default_version
-from replicator.lab.registry import ClusterRecord, lab_dir, labs, records, remove
+from replicator.lab.jars import KAFKA_3, KAFKA_4, default_version, locked
+from replicator.lab.registry import ClusterRecord, lab_dir, labs, labs_dir, records, remove
 
 _NAME = click.option(
     "--name",
@@ -72,31 +71,28 @@ def lab_group() -> None:
 @_OUTPUT
 def up(name: str, clusters: int, nodes: str, kafka_version: str | None, output: str) -> None:
     """Start clusters that go on running after this command; `lab down` ends them."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
-        raise UsageError(
-            f"{name!r} cannot name a lab", hint="use letters, digits, dashes and underscores"
-        )
-    if any(record.state != "down" for record in records(name)):
-        raise UsageError(
-            f"the lab {name} is up already",
-            hint=f"end it by `copystream lab down --name {name}`, or use another --name",
-        )
-    remove(name)
     names = ["source", "target", *(f"cluster-{number}" for number in range(3, clusters + 1))]
-    try:
-        for cluster in names[:clusters]:
-            directory = lab_dir(name) / cluster
-            directory.mkdir(parents=True)
-            LabCluster(
-                name=cluster,
-                nodes=int(nodes),
-                version=kafka_version or default_version(),
-                data_dir=directory,
-                detached=True,
-            ).start()
-    except BaseException:
+    with locked(labs_dir()):
+        if any(record.state != "down" for record in records(name)):
+            raise UsageError(
+                f"the lab {name} is up already",
+                hint=f"end it by `copystream lab down --name {name}`, or use another --name",
+            )
         remove(name)
-        raise
+        try:
+            for cluster in names[:clusters]:
+                directory = lab_dir(name) / cluster
+                directory.mkdir(parents=True)
+                LabCluster(
+                    name=cluster,
+                    nodes=int(nodes),
+                    version=kafka_version or default_version(),
+                    data_dir=directory,
+                    detached=True,
+                ).start()
+        except BaseException:
+            remove(name)
+            raise
     _show([(name, record) for record in records(name)], output)
 
 
@@ -105,7 +101,8 @@ def up(name: str, clusters: int, nodes: str, kafka_version: str | None, output: 
 @_OUTPUT
 def down(name: str, output: str) -> None:
     """End a lab's brokers and delete their data."""
-    removed = [(name, record) for record in remove(name)]
+    with locked(labs_dir()):
+        removed = [(name, record) for record in remove(name)]
     if removed or output == "json":
         _show(removed, output)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def class_archive(libs: Path) -> Path | None:
 
 
 def _make(archive: Path, libs: Path) -> None:
+    for left_over in archive.parent.glob(".train-*"):  # by a killed process: the lock is ours
+        shutil.rmtree(left_over)
     with tempfile.TemporaryDirectory(prefix=".train-", dir=archive.parent) as scratch:
         made = Path(scratch, "broker.jsa")
         port, controller_port = free_ports(2)

@@ -6,6 +6,7 @@ processes serve it. That file is all that ``lab status`` and ``lab down`` go by.
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from replicator.errors import UsageError
 from replicator.lab.jars import cache_dir
 from replicator.lab.process import Process
 
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _RECORD = "cluster.json"
 _END_TIMEOUT = 10.0
 
@@ -57,12 +60,22 @@ class ClusterRecord(Struct):
 
 
 def lab_dir(lab: str) -> Path:
-    return _labs() / lab
+    """The directory of one lab; raises UsageError when ``lab`` cannot name one."""
+    if not _NAME.fullmatch(lab):
+        raise UsageError(
+            f"{lab!r} cannot name a lab", hint="use letters, digits, dashes and underscores"
+        )
+    return labs_dir() / lab
+
+
+def labs_dir() -> Path:
+    """Where the labs are; lock it to start or end one."""
+    return cache_dir() / "lab"
 
 
 def labs() -> list[str]:
     """The names of the labs there are, running or not."""
-    return sorted(path.name for path in _labs().glob("*") if path.is_dir())
+    return sorted(path.name for path in labs_dir().glob("*") if _NAME.fullmatch(path.name))
 
 
 def records(lab: str) -> Iterator[ClusterRecord]:
@@ -78,7 +91,3 @@ def remove(lab: str) -> list[ClusterRecord]:
         record.end()
     shutil.rmtree(lab_dir(lab), ignore_errors=True)
     return found
-
-
-def _labs() -> Path:
-    return cache_dir() / "lab"
