@@ -31,6 +31,10 @@ class Flow:
         """The same, running; use it in a ``with`` block."""
         return Copier(*self._arguments(arguments))
 
+    def start_elsewhere(self, *arguments: str) -> Copier:
+        """The same in a PID namespace of its own, as on another machine."""
+        return Copier(*self._arguments(arguments), elsewhere=True)
+
     def create(
         self, topic: str, partitions: int = 1, *, config: Mapping[str, str] | None = None
     ) -> None:

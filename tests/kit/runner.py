@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -19,6 +20,7 @@ import msgspec
 from replicator.report import Fault, Plan, Summary
 
 BINARY = Path(sys.executable).with_name("copystream")
+NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child")
 
 
 @dataclass
@@ -59,10 +61,15 @@ class Outcome:
 
 
 class Copier:
-    """A running ``copystream``; on leaving the block it is killed if it still runs."""
+    """A running ``copystream``; on leaving the block it is killed if it still runs.
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
-        self.command = [str(BINARY), *arguments]
+    ``elsewhere`` gives it a PID namespace of its own: others cannot tell whether it lives.
+    """
+
+    def __init__(
+        self, *arguments: str, env: Mapping[str, str] | None = None, elsewhere: bool = False
+    ) -> None:
+        self.command = [*(NAMESPACE if elsewhere else ()), str(BINARY), *arguments]
         self._out = _scratch()
         self._err = _scratch()
         self.process = subprocess.Popen(
@@ -72,6 +79,7 @@ class Copier:
             stderr=self._err,
             env={**_clean_environment(), **(env or {})},
         )
+        self._pids = partial(_children, self.process.pid) if elsewhere else self._own_pid
 
     def wait(self, timeout: float = 60.0) -> Outcome:
         """The outcome, or a failure with what was printed so far after ``timeout`` seconds."""
@@ -103,10 +111,17 @@ class Copier:
         self.process.send_signal(signal.SIGINT)
 
     def freeze(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        for pid in self._pids():
+            os.kill(pid, number)
+
+    def _own_pid(self) -> list[int]:
+        return [self.process.pid]
 
     def __enter__(self) -> Self:
         return self
@@ -149,6 +164,21 @@ def wait_until(
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what}")
         time.sleep(pause)
+
+
+def can_leave_the_pid_namespace() -> bool:
+    """Whether this user may run processes ``elsewhere``."""
+    try:
+        return (
+            subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
+        )
+    except OSError:
+        return False
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(child) for child in listed.split()]
 
 
 def _clean_environment() -> dict[str, str]:

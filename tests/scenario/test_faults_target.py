@@ -126,7 +126,7 @@ def test_a_record_too_large_for_the_target(flow, topic_name, rng):
     fault = expect_fault(
         outcome,
         "record-too-large",
-        side="target",
+        side="source",
         topic=topic,
         partition=1,
         offset=large.base_offset,
@@ -172,7 +172,7 @@ def test_timestamps_the_target_refuses(flow, topic_name, stamp, config):
     expect_fault(
         outcome,
         "timestamp-refused",
-        side="target",
+        side="source",
         topic=topic,
         partition=1,
         offset=20,

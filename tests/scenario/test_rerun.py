@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from kit.flow import Flow, topic_names
+from kit.runner import Outcome, can_leave_the_pid_namespace
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_end
 from replicator.lab.seed import Writer
@@ -65,15 +68,20 @@ def test_topics_join_a_copy_that_has_begun(flow, topic_name, rng):
 def test_ctrl_c_saves_exits_130_and_a_rerun_completes(flow, topic_name, rng):
     topic = topic_name("stopped")
     load(flow, topic, rng, partitions=3, records=3000)
-    with flow.start(topic, *SLOW) as copier:
+    with flow.start(topic, *SLOW, "-o", "text") as copier:
         flow.wait_for_arrivals(copier, topic)
+        copier.interrupt()
+        told = copier.wait(20).expect(130)
+    assert "same command" in told.stdout + told.stderr
+    before = flow.arrived(topic)
+    with flow.start(topic, *SLOW) as copier:
+        flow.wait_for_arrivals(copier, topic, before)
         copier.interrupt()
         stopped = copier.wait(20).expect(130)
     assert stopped.summary.status == "interrupted"
-    assert "again" in stopped.stderr or "same command" in stopped.stderr
     copied = flow.arrived(topic)
-    assert 0 < copied < 9000
-    assert stopped.summary.records == copied  # in flight means acknowledged or never sent
+    assert 0 < before < copied < 9000
+    assert stopped.summary.records == copied - before  # in flight means acknowledged or never sent
     rest = flow.copy(topic).expect(0).summary
     assert rest.records == 9000 - copied
     flow.verify(topic)
@@ -136,12 +144,7 @@ def test_two_copies_started_at_once_end_in_one_exact_copy(flow, topic_name, rng)
     topic = topic_name("both")
     load(flow, topic, rng, partitions=4, records=2500)
     with flow.start(topic, *SLOW) as one, flow.start(topic, *SLOW) as two:
-        outcomes = [one.wait(), two.wait()]
-    codes = sorted(outcome.exit_code for outcome in outcomes)
-    assert 0 in codes, "\n".join(map(str, outcomes))
-    for outcome in outcomes:
-        if outcome.exit_code != 0 and outcome.stdout:
-            assert {fault.kind for fault in outcome.summary.faults} <= {"superseded"}
+        one_of_two_finishes(one.wait(), two.wait())
     flow.copy(topic).expect(0)
     flow.verify(topic)
 
@@ -151,26 +154,50 @@ def test_a_second_copy_while_the_first_is_under_way(flow, topic_name, rng):
     load(flow, topic, rng, partitions=4, records=2500)
     with flow.start(topic, *SLOW) as one:
         flow.wait_for_arrivals(one, topic)
-        with flow.start(topic, *SLOW) as two:
-            outcomes = [one.wait(), two.wait()]
-    assert 0 in [outcome.exit_code for outcome in outcomes], "\n".join(map(str, outcomes))
+        second = flow.copy(topic, *SLOW).expect(5)
+        assert str(one.process.pid) in second.stderr
+        one_of_two_finishes(one.wait(), second)
     flow.copy(topic).expect(0)
     flow.verify(topic)
 
 
-def test_a_frozen_copy_that_thaws_after_another_has_finished(flow, topic_name, rng):
-    """A zombie: its requests are stale, and it must not add a single record."""
+def one_of_two_finishes(*outcomes: Outcome) -> None:
+    """The other refuses, saying that a rerun helps."""
+    codes = sorted(outcome.exit_code for outcome in outcomes)
+    assert codes == [0, 5], "\n".join(map(str, outcomes))
+
+
+def test_a_frozen_copy_keeps_others_of_its_machine_away(flow, topic_name, rng):
+    """Its process lives, so it may go on at any moment."""
+    topic = topic_name("frozen")
+    load(flow, topic, rng, partitions=3, records=1500)
+    with flow.start(topic, *SLOW) as copier:
+        flow.wait_for_arrivals(copier, topic)
+        copier.freeze()
+        flow.copy(topic).expect(5)
+        copier.thaw()
+        copier.wait().expect(0)
+    flow.verify(topic)
+
+
+def test_a_frozen_copy_of_elsewhere_is_taken_over_and_adds_nothing_when_it_thaws(
+    flow, topic_name, rng
+):
+    """A zombie: nobody can tell whether it lives, and every request it still has is stale."""
+    if not can_leave_the_pid_namespace():
+        pytest.skip("no right to make a PID namespace")
     topic = topic_name("zombie")
-    ledger = load(flow, topic, rng, partitions=3, records=2000)
-    with flow.start(topic, *SLOW) as zombie:
+    ledger = load(flow, topic, rng, partitions=3, records=2500)
+    with flow.start_elsewhere(topic, *SLOW) as zombie:
         flow.wait_for_arrivals(zombie, topic)
         zombie.freeze()
-        flow.copy(topic, timeout=90).expect(0)
+        flow.copy(topic).expect(0)
         flow.verify(topic)
         zombie.thaw()
-        zombie.wait()
+        zombie.wait().expect(5)
+    assert {fault.kind for fault in zombie.outcome().summary.faults} == {"superseded"}
     assert read_ledger(flow.target.bootstrap, topic, "run") == {
-        partition: [*range(2000)] for partition in range(3)
+        partition: [*range(2500)] for partition in range(3)
     }
     add(flow, ledger, range(3), 10)
     flow.copy(topic).expect(0)

@@ -52,7 +52,7 @@ def test_a_batch_damaged_on_the_source_is_refused(workshop, topic_name, rng, ext
     expect_fault(
         outcome,
         "corrupt-batch",
-        side="source" if extra else "target",
+        side="source",
         topic=topic,
         partition=1,
         exit_codes=(7,),
