@@ -7,6 +7,7 @@ first record and when all records are there, /proc says what the processes used 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -41,6 +42,7 @@ class Run(Struct):
     source_cpu: float  # of the brokers, within wall
     target_cpu: float
     rss: int  # peak of the copier
+    others: float  # share of all cores that went to processes outside the run, within wall
 
 
 class Bench(Struct):
@@ -155,94 +157,104 @@ def run_mirror(bench: Bench) -> Run:
 
 def run_limit(bench: Bench) -> Run:
     """The slower one of reading everything and writing everything, each alone."""
-    at_start = bench.source.cpu_seconds()
-    fetched = bench.raw("fetch", bench.source)
-    source_cpu = bench.source.cpu_seconds() - at_start
-    if fetched["bytes"] != bench.bytes:
-        raise RuntimeError(f"fetched {fetched['bytes']} bytes, not {bench.bytes}")
     create(bench.target.bootstrap, bench.topic, bench.workload.partitions)
-    at_start = bench.target.cpu_seconds()
+    before = Costs.of(bench, 0.0)
+    fetched = bench.raw("fetch", bench.source)
     produced = bench.raw("produce", bench.target)
-    target_cpu = bench.target.cpu_seconds() - at_start
-    bench.verify(bench.target)
-    cpu = fetched["cpu"] + produced["cpu"]
-    return Run(
-        contestant="limit",
-        workload=bench.workload.name,
-        bytes=bench.bytes,
-        records=bench.records,
-        wall=max(fetched["wall"], produced["wall"]),
-        first=0.0,
-        cpu=cpu,
-        cpu_total=cpu,
-        source_cpu=source_cpu,
-        target_cpu=target_cpu,
-        rss=0,
-    )
+    return _raw_run(bench, "limit", before, fetched, produced)
 
 
 def run_limit_together(bench: Bench) -> Run:
     """Reading and writing everything at the same time, by two processes that share nothing."""
     create(bench.target.bootstrap, bench.topic, bench.workload.partitions)
-    sources, targets = bench.source.cpu_seconds(), bench.target.cpu_seconds()
+    before = Costs.of(bench, 0.0)
     both = [bench.start_raw("fetch", bench.source), bench.start_raw("produce", bench.target)]
     fetched, produced = map(finish_raw, both)
+    return _raw_run(bench, "limit-together", before, fetched, produced)
+
+
+def _raw_run(
+    bench: Bench, name: str, before: Costs, fetched: dict[str, float], produced: dict[str, float]
+) -> Run:
+    if fetched["bytes"] != bench.bytes:
+        raise RuntimeError(f"fetched {fetched['bytes']} bytes, not {bench.bytes}")
     bench.verify(bench.target)
-    cpu = fetched["cpu"] + produced["cpu"]
-    return Run(
-        contestant="limit-together",
-        workload=bench.workload.name,
-        bytes=bench.bytes,
-        records=bench.records,
-        wall=max(fetched["wall"], produced["wall"]),
-        first=0.0,
-        cpu=cpu,
-        cpu_total=cpu,
-        source_cpu=bench.source.cpu_seconds() - sources,
-        target_cpu=bench.target.cpu_seconds() - targets,
-        rss=0,
-    )
+    after = Costs.of(bench, fetched["cpu"] + produced["cpu"])
+    wall = max(fetched["wall"], produced["wall"])
+    return after.run(bench, name, before, wall=wall, first=0.0, rss=0)
+
+
+class Costs(Struct):
+    """What has been used up to one moment, in seconds; of the machine, all cores together."""
+
+    now: float
+    copier: float
+    source: float
+    target: float
+    observer: float
+    machine: float
+
+    @classmethod
+    def of(cls, bench: Bench, copier: float) -> Costs:
+        source, target = bench.source.cpu_seconds(), bench.target.cpu_seconds()
+        observer = time.process_time()
+        return cls(time.monotonic(), copier, source, target, observer, _machine_cpu())
+
+    def run(
+        self, bench: Bench, name: str, since: Costs, *, wall: float, first: float, rss: int
+    ) -> Run:
+        """The run that these costs end and those of ``since`` begin."""
+        copier = self.copier - since.copier
+        source, target = self.source - since.source, self.target - since.target
+        known = copier + source + target + self.observer - since.observer
+        cores = (self.now - since.now) * (os.cpu_count() or 1)
+        return Run(
+            contestant=name,
+            workload=bench.workload.name,
+            bytes=bench.bytes,
+            records=bench.records,
+            wall=wall,
+            first=first,
+            cpu=copier,
+            cpu_total=self.copier,
+            source_cpu=source,
+            target_cpu=target,
+            rss=rss,
+            others=max(0.0, self.machine - since.machine - known) / cores,
+        )
+
+
+def _machine_cpu() -> float:
+    """Seconds that all cores were busy since boot, time stolen by the host included."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+    idle = fields[3] + fields[4]
+    return (sum(fields[:8]) - idle) / os.sysconf("SC_CLK_TCK")
 
 
 def _watch(bench: Bench, name: str, process: subprocess.Popen[Any], started: float) -> Run:
     """Follows a copier from outside until all records are on the target."""
     copier = Process.of(process.pid)
     asking = EndOffsets(bench.target.bootstrap, bench.topic, bench.workload.partitions)
-    first: tuple[float, float, float, float] | None = None
+    first: Costs | None = None
     cpu, peak = 0.0, 0
     if max(asking.ask()) > 0:
         raise RuntimeError(f"{name} began on a target that was not empty")
     try:
         while True:
             count = sum(max(0, end) for end in asking.ask())
-            now = time.monotonic()
             cpu = max(cpu, copier.cpu_seconds())
             peak = max(peak, copier.memory()[1])
-            costs = (now, cpu, bench.source.cpu_seconds(), bench.target.cpu_seconds())
+            costs = Costs.of(bench, cpu)
             if count and first is None:
                 first = costs
             if first is not None and count >= bench.records:
                 break
-            if now - started > DEADLINE:
+            if costs.now - started > DEADLINE:
                 raise RuntimeError(f"{name} has copied {count} of {bench.records} records")
             if process.poll() is not None and process.returncode != 0:
                 raise RuntimeError(f"{name} ended with {process.returncode}")
             time.sleep(POLL)
     finally:
         asking.close()
-    wall, used, source_cpu, target_cpu = (
-        after - before for after, before in zip(costs, first, strict=True)
-    )
-    return Run(
-        contestant=name,
-        workload=bench.workload.name,
-        bytes=bench.bytes,
-        records=bench.records,
-        wall=wall,
-        first=first[0] - started,
-        cpu=used,
-        cpu_total=cpu,
-        source_cpu=source_cpu,
-        target_cpu=target_cpu,
-        rss=peak,
-    )
+    wall, until_first = costs.now - first.now, first.now - started
+    return costs.run(bench, name, first, wall=wall, first=until_first, rss=peak)

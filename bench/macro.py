@@ -82,7 +82,7 @@ def main() -> int:
             bench.clear(target)
             bench.clear(source)
     middle = medians(runs)
-    found = verdicts(middle, chosen)
+    found = verdicts(middle, chosen, own_core=given.own_core)
     print_runs(middle)
     print_verdicts(found)
     save(given, warm, runs, middle, found)
