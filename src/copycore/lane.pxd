@@ -83,4 +83,5 @@ cdef class Lane:
     cdef int64_t limited_since
 
     cdef bint held_back(self, int64_t now)
+    cdef int drop_broken_pipes(self) except -1
     cdef int spend(self, Py_ssize_t size) except -1

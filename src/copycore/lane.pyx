@@ -205,8 +205,13 @@ cdef class Pipe:
                                     self.lane.check_crc, segments)
                         if segments:
                             self.lane.events.append(("segments", part, segments))
-                    elif decoder.throttle_ms == 0 and part.position < part.end <= known:
-                        part.nothing(len(chosen) == 1)
+                    elif decoder.throttle_ms == 0 and part.position < part.end:
+                        part.nothing(known, len(chosen) == 1)
+            # A throttled answer to a sessionless Fetch carries no partitions.
+            if decoder.throttle_ms == 0 and decoder.error == 0:
+                for part in chosen:
+                    if part.asked:
+                        raise ValueError("a Fetch response leaves partitions out")
         except ValueError as error:
             return self.lose_source(str(error))
         if decoder.throttle_ms > 0:
@@ -341,6 +346,8 @@ cdef class Pipe:
         if not self.requests:
             return self.lose_target("the broker sent a response nobody asked for")
         request = self.requests[0]
+        if self.target.sending() and len(self.requests) == 1:
+            return self.lose_target("the broker answered a request before it had all of it")
         head = reader(self.answer, self.target.body_size)
         if read_i32(&head) != request.correlation:
             return self.lose_target("the broker answered another request than the oldest one")
@@ -535,6 +542,10 @@ cdef class Lane:
         """Fetch no more of it; what is in flight finishes, then it ends as "stopped"."""
         part.finish("stopped", "target", 0, part.acked, None, False)
 
+    def lose(self, PartitionCopy part, str reason):
+        """End an assignment that no pipe has taken."""
+        part.finish("lost", "target", 0, part.acked, reason, False)
+
     def stop_all(self):
         cdef Pipe pipe
         for pipe in self.pipes:
@@ -558,14 +569,10 @@ cdef class Lane:
         """Whether the rate limit forbids sending now."""
         if self.bucket is None:
             return False
-        if self.bucket.wait(now / 1000.0) > 0:
-            if self.limited_since < 0:
-                self.limited_since = now
-            return True
-        if self.limited_since >= 0:
-            self.limited_ms += now - self.limited_since
-            self.limited_since = -1
-        return False
+        if self.bucket.wait(now / 1000.0) == 0:
+            return False
+        self.limited_since = now
+        return True
 
     cdef int spend(self, Py_ssize_t size) except -1:
         if self.bucket is not None:
@@ -584,6 +591,9 @@ cdef class Lane:
         cdef int count = 0, ready, i
         cdef int64_t until
         cdef uint64_t drained
+        if self.limited_since >= 0:
+            self.limited_ms += now - self.limited_since
+            self.limited_since = -1
         for pipe in self.pipes:
             pipe.fetch(now)
             pipe.produce(now)
@@ -635,13 +645,22 @@ cdef class Lane:
         for pipe in self.pipes:
             pipe.produce(now)
             pipe.settle()
-        # A pipe whose source is gone lives on until its answers are in.
-        self.pipes = [
-            pipe for pipe in self.pipes
-            if (<Pipe> pipe).open or (<Pipe> pipe).requests or (<Pipe> pipe).parts
-        ]
+        self.drop_broken_pipes()
         events, self.events = self.events, []
         return events
+
+    cdef int drop_broken_pipes(self) except -1:
+        """A pipe whose source is gone lives on until its answers are in."""
+        cdef Pipe pipe
+        cdef list kept = []
+        for pipe in self.pipes:
+            if pipe.open or pipe.requests or pipe.parts:
+                kept.append(pipe)
+            else:
+                pipe.source.shut("the other side of the pipe is gone")
+                pipe.target.shut("the other side of the pipe is gone")
+        self.pipes = kept
+        return 0
 
     @property
     def idle(self):

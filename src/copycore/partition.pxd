@@ -70,6 +70,6 @@ cdef class PartitionCopy:
     cdef int absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
                     bint read_committed, bint check_crc, list segments) except -1
     cdef int partial(self, Reader* r) except -1
-    cdef int nothing(self, bint was_alone) except -1
+    cdef int nothing(self, int64_t known, bint was_alone) except -1
     cdef int finish(self, str ending, str side, int code, int64_t offset, str message,
                     bint drain) except -1

@@ -20,6 +20,7 @@ from copycore.transport cimport Slab, SlabPool
 from copycore.batch import KINDS
 
 cdef int32_t BARREN_LIMIT = 2
+cdef int32_t SHORT_LIMIT = 20  # answers; a new leader's high watermark may lag for a moment
 cdef int32_t BATCH_LIMIT = 128 << 20  # bytes; brokers take requests up to 100 MiB by default
 
 
@@ -214,14 +215,20 @@ cdef class PartitionCopy:
                         "the broker keeps sending an incomplete batch", True)
         return 0
 
-    cdef int nothing(self, bint was_alone) except -1:
-        """An empty answer without error or throttle, although the log says there is more.
+    cdef int nothing(self, int64_t known, bint was_alone) except -1:
+        """An empty answer without error or throttle, although ``end`` is not reached.
 
-        A tail hole (compaction, or offsets of removed batches) answers empty for ever. It counts
-        as reached once a fetch for this partition alone, which no size limit can cut short, has
-        been answered so repeatedly.
+        With ``known``, the end the broker sees, behind ``end``: a tail hole (compaction, or
+        offsets of removed batches) answers empty for ever. It counts as reached once a fetch for
+        this partition alone, which no size limit can cut short, has been answered so repeatedly.
+        With ``known`` before ``end``, the log has become shorter than it was at the start.
         """
-        if not was_alone:
+        if known < self.end:
+            self.barren += 1
+            if self.barren >= SHORT_LIMIT:
+                self.finish("short", "source", 0, self.position,
+                            f"the source's log ends at {known} now, not at {self.end}", True)
+        elif not was_alone:
             self.alone = True
             self.barren = 0
         else:

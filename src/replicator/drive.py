@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from copycore.partition import PartitionCopy
 from replicator import faults
-from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta
+from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta, broker_errors
 from replicator.errors import CopystreamError
 from replicator.locate import ForeignWriter, NotYet, counters
 from replicator.offsets.store import OffsetMaps
@@ -65,6 +65,7 @@ class Driver:
         self._of_part: dict[PartitionCopy, PartitionTask] = {}
         self._source_ids: dict[str, str] = {}
         self._target_ids: dict[str, str] = {}
+        self._missing_since: dict[tuple[Side, str], float] = {}
         self._stopping = False
         self._checked_at = time.monotonic()
         self._kept_at = 0.0
@@ -303,8 +304,10 @@ class Driver:
                         task.partition,
                         task.counter - answer,
                     )
+                at = self._maps.of(task.place).source_of(answer)
+                # Behind the last record there may be holes that were passed already.
+                task.position = max(at, task.position) if answer == task.counter else at
                 task.counter = answer
-                task.position = self._maps.of(task.place).source_of(answer)
                 task.located = True
             elif isinstance(answer, ForeignWriter):
                 if not self._keep():
@@ -354,30 +357,40 @@ class Driver:
             self._changed(task, sources[task.topic], targets[task.target_topic])
 
     def _changed(self, task: PartitionTask, source: TopicMeta, target: TopicMeta) -> bool:
-        """Whether a topic is gone or another one than before; then the task has failed."""
-        for side, meta, known in (
-            ("source", source, self._source_ids[task.topic]),
-            ("target", target, self._target_ids[task.target_topic]),
-        ):
-            name = self._source.name if side == "source" else self._target.name
-            kind: FaultKind
-            if meta.error in faults.UNKNOWN_TOPIC:
-                if time.monotonic() - task.progressed_at < MISSING_PATIENCE and task.part is None:
+        """Whether a topic is gone or another one than before, so that its task cannot go on."""
+        return self._side_changed(
+            task, "source", self._source.name, source, self._source_ids[task.topic]
+        ) or self._side_changed(
+            task, "target", self._target.name, target, self._target_ids[task.target_topic]
+        )
+
+    def _side_changed(
+        self, task: PartitionTask, side: Side, cluster: str, meta: TopicMeta, known: str
+    ) -> bool:
+        found: Fault
+        if broker_errors.denied_resource(meta.error) is not None:
+            found = faults.denied(task, side, cluster, "describing the topic is refused")
+        elif meta.error in faults.UNKNOWN_TOPIC:
+            # A broker that has just started may not know its topics yet.
+            since = self._missing_since.setdefault((side, meta.name), time.monotonic())
+            if time.monotonic() - since < MISSING_PATIENCE:
+                if task.part is None and not task.finished:
                     self._again(task, f"{side}: the topic is unknown")
-                    return True
-                kind = "source-deleted" if side == "source" else "target-deleted"
-                text = "the topic does not exist any more"
-            elif not meta.error and str(meta.topic_id) != known:
-                kind = "source-recreated" if side == "source" else "target-recreated"
-                text = "the topic was deleted and created anew"
-            else:
-                continue
-            where: Side = "source" if side == "source" else "target"
-            self._fail(task, faults.fault(task, kind, where, name, text, offset=None))
-            if task.part is not None:
-                self._workers[task.lane].stop(task.part)
-            return True
-        return False
+                return True
+            kind: FaultKind = "source-deleted" if side == "source" else "target-deleted"
+            text = "the topic does not exist any more"
+            found = faults.fault(task, kind, side, cluster, text, offset=None)
+        else:
+            self._missing_since.pop((side, meta.name), None)
+            if meta.error or str(meta.topic_id) == known:
+                return False
+            kind = "source-recreated" if side == "source" else "target-recreated"
+            text = "the topic was deleted and created anew"
+            found = faults.fault(task, kind, side, cluster, text, offset=None)
+        self._fail(task, found)
+        if task.part is not None:
+            self._workers[task.lane].stop(task.part)
+        return True
 
     def _lost_data(self, task: PartitionTask) -> bool:
         """After OFFSET_OUT_OF_RANGE: whether the source's log has left our position behind."""
@@ -390,8 +403,11 @@ class Driver:
         if not first.error and first.offset > task.position:
             self._fail(task, self._data_loss(task, first.offset))
             return True
-        if not last.error and last.offset < task.position and task.attempts > 5:
-            text = f"the source's log now ends at {last.offset}: records copied before are gone"
+        reached = max(task.position, task.end)
+        if not last.error and last.offset < reached and task.attempts > 5:
+            text = (
+                f"the source's log now ends at {last.offset}, before {reached}: it has lost records"
+            )
             self._fail(
                 task,
                 faults.fault(

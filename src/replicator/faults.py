@@ -131,6 +131,8 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
             return Verdict(
                 fault(task, "needs-rebatch", "source", source, text, offset=part.end_offset), ""
             )
+        case "short":
+            return Verdict(None, f"source: {part.end_message}", out_of_range=True)
         case "foreign-writer":
             text = (
                 f"a batch of ours was stored here instead of at {part.end_message}: "

@@ -119,7 +119,10 @@ def _fetch_one(connection: Connection, place: TopicPartition, offset: int) -> Ba
     for topic in answer.responses:
         for partition in topic.partitions:
             if partition.partition_index == place[1] and partition.records:
-                batches, _ = cut_slice(partition.records)
+                try:
+                    batches, _ = cut_slice(partition.records)
+                except ValueError:
+                    return None  # the caller asks again, and gives up after a while
                 for batch in batches:
                     if batch.base_offset <= offset < batch.next_offset:
                         return batch

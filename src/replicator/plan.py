@@ -127,8 +127,8 @@ class Planner:
                 place = (topic, p)
                 binding = maps.bindings.get(place)
                 begin, end = written.get(place, (0, 0))
-                unused = not len(maps.of(place))  # cut off before its first segment was written
-                if begin == end and (unused or self._settings.restart):
+                # Without a segment it was cut off before anything could be written.
+                if not len(maps.of(place)) or (begin == end and self._settings.restart):
                     binding = None
                 if binding is not None:
                     problem = _mismatch(binding, metas[topic], targets.get(topic))

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from copycore.lane import Lane, Pipe
@@ -75,13 +76,13 @@ class LaneWorker:
         if pipe is not None and pipe.open:
             return
         reading = source.data_connection(key[0])
-        try:
+        with ExitStack() as stack:
+            stack.callback(reading.close)
             writing = target.data_connection(key[1])
-        except BaseException:
-            reading.close()
-            raise
-        fetch_version = reading.version(*FETCH)
-        produce_version = writing.version(*PRODUCE)
+            stack.callback(writing.close)
+            fetch_version = reading.version(*FETCH)
+            produce_version = writing.version(*PRODUCE)
+            stack.pop_all()
         made = threading.Event()
 
         def add() -> None:
@@ -109,7 +110,7 @@ class LaneWorker:
             if pipe.open:
                 self.lane.assign(pipe, part)
             else:
-                self.lane.stop(part)
+                self.lane.lose(part, "the connection was lost before it was used")
                 self._inbox.put((self, ("ended", part)))
 
         self.order(add)

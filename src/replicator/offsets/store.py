@@ -65,7 +65,7 @@ class OffsetMaps:
 
     def _bind(self, place: TopicPartition, binding: Binding) -> None:
         before = self.bindings.get(place)
-        if before is not None and before.target_id != binding.target_id:
+        if before is not None and before != binding:  # written for a first copy only
             self.maps.pop(place, None)
         self.bindings[place] = binding
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from replicator.errors import CopystreamError, IncompleteError
+from replicator.errors import CopystreamError, IncompleteError, StateError
 from replicator.state import REGISTRY_TOPIC
 from replicator.state.log import Record, StateReader, StateWriter
 
@@ -84,13 +84,25 @@ class Claims:
         self._sessions: dict[str, Session] = {}
         self._claims: dict[tuple[str, str], dict[str, int]] = {}  # (flow, topic) → session → offset
         self._topics: tuple[str, ...] = ()
+        self._struck_out = False
 
     def absorb(self, offset: int, key: bytes, value: bytes | None) -> None:
         """Take one registry record in, in order."""
+        try:
+            self._absorb(offset, key, value)
+        except msgspec.MsgspecError as error:
+            raise StateError(
+                f"{REGISTRY_TOPIC} holds a claim that cannot be read: {error}",
+                hint="a newer copystream may have written it: use that version",
+            ) from None
+
+    def _absorb(self, offset: int, key: bytes, value: bytes | None) -> None:
         if key.startswith(b'["session"'):
             _, session = msgspec.json.decode(key, type=tuple[str, str])
             if value is None:
                 self._sessions.pop(session, None)
+                # For good: a beat of ours may be on its way and land behind this.
+                self._struck_out |= session == self._id
             else:
                 self._sessions[session] = msgspec.json.decode(value, type=Session)
         elif key.startswith(b'["claim"'):
@@ -125,7 +137,7 @@ class Claims:
                 self.absorb(offset, key, value)
         except CopystreamError as error:
             _log.info("claims not checked: %s", error.message)
-        if self._id not in self._sessions:
+        if self._struck_out:
             return False
         now = self._clock()
         if now - self._beaten_at >= BEAT_INTERVAL:
