@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka.protocol.consumer.fetch import FetchRequest, FetchResponse
 from kafka.protocol.producer.produce import ProduceRequest, ProduceResponse
@@ -24,6 +24,7 @@ from wire_strategies import dense_batches, fetch_responses, i32, i64, produce_re
 
 from copycore.frames import decode_fetch, decode_produce, encode_fetch, encode_produce
 
+few = settings(max_examples=40)  # the peers are slow
 text_names = st.text("abcXYZ019._-", min_size=1, max_size=249)
 byte_names = text_names.map(str.encode)
 milliseconds = st.integers(0, 2**31 - 1)
@@ -109,6 +110,7 @@ def plain_produce(version: int, response: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", [11, 12, 13])
+@few
 @given(data=st.data(), correlation=i32, client=text_names, topics=fetch_topics)
 def test_fetch_requests(version: int, data: Any, correlation: int, client: str, topics) -> None:
     limits = {
@@ -152,6 +154,7 @@ def test_fetch_requests(version: int, data: Any, correlation: int, client: str, 
 
 
 @pytest.mark.parametrize("version", [7, 8, 9])
+@few
 @given(correlation=i32, client=text_names, topics=produce_topics, timeout=milliseconds)
 def test_produce_requests(
     version: int, correlation: int, client: str, topics, timeout: int
@@ -176,6 +179,7 @@ def test_produce_requests(
 
 
 @pytest.mark.parametrize("version", [11, 12, 13])
+@few
 @given(data=st.data())
 def test_fetch_responses_of_kio(version: int, data: Any) -> None:
     response = data.draw(fetch_responses(version, error_codes, milliseconds))
@@ -234,6 +238,7 @@ def test_fetch_responses_of_kio(version: int, data: Any) -> None:
 
 
 @pytest.mark.parametrize("version", [11, 12, 13])
+@few
 @given(data=st.data())
 def test_fetch_responses_of_kafka_python(version: int, data: Any) -> None:
     response = data.draw(fetch_responses(version))
@@ -278,6 +283,7 @@ def test_fetch_responses_of_kafka_python(version: int, data: Any) -> None:
 
 
 @pytest.mark.parametrize("version", [7, 8, 9])
+@few
 @given(response=produce_responses(error_codes, byte_names).filter(lambda r: r["throttle_ms"] >= 0))
 def test_produce_responses_of_kio(version: int, response: dict[str, Any]) -> None:
     m = kio_module("produce", version, "response")
@@ -323,6 +329,7 @@ def test_produce_responses_of_kio(version: int, response: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("version", [7, 8, 9])
+@few
 @given(response=produce_responses(texts=byte_names))
 def test_produce_responses_of_kafka_python(version: int, response: dict[str, Any]) -> None:
     topic_class = ProduceResponse.TopicProduceResponse
