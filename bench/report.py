@@ -62,16 +62,17 @@ def verdicts(
         ours = by.get("copystream")
         if ours is None:
             continue
-        if rival := by.get("mm2"):
-            found.append(
-                Verdict(name, "faster than MM2, times", rival.wall / ours.wall, workload.goal)
-            )
+        rival, limit, together = by.get("mm2"), by.get("limit"), by.get("limit-together")
+        if rival is not None:
             cpu = rival.cpu / max(ours.cpu, 0.01)
             found.append(Verdict(name, "copier CPU below MM2's, times", cpu, CPU_GOAL))
-        if limit := by.get("limit"):
+        if rival is not None and workload.goal is not None:
+            times = rival.wall / ours.wall
+            found.append(Verdict(name, "faster than MM2, times", times, workload.goal))
+        if limit is not None and workload.goal is not None:
             found.append(Verdict(name, "of the limit", limit.wall / ours.wall, LIMIT_GOAL))
-        if own_core and (limit := by.get("limit-together")):
-            share = limit.wall / ours.wall
+        if together is not None and own_core:
+            share = together.wall / ours.wall
             found.append(Verdict(name, "of the limit, own core", share, OWN_CORE_GOAL))
         found.append(Verdict(name, "first record, s", ours.first, FIRST_GOAL, at_most=True))
         rss_goal = RSS_GOAL_MANY if workload.partitions > 12 else RSS_GOAL
