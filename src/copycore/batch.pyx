@@ -29,7 +29,7 @@ check.
 """
 
 from libc.stdint cimport (
-    INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t,
+    INT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint32_t,
 )
 from libc.string cimport memcpy
 

@@ -113,7 +113,7 @@ cdef inline int32_t read_count(Reader* r, bint flexible, Py_ssize_t least) noexc
 cdef inline const uint8_t* read_blob(
     Reader* r, bint flexible, bint short_length, int32_t* size
 ) noexcept nogil:
-    """A string (``short_length``: int16 length when not flexible) or bytes; NULL, size −1 for null."""
+    """A string (``short_length``: int16 length when plain) or bytes; NULL, size −1 for null."""
     cdef int32_t n
     if flexible:
         n = read_uvarint31(r) - 1

@@ -14,7 +14,7 @@ from libc.stdlib cimport free, qsort, realloc
 
 from copycore.batch cimport HEADER_SIZE
 from copycore.cursor cimport (
-    Reader, Writer, read_blob, read_count, read_i8, read_i16, read_i32, read_i64, reader,
+    Reader, Writer, read_blob, read_count, read_i16, read_i32, read_i64, reader,
     skip_tags, take,
 )
 

@@ -17,7 +17,7 @@ except ``wake``; the GIL is released around socket calls.
 from collections import deque
 
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc, realloc
 
 from copycore.batch cimport CODEC_BITS, HEADER_SIZE
@@ -29,7 +29,7 @@ from copycore.frames cimport (
 )
 from copycore.partition cimport Item, PartitionCopy
 from copycore.transport cimport (
-    BODY_WANTED, BROKEN, COMPLETE, Channel, Slab, SlabPool,
+    BODY_WANTED, BROKEN, COMPLETE, Channel, SlabPool,
 )
 
 import os
@@ -590,7 +590,6 @@ cdef class Lane:
         cdef pollfd* fds
         cdef int count = 0, ready, i
         cdef int64_t until
-        cdef uint64_t drained
         if self.limited_since >= 0:
             self.limited_ms += now - self.limited_since
             self.limited_since = -1
@@ -625,7 +624,7 @@ cdef class Lane:
                 raise OSError(errno, "poll")
             now = clock()
             if ready > 0 and fds[0].revents:
-                drained = os.eventfd_read(self.wake_fd)
+                os.eventfd_read(self.wake_fd)
             i = 1
             for pipe in self.pipes:
                 if ready > 0 and fds[i].revents:

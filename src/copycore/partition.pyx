@@ -13,7 +13,7 @@ from copycore.batch cimport (
     CODEC_BITS, CONTROL, CUT_BATCH, CUT_BROKEN, DENSE, EMPTY, HEADER_SIZE, MALFORMED, OLD_MAGIC,
     SEQUENCE_MASK, TRANSACTIONAL_BIT, BatchView, control_type, crc_matches, cut, rewrite,
 )
-from copycore.cursor cimport Reader, left, read_i32, reader, take
+from copycore.cursor cimport Reader, read_i32, reader, take
 from copycore.frames cimport FetchDecoder, FetchedPartition
 from copycore.transport cimport Slab, SlabPool
 
