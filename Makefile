@@ -5,9 +5,11 @@ PYTHON ?= python3
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/installed
-BUILT := $(VENV)/built
+TOOLS := $(VENV)/tools.stamp
+BUILT := $(VENV)/built.stamp
+INSTALLED := $(VENV)/installed.stamp
 CORE := setup.py $(wildcard src/copycore/*.pyx src/copycore/*.pxd src/copycore/*.h)
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
 .PHONY: help setup demo test lint docs bench microbench soak sanitize clean
 
@@ -15,11 +17,11 @@ help:
 	@echo "make setup | demo | test | lint | docs | bench | microbench | soak | sanitize | clean"
 	@echo "What each does: CONTRIBUTING.md"
 
-setup: $(BUILT)
+setup: $(BUILT) $(INSTALLED)
 
 # The build requirements go into the environment too: with them a changed core is rebuilt in place
 # in seconds, instead of in a fresh isolated environment.
-$(INSTALLED): pyproject.toml
+$(TOOLS): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
@@ -28,11 +30,15 @@ $(INSTALLED): pyproject.toml
 	    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	    > $(VENV)/build-requires
 	$(BIN)/python -m pip install --quiet -r $(VENV)/build-requires
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable . --group test --group lint
 	touch $@
 
-$(BUILT): $(INSTALLED) $(CORE)
-	$(BIN)/python setup.py --quiet build_ext --inplace
+$(BUILT): $(TOOLS) $(CORE)
+	$(BIN)/python setup.py --quiet build_ext --inplace --parallel $(CORES)
+	touch $@
+
+# After the build, whose results the editable install takes as they are.
+$(INSTALLED): $(TOOLS) | $(BUILT)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable . --group test --group lint
 	touch $@
 
 demo: setup
