@@ -260,9 +260,10 @@ def test_the_bar_fits_and_fills(done: int, width: int) -> None:
 
 
 def test_a_block_before_the_first_number() -> None:
-    lines = texts(views(snapshot(0, 0, phase="starting", offsets_total=0, lag=0)))
+    start = [snapshot(at, 0, phase="starting", offsets_total=0, lag=0) for at in (0, 1)]
+    lines = texts(views(*start))
     assert lines == [
-        "starting 0.0s  a → b",
+        "starting 1.0s  a → b",
         "waiting for the first batch",
         "0 B · 0 records · lag 0 · 0 of 0 partitions done",
     ]

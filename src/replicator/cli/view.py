@@ -168,14 +168,15 @@ def live_block(view: View, *, title: str, width: int, throttle: str) -> list[Lin
         filled = int(room * view.percent / 100)
         bar: Line = [("█" * filled, "good"), ("░" * (room - filled), "dim")]
         lines.append([*bar, (f" {view.percent:5.1f} %", "strong"), (left, "")])
-    lines.append([("  ".join(_speed(view)) or "waiting for the first batch", "strong")])
+    speed = "  ".join(_speed(view)) if view.bytes else ""
+    lines.append([(speed or "waiting for the first batch", "strong")])
     lines.append(
         [
             (f"{_amount(view)} · {count(view.records)} records · lag {count(view.lag)}", ""),
             (_partitions(view), "dim"),
         ]
     )
-    if view.throttled_by or view.throttle_seconds >= 0.05:
+    if view.throttle_seconds >= 0.05:
         now = f"now by {_THROTTLES[view.throttled_by]}" if view.throttled_by else "not now"
         limit = f" · limit {throttle}" if throttle != "off" else ""
         waited = f"held back {clock(view.throttle_seconds)} so far, {now}{limit}"
