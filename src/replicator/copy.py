@@ -11,6 +11,7 @@ import os
 import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -80,7 +81,8 @@ class CopyJob:
                         maps.absorb(key, value)
                 finally:
                     reader.close()
-            return self._planner.make(choice, metas, self._flow, maps).shown
+            facts = self._planner.gather(choice, metas)
+            return self._planner.make(facts, self._flow, maps).shown
 
     @property
     def _flow(self) -> str:
@@ -90,8 +92,10 @@ class CopyJob:
     @contextmanager
     def _connected(self) -> Iterator[None]:
         try:
-            self._source.connect()
-            self._target.connect()
+            with ThreadPoolExecutor(1) as pool:
+                target = pool.submit(self._target.connect)
+                self._source.connect()
+                target.result()
             if self._source.cluster_id == self._target.cluster_id:
                 raise UsageError(
                     f"source and target are the same cluster ({self._source.cluster_id})",
@@ -108,6 +112,8 @@ class CopyJob:
         """Copy until done, failed or stopped. Raises for what stops the job as a whole."""
         with self._connected(), ExitStack() as stack:
             choice, metas = self._planner.choose()
+            pool = stack.enter_context(ThreadPoolExecutor(1))
+            facts = pool.submit(self._planner.gather, choice, metas)
             ensure_topics(self._target, self._target_admin, [REGISTRY_TOPIC, OFFSET_MAP_TOPIC])
             writer = StateWriter(self._target)
             stack.callback(writer.close)
@@ -128,7 +134,7 @@ class CopyJob:
             for _, key, value in stored_maps.read_to_end():
                 maps.absorb(key, value)
 
-            self._plan = self._planner.make(choice, metas, self._flow, maps)
+            self._plan = self._planner.make(facts.result(), self._flow, maps)
             self._create_topics(self._plan)
             self._tasks = self._make_tasks(self._plan, maps, producers, writer)
             if self._tasks and not stop.requested:

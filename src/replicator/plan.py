@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from replicator.cluster import Cluster, TopicMeta
-from replicator.cluster.admin import Admin
+from replicator.cluster.admin import Admin, TopicConfigs
 from replicator.cluster.topics import (
     Choice,
     SourceTopic,
@@ -54,6 +54,25 @@ class FullPlan:
     targets: dict[str, TopicMeta] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a plan is made from. Offsets by topic and partition of the source."""
+
+    choice: Choice
+    metas: Mapping[str, TopicMeta]
+    selected: Mapping[str, Sequence[int]]
+    places: Sequence[TopicPartition]
+    targets: Mapping[str, TopicMeta]
+    source_configs: Mapping[str, TopicConfigs]
+    target_configs: Mapping[str, TopicConfigs]
+    target_facts: TargetFacts
+    starts: Mapping[TopicPartition, int]
+    ends: Mapping[TopicPartition, int]
+    first: Mapping[TopicPartition, int]
+    sizes: Mapping[TopicPartition, int]
+    oldest: Mapping[str, int]
+
+
 class Planner:
     """Gathers the facts of one copy and decides. Raises what the clusters raise."""
 
@@ -77,9 +96,7 @@ class Planner:
         settings = self._settings
         choice = choose_topics(settings.topics, settings.exclude, everything)
         if choice.unmatched:
-            raise no_such_topic(
-                choice.unmatched[0], everything, cluster=f"source cluster {self._source.name}"
-            )
+            raise no_such_topic(choice.unmatched[0], everything, cluster=self._source.name)
         for topic in choice.topics:
             if everything[topic].error:
                 raise self._source.error(
@@ -89,9 +106,8 @@ class Planner:
                 )
         return choice, everything
 
-    def make(
-        self, choice: Choice, metas: Mapping[str, TopicMeta], flow: str, maps: OffsetMaps
-    ) -> FullPlan:
+    def gather(self, choice: Choice, metas: Mapping[str, TopicMeta]) -> Facts:
+        """What the clusters say of the chosen topics, but for what the target holds of them."""
         topics = choice.topics
         selected = {
             topic: self._settings.partitions.select(topic, len(metas[topic].partitions))
@@ -112,18 +128,34 @@ class Planner:
         )
         starts = self._offsets(self._source, places, "earliest")
         ends = self._ends(places)
-        written = self._written(places, targets)
-        first = self._first_offsets(places, starts)
-        sizes = self._source.partition_bytes(places)
-        oldest = self._oldest(places, starts)
+        return Facts(
+            choice=choice,
+            metas=metas,
+            selected=selected,
+            places=places,
+            targets=targets,
+            source_configs=source_configs,
+            target_configs=target_configs,
+            target_facts=facts,
+            starts=starts,
+            ends=ends,
+            first=self._first_offsets(places, starts),
+            sizes=self._source.partition_bytes(places),
+            oldest=self._oldest(places, starts),
+        )
 
+    def make(self, facts: Facts, flow: str, maps: OffsetMaps) -> FullPlan:
+        """Decide. Looks at the target's partitions once more: nobody else writes them now."""
+        choice, metas, targets = facts.choice, facts.metas, facts.targets
+        starts, ends, first, sizes = facts.starts, facts.ends, facts.first, facts.sizes
+        written = self._written(facts.places, targets)
         shown: list[TopicPlan] = []
         partitions: list[PartitionPlan] = []
-        for topic in topics:
+        for topic in choice.topics:
             parts: list[PartitionPlan] = []
             conflicts: list[tuple[FaultKind, str, str]] = []
             state: TargetState = "empty"
-            for p in selected[topic]:
+            for p in facts.selected[topic]:
                 place = (topic, p)
                 binding = maps.bindings.get(place)
                 begin, end = written.get(place, (0, 0))
@@ -151,24 +183,24 @@ class Planner:
                     name=topic,
                     partitions=len(metas[topic].partitions),
                     replication_factor=len(metas[topic].partitions[0].replicas),
-                    overrides=source_configs[topic].overrides,
-                    effective=source_configs[topic].effective,
+                    overrides=facts.source_configs[topic].overrides,
+                    effective=facts.source_configs[topic].effective,
                     records=left,
                     bytes=_share(parts, starts, ends, sizes),
                     largest_partition=max(
-                        (sizes[(topic, p)] for p in selected[topic] if (topic, p) in sizes),
+                        (sizes[(topic, p)] for p in facts.selected[topic] if (topic, p) in sizes),
                         default=None,
                     ),
-                    oldest_timestamp=oldest.get(topic),
+                    oldest_timestamp=facts.oldest.get(topic),
                 ),
                 TargetTopic(
                     partitions=len(targets[topic].partitions),
                     state=state,
-                    effective=target_configs[topic].effective,
+                    effective=facts.target_configs[topic].effective,
                 )
                 if topic in targets
                 else None,
-                facts,
+                facts.target_facts,
                 replication_factor=self._settings.replication_factor,
                 now_ms=int(time.time() * 1000),
             )
@@ -191,8 +223,8 @@ class Planner:
                 bytes=_total(plan.bytes for plan in shown if plan.conflict is None),
             ),
             partitions=partitions,
-            sources={topic: metas[topic] for topic in topics},
-            targets=targets,
+            sources={topic: metas[topic] for topic in choice.topics},
+            targets=dict(targets),
         )
 
     def _offsets(
