@@ -1,0 +1,68 @@
+"""What a copy of a partition has to come to, worked out batch by batch from the ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from core import oracle
+from lane.broker import Aborted, SourceLog, rewritten, span
+from lane.rig import EPOCH, PRODUCER
+
+
+@dataclass
+class Expected:
+    produced: list[bytes] = field(default_factory=list)
+    segments: list[tuple[int, int]] = field(default_factory=list)  # new ones: (source, counter)
+    position: int = 0
+    counter: int = 0
+    skipped: int = 0
+    refused: tuple[str, int] | None = None  # the kind of the first batch that cannot pass
+
+
+def expect(
+    log: SourceLog,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+    counter: int = 0,
+    read_committed: bool = True,
+) -> Expected:
+    """The outcome for a log whose aborted transactions are known by their offsets."""
+    begin = log.start if start is None else start
+    stop = (log.stable if read_committed else log.end) if end is None else end
+    out = Expected(position=begin, counter=counter)
+    goes_on_at = begin  # where the present segment expects its next batch
+    for whole in log.batches:
+        first, after = span(whole)
+        if after <= begin:
+            continue
+        if first >= stop:
+            break
+        kind = oracle.kind(whole)
+        if kind not in ("malformed", "old-magic") and (
+            kind in ("control", "empty") or (read_committed and _is_aborted(whole, log.aborted))
+        ):
+            out.skipped += 1
+            out.position = after
+            continue
+        if kind != "dense":
+            out.refused = (kind, first)
+            return out
+        if first != goes_on_at:
+            out.segments.append((first, out.counter))
+        out.produced.append(rewritten(whole, PRODUCER, EPOCH, out.counter))
+        out.counter += after - first
+        out.position = goes_on_at = after
+    out.position = max(out.position, stop)
+    return out
+
+
+def _is_aborted(whole: bytes, aborted: Sequence[Aborted]) -> bool:
+    h = oracle.parse(whole)
+    if not h["attributes"] & oracle.TRANSACTIONAL:
+        return False
+    return any(
+        h["producer_id"] == producer and first <= h["base_offset"] <= last
+        for producer, first, last in aborted
+    )
