@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from copycore.bucket import Bucket
-from copycore.lane import Lane, Pipe
+from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from lane.broker import SourceBroker, SourceLog, TargetBroker, TargetLog
 
 if TYPE_CHECKING:
     from copycore.lane import Event
+    from copycore.pipe import Pipe
 
 PRODUCER = 7001
 EPOCH = 3
@@ -39,6 +40,7 @@ class Rig:
     bucket: Bucket | None = None
     request_bytes: int = 4 << 20
     request_timeout: int = 30_000
+    poll_wait: int = 250
     confirming: bool = True  # map segments become durable at once
     tcp: bool = False
 
@@ -61,6 +63,7 @@ class Rig:
             bucket=self.bucket,
             request_bytes=self.request_bytes,
             request_timeout=self.request_timeout,
+            poll_wait=self.poll_wait,
         )
 
     # --- setting up -----------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_a_fetch_asks_for_what_is_wanted(make_rig: Callable[..., Rig]) -> None:
     request = ends.source.requests[0]
     assert (request.version, request.client, request.read_committed) == (13, b"test", False)
     assert request.min_bytes == 1
-    assert request.max_wait_ms == rig.lane.poll_wait
+    assert request.max_wait_ms == rig.poll_wait
     (asked,) = request.partitions.values()
     assert (asked.offset, asked.leader_epoch) == (10, 6)
     assert list(request.partitions) == [(log.topic_id, 4)]

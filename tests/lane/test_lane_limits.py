@@ -202,7 +202,7 @@ def test_a_deadline_ends_the_wait(make_rig: Callable[..., Rig]) -> None:
     rig.assign(ends, log)
     ends.source.hold = True
     rig.step(2)
-    rig.now += rig.lane.poll_wait + 30
+    rig.now += rig.poll_wait + 30
     assert seconds_of(rig, 60_000, passing=1) < 10
     rig.run()
     assert rig.parts[0].ending == "lost"

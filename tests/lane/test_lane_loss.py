@@ -209,7 +209,7 @@ def test_a_fetch_without_answer_times_out(make_rig: Callable[..., Rig]) -> None:
     rig.tick = 50
     rig.run(lambda: part.ending is not None)
     # A fetch may wait at the broker for data first.
-    assert 5000 + rig.lane.poll_wait <= rig.now - asked <= 5000 + rig.lane.poll_wait + 100
+    assert 5000 + rig.poll_wait <= rig.now - asked <= 5000 + rig.poll_wait + 100
     rig.run()
     check_lost(rig, part, "source", "no answer to a Fetch within 5000 ms")
 

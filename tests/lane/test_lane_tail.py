@@ -169,7 +169,8 @@ def test_short_answers_do_not_count_towards_a_hole(rig: Rig) -> None:
     ends = rig.pipe(log)
     part = rig.assign(ends, log, end=6)
     rig.run(lambda: part.records == 5)
-    rig.run(lambda count=len(ends.source.requests) + 6: len(ends.source.requests) == count)
+    asked = len(ends.source.requests)
+    rig.run(lambda: len(ends.source.requests) == asked + 6)
     log.high_watermark = 6
 
     def empty(_request: FetchRequest, answer: dict[str, Any]) -> dict[str, Any]:
