@@ -1,87 +1,9 @@
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
-
-from copycore.bucket cimport Bucket
-from copycore.frames cimport FetchDecoder, FetchEncoder, ProduceDecoder, ProduceEncoder
-from copycore.partition cimport Item, PartitionCopy
-from copycore.transport cimport Channel, Slab, SlabPool
-
-
-cdef class Request:
-    cdef int32_t correlation
-    cdef int64_t deadline          # ms
-    cdef list parts
-    cdef dict index                # (topic, partition) -> place in parts and items
-    cdef Item* items
-    cdef int32_t count
-    cdef Py_ssize_t size           # bytes
-
-    cdef void release(self, SlabPool pool)
-
-
-cdef class Lane
-
-
-cdef class Pipe:
-    cdef Lane lane
-    cdef readonly object tag
-    cdef Channel source
-    cdef Channel target
-    cdef SlabPool pool
-    cdef list parts
-    cdef int turn                  # where the next fetch starts in parts
-
-    cdef FetchEncoder fetch_out
-    cdef FetchDecoder fetch_in
-    cdef list fetch_parts          # of the outstanding fetch; None when there is none
-    cdef dict fetch_names          # topic name or id -> {partition: PartitionCopy}
-    cdef int32_t fetch_correlation
-    cdef int64_t fetch_deadline
-    cdef int64_t fetch_not_before
-    cdef Slab* slab
-
-    cdef ProduceEncoder produce_out
-    cdef ProduceDecoder produce_in
-    cdef object requests           # deque of Request, oldest first
-    cdef int produce_turn
-    cdef int32_t produce_correlation
-    cdef int64_t produce_not_before
-    cdef uint8_t* answer
-    cdef Py_ssize_t answer_size
-
-    cdef int fetch(self, int64_t now) except -1
-    cdef list choose_hungry(self)
-    cdef int fetched(self, int64_t now) except -1
-    cdef int produce(self, int64_t now) except -1
-    cdef list choose_ready(self)
-    cdef int produced(self, int64_t now) except -1
-    cdef int acknowledge(self, PartitionCopy part, Item* item, int16_t error,
-                         int64_t base_offset, str message) except -1
-    cdef int read_source(self, int64_t now) except -1
-    cdef int read_target(self, int64_t now) except -1
-    cdef int lose_source(self, str reason) except -1
-    cdef int lose_target(self, str reason) except -1
-    cdef int settle(self) except -1
-    cdef int check_deadlines(self, int64_t now) except -1
-    cdef int64_t next_deadline(self, int64_t now)
+from copycore.pipe cimport LaneState
 
 
 cdef class Lane:
-    cdef readonly bytes client_id
-    cdef readonly bint read_committed
-    cdef readonly bint check_crc
-    cdef readonly int32_t request_bytes
-    cdef readonly int32_t request_timeout
-    cdef readonly int32_t poll_wait
-    cdef Bucket bucket
+    cdef LaneState state
     cdef list pipes
-    cdef list events
     cdef int wake_fd
-    cdef readonly int64_t limited_ms        # waited for the bucket
-    cdef readonly int64_t source_quota_ms
-    cdef readonly int64_t target_quota_ms
-    cdef readonly int64_t first_ack         # when the first batch was acknowledged; -1 before
-    cdef int64_t limited_since
 
-    cdef bint held_back(self, int64_t now)
     cdef int drop_broken_pipes(self) except -1
-    cdef int spend(self, Py_ssize_t size) except -1

@@ -4,16 +4,7 @@ from typing import Literal
 
 from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy
-
-class Pipe:
-    @property
-    def tag(self) -> object: ...
-    @property
-    def open(self) -> bool: ...
-    @property
-    def partitions(self) -> list[PartitionCopy]: ...
-    @property
-    def borrowed_bytes(self) -> int: ...
+from copycore.pipe import Pipe
 
 Event = (
     tuple[Literal["segments"], PartitionCopy, list[tuple[int, int]]]
@@ -22,16 +13,14 @@ Event = (
 )
 
 class Lane:
-    client_id: bytes
-    read_committed: bool
-    check_crc: bool
-    request_bytes: int
-    request_timeout: int
-    poll_wait: int
-    first_ack: int
-    limited_ms: int
-    source_quota_ms: int
-    target_quota_ms: int
+    @property
+    def first_ack(self) -> int: ...
+    @property
+    def limited_ms(self) -> int: ...
+    @property
+    def source_quota_ms(self) -> int: ...
+    @property
+    def target_quota_ms(self) -> int: ...
     def __init__(
         self,
         client_id: bytes,

@@ -371,7 +371,7 @@ class CopyJob:
         records = sum(task.total("records") for task in tasks)
         if plan.conflict is not None or any(task.fault is not None for task in tasks):
             status = "failed"
-        elif any(not task.done for task in tasks):
+        elif any(not task.done and not (task.end < 0 and task.behind == 0) for task in tasks):
             status = "incomplete"
         else:
             status = "done" if records or not plan.resume else "nothing-left"

@@ -114,6 +114,11 @@ class Planner:
             for topic in topics
         }
         places = [(topic, p) for topic in topics for p in selected[topic]]
+        if topics and not places:
+            raise UsageError(
+                "--partitions chooses none of the partitions of these topics",
+                hint="partitions are counted from 0",
+            )
         targets = (
             {name: meta for name, meta in self._target.metadata(topics).items() if not meta.error}
             if topics

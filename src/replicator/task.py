@@ -32,6 +32,7 @@ class PartitionTask:
     part: PartitionCopy | None = None
     fault: Fault | None = None
     done: bool = False
+    behind: int = 0  # offsets the source had more, when the last assignment ended
     stopped: bool = False
     wants_sample: bool = False  # of a compressed batch, see ``logical``
     sample: bytes | None = None
@@ -73,6 +74,7 @@ class PartitionTask:
         moved = part.acked > self.position
         self.position = max(self.position, part.acked)
         self.counter = max(self.counter, part.acked_counter)
+        self.behind = max(0, part.readable - part.acked)
         self.part = None
         return moved
 

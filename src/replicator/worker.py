@@ -11,12 +11,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from copycore.lane import Lane, Pipe
+from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from replicator.cluster import Cluster
 
 if TYPE_CHECKING:
     from copycore.lane import Event
+    from copycore.pipe import Pipe
 
 FETCH = (1, 11, 13)  # api key and the versions copycore.frames speaks
 PRODUCE = (0, 7, 9)
