@@ -83,6 +83,13 @@ def test_a_source_topic_recreated_between_runs(flow, topic_name, rng):
     flow.verify(other)
     full = [*range(100)]
     assert read_ledger(flow.target.bootstrap, topic, "run") == {0: full, 1: full, 2: full}
+    # what the hint says cures it
+    assert "--restart" in outcome.fault().hint
+    as_text = flow.copy(topic, "-o", "text").expect(11)
+    assert topic in as_text.stdout and "--restart" in as_text.stdout + as_text.stderr
+    delete_topic(flow.target.bootstrap, topic)
+    flow.copy(topic, "--restart").expect(0)
+    flow.verify(topic)
 
 
 def test_a_source_topic_recreated_under_a_running_copy(flow, topic_name, rng):

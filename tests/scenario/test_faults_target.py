@@ -96,6 +96,10 @@ def test_a_target_topic_recreated_between_runs(flow, topic_name, rng):
     expect_fault(outcome, "target-recreated", side="target", topic=topic, exit_codes=(11,))
     assert flow.arrived(topic) == 0
     flow.verify(other)
+    # what the hint says cures it
+    flow.copy(topic, "--restart").expect(0)
+    flow.verify(topic)
+    assert flow.copy(topic).expect(0).summary.status == "nothing-left"
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["deleted", "recreated"])

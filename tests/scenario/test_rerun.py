@@ -7,7 +7,7 @@ import random
 import pytest
 
 from kit.flow import Flow, topic_names
-from kit.runner import Outcome, can_leave_the_pid_namespace
+from kit.runner import Outcome, can_leave_the_pid_namespace, wait_until
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_end
 from replicator.lab.seed import Writer
@@ -95,6 +95,7 @@ def test_a_second_ctrl_c_stops_at_once(flow, topic_name, rng):
         flow.target.pause()  # nothing in flight can finish
         try:
             copier.interrupt()
+            wait_until(lambda: copier.outcome().stderr, "the first Ctrl-C is answered")
             copier.interrupt()
             assert copier.wait(10).exit_code in (130, -2)
         finally:
@@ -180,24 +181,30 @@ def test_a_frozen_copy_keeps_others_of_its_machine_away(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_a_frozen_copy_of_elsewhere_is_taken_over_and_adds_nothing_when_it_thaws(
-    flow, topic_name, rng
-):
+@pytest.mark.parametrize("thaws", ["under the next copy", "after the next copy"])
+def test_a_frozen_copy_of_elsewhere_is_taken_over_and_adds_nothing(flow, topic_name, rng, thaws):
     """A zombie: nobody can tell whether it lives, and every request it still has is stale."""
     if not can_leave_the_pid_namespace():
         pytest.skip("no right to make a PID namespace")
     topic = topic_name("zombie")
-    ledger = load(flow, topic, rng, partitions=3, records=2500)
+    ledger = load(flow, topic, rng, partitions=3, records=3000)
     with flow.start_elsewhere(topic, *SLOW) as zombie:
         flow.wait_for_arrivals(zombie, topic)
         zombie.freeze()
-        flow.copy(topic).expect(0)
-        flow.verify(topic)
-        zombie.thaw()
-        zombie.wait().expect(5)
-    assert {fault.kind for fault in zombie.outcome().summary.faults} == {"superseded"}
+        begun = flow.arrived(topic)
+        with flow.start(topic, *SLOW) as heir:
+            if thaws == "under the next copy":
+                flow.wait_for_arrivals(heir, topic, begun)
+                zombie.thaw()
+                ended = zombie.wait().expect(5)
+                assert {fault.kind for fault in ended.summary.faults} == {"superseded"}
+                heir.wait().expect(0)
+            else:
+                heir.wait().expect(0)
+                zombie.thaw()
+                zombie.wait().expect(0, 5)  # it may find that all is there
     assert read_ledger(flow.target.bootstrap, topic, "run") == {
-        partition: [*range(2500)] for partition in range(3)
+        partition: [*range(3000)] for partition in range(3)
     }
     add(flow, ledger, range(3), 10)
     flow.copy(topic).expect(0)
