@@ -74,7 +74,8 @@ cdef class Lane:
 
     def stop(self, PartitionCopy part):
         """Fetch no more of it; what is in flight finishes, then it ends as "stopped"."""
-        part.finish("stopped", "target", 0, part.acked, None, False)
+        if not part.ended:
+            part.finish("stopped", "target", 0, part.acked, None, False)
 
     def lose(self, PartitionCopy part, str reason):
         """End an assignment that no pipe has taken."""

@@ -60,6 +60,7 @@ cdef class PartitionCopy:
     cdef bint asked
     cdef bint alone                     # ask for this partition in a fetch of its own
     cdef int32_t barren                 # such fetches that brought nothing
+    cdef int32_t short                  # empty answers with an end before ours
     cdef bint drain                     # deliver what is queued before stopping
     cdef bint ended                     # reported
 

@@ -195,7 +195,7 @@ cdef class PartitionCopy:
             self.gate = min(self.gates)
         if self.position > before:
             self.alone = False
-            self.barren = 0
+            self.barren = self.short = 0
         elif fetched.records_size:
             self.partial(&r)
         return 0
@@ -224,13 +224,14 @@ cdef class PartitionCopy:
         With ``known`` before ``end``, the log has become shorter than it was at the start.
         """
         if known < self.end:
-            self.barren += 1
-            if self.barren >= SHORT_LIMIT:
+            self.alone = False
+            self.short += 1
+            if self.short >= SHORT_LIMIT:
                 self.finish("short", "source", 0, self.position,
                             f"the source's log ends at {known} now, not at {self.end}", True)
-        elif not was_alone:
+        elif not was_alone or not self.alone:
             self.alone = True
-            self.barren = 0
+            self.barren = self.short = 0
         else:
             self.barren += 1
             if self.barren >= BARREN_LIMIT:

@@ -43,6 +43,7 @@ cdef class Pipe:
     cdef Channel source
     cdef Channel target
     cdef SlabPool pool
+    cdef Py_ssize_t fetch_bytes    # of records a Fetch may bring; a slab holds that and a margin
     cdef list parts
     cdef int turn                  # where the next fetch starts in parts
 

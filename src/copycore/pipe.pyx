@@ -44,7 +44,8 @@ cdef class LaneState:
             return False
         if self.bucket.wait(now / 1000.0) == 0:
             return False
-        self.limited_since = now
+        if self.limited_since < 0:
+            self.limited_since = now
         return True
 
     cdef int spend(self, Py_ssize_t size) except -1:
@@ -84,6 +85,7 @@ cdef class Pipe:
         self.requests = deque()
         self.source = Channel(source)
         self.target = Channel(target)
+        self.fetch_bytes = slab_size
         self.pool = SlabPool(slab_size + SLAB_MARGIN, memory)
         self.fetch_out = FetchEncoder(fetch_version)
         self.fetch_in = FetchDecoder()
@@ -115,7 +117,7 @@ cdef class Pipe:
         cdef Py_ssize_t share, asked = 0
         cdef list chosen = []
         cdef bint caught_up
-        share = max(self.pool.slab_size // max(n, 1), LEAST_SHARE)
+        share = max(self.fetch_bytes // max(n, 1), LEAST_SHARE)
         for i in range(n):
             part = self.parts[(self.turn + i) % n]
             if part.ending is not None or (part.end >= 0 and part.position >= part.end):
@@ -126,7 +128,7 @@ cdef class Pipe:
                 self.turn = (self.turn + i + 1) % n
                 return [part]
             caught_up = part.position >= part.readable
-            if asked >= self.pool.slab_size and not caught_up:
+            if asked >= self.fetch_bytes and not caught_up:
                 continue
             chosen.append(part)
             if not caught_up:
@@ -152,10 +154,10 @@ cdef class Pipe:
             topics.setdefault(part.source_name, []).append(part)
         # A long poll may only wait when nobody who has a full queue now could get hungry in it.
         wait = self.state.poll_wait if len(chosen) == len(self.parts) else 5
-        share = max(self.pool.slab_size // len(chosen), LEAST_SHARE)
+        share = max(self.fetch_bytes // len(chosen), LEAST_SHARE)
         self.fetch_correlation += 1
         out.begin(self.fetch_correlation, self.state.client_id, wait, 1,
-                  <int32_t> self.pool.slab_size, self.state.read_committed, len(topics))
+                  <int32_t> self.fetch_bytes, self.state.read_committed, len(topics))
         for name, parts in topics.items():
             part = parts[0]
             out.topic(name, part.source_id, len(parts))

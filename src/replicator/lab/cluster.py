@@ -60,7 +60,7 @@ class LabCluster:
             raise LabError(f"a lab cluster has 1 or 3 nodes, not {nodes}")
         self.name = name
         self.version = version or default_version()
-        self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        self.cluster_id = _new_cluster_id()
         self._count = nodes
         self._given_dir = data_dir
         self._heap = heap
@@ -242,6 +242,14 @@ class LabCluster:
             # deleted topics give their memory back at once, not after a minute
             "log.segment.delete.delay.ms": "500",
         }
+
+
+def _new_cluster_id() -> str:
+    """A random id as Kafka makes them: tools take one that begins with a dash for an option."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        if not text.startswith("-"):
+            return text
 
 
 def _private_dir(name: str, *, memory: bool) -> Path:
