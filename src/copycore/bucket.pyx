@@ -12,8 +12,8 @@ cdef class Bucket:
 
     def __init__(self, double rate, double burst):
         """``rate`` in bytes a second, above zero; ``burst`` in bytes."""
-        if not rate > 0:
-            raise ValueError("a bucket's rate is above zero")
+        if not rate > 0 or not burst > 0:
+            raise ValueError("a bucket's rate and burst are above zero")
         self.rate = rate
         self.burst = burst
         self.level = 0

@@ -229,7 +229,7 @@ cdef class PartitionCopy:
             if self.short >= SHORT_LIMIT:
                 self.finish("short", "source", 0, self.position,
                             f"the source's log ends at {known} now, not at {self.end}", True)
-        elif not was_alone or not self.alone:
+        elif not was_alone:
             self.alone = True
             self.barren = self.short = 0
         else:

@@ -27,7 +27,7 @@ def encode_segments(const int64_t[::1] sources, const int64_t[::1] counters):
     for i in range(1, n):
         run = counters[i] - counters[i - 1]
         hole = sources[i] - sources[i - 1] - run
-        if run <= 0 or hole < 0:
+        if counters[i] < 0 or sources[i] < 0 or run <= 0 or hole < 0:
             raise ValueError(f"segment {i} does not follow the one before it")
         out.put_uvarint(run)
         out.put_uvarint(hole)

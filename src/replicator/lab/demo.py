@@ -1,0 +1,187 @@
+"""``make demo``: the main job from end to end on two real clusters, in front of the user.
+
+Starts two clusters, loads a few hundred MB of topics as different as they come, runs the command
+a user would type with its live progress, runs it once more, and lets an ordinary consumer compare
+both sides. Whatever happens, Ctrl-C included, no broker and no data is left behind.
+"""
+
+from __future__ import annotations
+
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from msgspec import Struct
+
+from replicator.errors import CopystreamError, ExitCode
+from replicator.lab.cluster import LabCluster
+from replicator.lab.compare import Verdict, compare
+from replicator.lab.errors import LabError
+from replicator.lab.jars import default_version, kafka_libs
+from replicator.lab.seed import (
+    KEEP,
+    Codec,
+    Payload,
+    Text,
+    Writer,
+    create_topic,
+    transactions,
+    varied,
+)
+
+PATTERN = r"shop\..*"
+SEED = 2026
+ROOM_NEEDED = 3 << 30  # bytes in /dev/shm for two logs of everything, with a margin
+MESSAGES_PER_POLL = 1000
+
+
+class Bulk(Struct, frozen=True):
+    """One topic of ordinary records; sizes in bytes, before compression."""
+
+    topic: str
+    partitions: int
+    codec: Codec
+    records: int
+    record_bytes: int
+    batch_bytes: int
+
+
+BULKS = (
+    Bulk("shop.orders", 12, "lz4", 100_000, 1_000, 128 << 10),
+    Bulk("shop.clicks", 12, "none", 100_000, 1_000, 128 << 10),
+    Bulk("shop.invoices", 3, "gzip", 4_000, 10_000, 256 << 10),
+    Bulk("shop.sessions", 6, "snappy", 30_000, 1_000, 64 << 10),
+    Bulk("shop.catalogue", 2, "zstd", 60, 900_000, 1_000_000),
+    Bulk("shop.sensors", 8, "zstd", 100_000, 100, 16 << 10),
+)
+PAYMENTS = "shop.payments"  # transactional, about half of it aborted
+ODDITIES = "shop.odd-records"  # null and empty parts, repeated headers, old times
+
+
+def main() -> int:
+    """Run the demo; the exit code is 0 only when both sides are equal."""
+    began = time.monotonic()
+    try:
+        with _terminated_as_interrupted(), ExitStack() as cleanup:
+            cleanup.callback(_say, "Cleaned up: both clusters and their data are gone.")
+            verdict, copied_in = _demo(cleanup)
+    except KeyboardInterrupt:
+        _say("Interrupted.")
+        return int(ExitCode.INTERRUPTED)
+    except CopystreamError as error:
+        _say(f"The demo failed: {error.message}" + (f"\n{error.hint}" if error.hint else ""))
+        return int(ExitCode.OTHER)
+    _say(
+        f"{verdict}\n"
+        f"{verdict.bytes / 1e6:,.0f} MB of records in {copied_in:.1f} s from process start to end: "
+        f"{verdict.bytes / 1e6 / copied_in:,.0f} MB/s. "
+        f"The whole demo took {time.monotonic() - began:.0f} s."
+    )
+    return 0 if verdict.ok else int(ExitCode.OTHER)
+
+
+def _demo(cleanup: ExitStack) -> tuple[Verdict, float]:
+    version = default_version()
+    _say(f"Kafka {version}: fetching its jars, unless they are there …")
+    kafka_libs(version)
+    _say("Starting two clusters of one broker each …")
+    in_memory = shutil.disk_usage("/dev/shm").free > ROOM_NEEDED if _has_shm() else False
+    source, target = (
+        LabCluster(name=f"demo-{side}", memory=in_memory) for side in ("source", "target")
+    )
+    with ThreadPoolExecutor(2) as pool:
+        for cluster in (source, target):
+            cleanup.callback(cluster.stop)
+        list(pool.map(LabCluster.start, (source, target)))
+    _say(f"  source {source.bootstrap}   target {target.bootstrap}")
+
+    topics = _load(source.bootstrap)
+    command = ["copystream", "copy", "--source", source.bootstrap, "--target", target.bootstrap]
+    command.append(PATTERN)
+    copied_in = _run(command)
+    _say("The same command again goes on where it stopped, and finds nothing left:")
+    _run(command)
+
+    _say("Comparing both sides, record by record, with an ordinary consumer …")
+    return compare(source.bootstrap, target.bootstrap, dict.fromkeys(topics)), copied_in
+
+
+def _load(bootstrap: str) -> list[str]:
+    """Create and fill the topics, the same ones every time; their names."""
+    rng = random.Random(SEED)
+    total = sum(bulk.records * bulk.record_bytes for bulk in BULKS)
+    _say(f"Loading {len(BULKS) + 2} topics, {total / 1e6:,.0f} MB (seed {SEED}) …")
+    for bulk in BULKS:
+        create_topic(bootstrap, bulk.topic, bulk.partitions)
+        _say(
+            f"  {bulk.topic:18} {bulk.records:>9,} records of {bulk.record_bytes:>7,} B, "
+            f"{bulk.codec}, batches of {bulk.batch_bytes >> 10} KiB"
+        )
+        text = Text(rng)
+        with Writer(bootstrap, codec=bulk.codec, batch_bytes=bulk.batch_bytes) as writer:
+            for number in range(bulk.records):
+                payload = Payload(b"%d" % number, text.take(bulk.record_bytes))
+                writer.send(bulk.topic, number % bulk.partitions, payload)
+    _say(f"  {PAYMENTS:18} committed and aborted transactions, interleaved")
+    create_topic(bootstrap, PAYMENTS, 3)
+    transactions(bootstrap, PAYMENTS, range(3), rng, rounds=20)
+    _say(f"  {ODDITIES:18} null and empty keys and values, repeated headers, times of 2001")
+    create_topic(bootstrap, ODDITIES, 2, config=KEEP)
+    with Writer(bootstrap) as writer:
+        for number, payload in enumerate(varied(rng, 2_000)):
+            writer.send(ODDITIES, number % 2, payload)
+    return [*(bulk.topic for bulk in BULKS), PAYMENTS, ODDITIES]
+
+
+def _run(command: list[str]) -> float:
+    """Run what was typed, on this terminal; the seconds it took. LabError if it fails."""
+    _say(f"\n$ {shlex.join(command)}")
+    program = Path(sys.executable).with_name(command[0])
+    began = time.monotonic()
+    with subprocess.Popen([program, *command[1:]]) as process:
+        try:
+            exit_code = process.wait()
+        except KeyboardInterrupt:
+            # the terminal interrupted the copy too: it finishes what is in flight
+            process.send_signal(signal.SIGINT) if not sys.stdin.isatty() else None
+            process.wait(30)
+            raise
+    if exit_code != 0:
+        raise LabError(f"the copy exited with {exit_code}")
+    return time.monotonic() - began
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM clean up as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before: Callable[[int, FrameType | None], object] | int | None
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _has_shm() -> bool:
+    return Path("/dev/shm").is_dir()
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
