@@ -1,0 +1,95 @@
+"""In memory: a compacted state topic with its readers and writers, and a clock nobody waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from replicator.errors import CopystreamError
+from replicator.state.log import Delivered, Record
+
+Stored = tuple[int, bytes, bytes | None]  # offset, key, value
+
+
+class FakeClock:
+    """Moves only when somebody sleeps or a test moves it. ``on_sleep`` happens meanwhile."""
+
+    def __init__(self) -> None:
+        self.now = 5000.0
+        self.on_sleep: Callable[[], None] = lambda: None
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.on_sleep()
+
+
+@dataclass
+class StateTopic:
+    """One partition of a compacted topic."""
+
+    records: list[Stored] = field(default_factory=list)
+
+    def append(self, key: bytes, value: bytes | None) -> int:
+        self.records.append((len(self.records), key, value))
+        return len(self.records) - 1
+
+    def compacted(self) -> dict[bytes, bytes]:
+        """What is left when the cleaner has been here and tombstones are gone."""
+        latest = {key: value for _, key, value in self.records}
+        return {key: value for key, value in latest.items() if value is not None}
+
+    def compact(self) -> None:
+        """Keep the last record of each key, at its offset; tombstones stay for a while."""
+        last = {key: offset for offset, key, _ in self.records}
+        self.records = [entry for entry in self.records if last[entry[1]] == entry[0]]
+
+
+class FakeReader:
+    """Reads a state topic in order. ``blind`` while nothing has been fetched yet."""
+
+    def __init__(self, topic: StateTopic) -> None:
+        self._topic = topic
+        self._next = 0
+        self.blind = False
+        self.failure: CopystreamError | None = None
+
+    def read_to_end(self) -> Iterator[Stored]:
+        for entry in list(self._topic.records):
+            if entry[0] >= self._next:
+                self._next = entry[0] + 1
+                yield entry
+
+    def read_new(self) -> Iterator[Stored]:
+        if self.failure is not None:
+            raise self.failure
+        return iter(()) if self.blind else self.read_to_end()
+
+
+class FakeWriter:
+    """Writes at once; ``before`` and ``after`` happen around each write, ``failure`` instead."""
+
+    def __init__(self, topic: StateTopic) -> None:
+        self._topic = topic
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[], None] = lambda: None
+        self.failure: CopystreamError | None = None
+        self.sent: list[tuple[str, bytes, bytes | None]] = []
+
+    def send(self, topic: str, key: bytes, value: bytes | None, delivered: Delivered) -> None:
+        self.sent.append((topic, key, value))
+        if self.failure is not None:
+            delivered(self.failure, -1)
+        else:
+            delivered(None, self._topic.append(key, value))
+
+    def write(self, topic: str, records: Iterable[Record]) -> list[int]:
+        before, self.before = self.before, lambda: None
+        after, self.after = self.after, lambda: None
+        before()
+        self.sent += [(topic, key, value) for key, value in records]
+        offsets = [self._topic.append(key, value) for key, value in records]
+        after()
+        return offsets
