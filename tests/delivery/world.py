@@ -1,0 +1,208 @@
+"""Two clusters in memory, as the job's own thread sees them, and tasks between them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from core import oracle
+from replicator.cluster import OffsetResult, PartitionMeta, TopicMeta
+from replicator.errors import CopystreamError
+from replicator.offsets.store import Binding
+from replicator.report import Side
+from replicator.task import PartitionTask
+
+Place = tuple[str, int]
+PRODUCER = 7001
+
+
+@dataclass
+class Log:
+    """One partition. ``high`` None means that everything is committed."""
+
+    start: int = 0
+    end: int = 0
+    high: int | None = None
+    leader: int = 0
+    error: int = 0  # of every question about its offsets
+    batches: list[bytes] = field(default_factory=list)
+
+    def write(self, count: int, sequence: int, producer: int = PRODUCER, epoch: int = 0) -> None:
+        """Append a batch as the target stores it."""
+        self.batches.append(
+            oracle.build(
+                b"x",
+                base_offset=self.end,
+                count=count,
+                producer_id=producer,
+                producer_epoch=epoch,
+                base_sequence=sequence % 2**31,
+            )
+        )
+        self.end += count
+
+
+@dataclass
+class Topic:
+    partitions: dict[int, Log]
+    topic_id: uuid.UUID = field(default_factory=uuid.uuid4)
+    error: int = 0
+
+
+class FakeConnection:
+    """Answers a Fetch with the batch that holds the asked offset."""
+
+    def __init__(self, cluster: FakeCluster, broker: int) -> None:
+        self._cluster = cluster
+        self._broker = broker
+        self.closed = False
+
+    def call(self, request: Any, *, timeout: float) -> Any:
+        assert not self.closed
+        assert timeout > 0
+        cluster = self._cluster
+        cluster.say("fetch")
+        responses = []
+        for topic in request.topics:
+            entries = []
+            for wanted in topic.partitions:
+                log = cluster.topics[str(topic.topic)].partitions[int(wanted.partition)]
+                assert log.leader == self._broker, "asked of the leader"
+                records = b"".join(
+                    whole for whole in log.batches if _next_offset(whole) > int(wanted.fetch_offset)
+                )
+                cluster.fetched.append((str(topic.topic), int(wanted.partition)))
+                entries.append(
+                    SimpleNamespace(
+                        partition_index=int(wanted.partition),
+                        records=cluster.tampered(records) or None,
+                    )
+                )
+            responses.append(SimpleNamespace(topic=topic.topic, partitions=entries))
+        return SimpleNamespace(responses=responses)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _next_offset(whole: bytes) -> int:
+    if len(whole) < oracle.HEADER or whole[16] != 2:
+        return 1 << 62
+    header = oracle.parse(whole)
+    return header["base_offset"] + header["last_offset_delta"] + 1
+
+
+class FakeCluster:
+    """What ``Cluster`` answers, from ``topics``. ``failures`` has an error for a kind of question:
+    metadata, ends, earliest, latest, connect or fetch.
+    """
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.name = f"{side}:9092 ({side}-id)"
+        self.topics: dict[str, Topic] = {}
+        self.failures: dict[str, CopystreamError] = {}
+        self.asked: list[str] = []
+        self.fetched: list[Place] = []
+        self.connections: list[FakeConnection] = []
+        self.tampered = bytes
+
+    def add(self, topic: str, partitions: int = 1) -> Topic:
+        self.topics[topic] = Topic({p: Log() for p in range(partitions)})
+        return self.topics[topic]
+
+    def log(self, topic: str, partition: int = 0) -> Log:
+        return self.topics[topic].partitions[partition]
+
+    def say(self, question: str) -> None:
+        self.asked.append(question)
+        if question in self.failures:
+            raise self.failures[question]
+
+    def metadata(
+        self, topics: Sequence[str] | None = None, *, timeout: float | None = None
+    ) -> dict[str, TopicMeta]:
+        self.say("metadata")
+        names = list(self.topics) if topics is None else topics
+        return {name: self._meta(name) for name in names}
+
+    def _meta(self, name: str) -> TopicMeta:
+        topic = self.topics.get(name)
+        if topic is None or topic.error:
+            return TopicMeta(name, uuid.UUID(int=0), {}, False, 3 if topic is None else topic.error)
+        partitions = {
+            number: PartitionMeta(log.leader, 4, (0,), (0,), 0)
+            for number, log in topic.partitions.items()
+        }
+        return TopicMeta(name, topic.topic_id, partitions, False, 0)
+
+    def leader_end_offsets(
+        self, partitions: Iterable[Place], *, timeout: float | None = None
+    ) -> dict[Place, OffsetResult]:
+        self.say("ends")
+        return {place: self._result(place, "ends") for place in partitions}
+
+    def list_offsets(
+        self,
+        partitions: Iterable[Place],
+        at: str,
+        *,
+        read_committed: bool = False,
+        timeout: float | None = None,
+    ) -> dict[Place, OffsetResult]:
+        self.say(at)
+        return {place: self._result(place, at) for place in partitions}
+
+    def _result(self, place: Place, what: str) -> OffsetResult:
+        log = self.log(*place)
+        if log.error:
+            return OffsetResult(-1, -1, log.error)
+        if what == "earliest":
+            return OffsetResult(log.start, 4, 0)
+        if what == "latest" and log.high is not None:
+            return OffsetResult(log.high, 4, 0)
+        return OffsetResult(log.end, 4, 0)
+
+    def data_connection(self, broker: int) -> FakeConnection:
+        self.say("connect")
+        self.connections.append(FakeConnection(self, broker))
+        return self.connections[-1]
+
+
+def make_task(
+    topic: str = "orders",
+    partition: int = 0,
+    *,
+    target: str | None = None,
+    source_id: object = "",
+    target_id: object = "",
+    base: int = 0,
+    start: int = 0,
+    end: int = 100,
+    lane: int = 0,
+    located: bool = False,
+) -> PartitionTask:
+    name = target or topic
+    return PartitionTask(
+        topic=topic,
+        target_topic=name,
+        partition=partition,
+        binding=Binding(
+            source_id=str(source_id),
+            target_topic=name,
+            target_id=str(target_id),
+            base=base,
+            producer_id=PRODUCER,
+            producer_epoch=0,
+        ),
+        start=start,
+        end=end,
+        position=start,
+        counter=0,
+        lane=lane,
+        slot=0,
+        located=located,
+    )
