@@ -1,0 +1,225 @@
+"""What every way an assignment can end means to the user, as a table."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import pytest
+
+from delivery.world import make_task
+from replicator import faults
+from replicator.errors import ExitCode
+from replicator.report import Fault, FaultKind, Side
+
+SOURCE = "src1:9092 (AbCdEf)"
+TARGET = "dst1:9092,dst2:9092 (GhIjKl)"
+
+KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+
+
+def ended(
+    ending: str, side: str, code: int = 0, offset: int = 1234, message: str | None = None
+) -> Any:
+    """As far as ``judge`` looks at an assignment."""
+    return SimpleNamespace(
+        ending=ending, end_side=side, end_code=code, end_offset=offset, end_message=message
+    )
+
+
+def judge(part: Any) -> faults.Verdict:
+    return faults.judge(make_task("orders", 3, target="copy-of-orders"), part, SOURCE, TARGET)
+
+
+def check_fault(found: Fault | None, kind: str, side: Side, exit_code: ExitCode) -> Fault:
+    assert found is not None
+    assert (found.kind, found.side, found.exit_code) == (kind, side, int(exit_code))
+    name = SOURCE if side == "source" else TARGET
+    topic = "orders" if side == "source" else "copy-of-orders"
+    assert (found.cluster, found.topic, found.partition) == (name, topic, 3)
+    assert name in found.message
+    assert f"{topic}-3" in found.message
+    if found.offset is not None:
+        assert f"offset {found.offset}" in found.message
+    assert len(found.hint) > 20
+    return found
+
+
+# --- endings that are faults ----------------------------------------------------------------------
+
+NEEDS = {
+    "gapped": "gaps",
+    "log-append-time": "LogAppendTime",
+    "old-magic": "v0 or v1",
+    "unknown-codec": "codec",
+    "starts-inside:77": "begins at offset 77",
+    "something new": "something new",
+}
+
+
+@pytest.mark.parametrize("why", NEEDS)
+def test_batches_that_cannot_pass(why: str) -> None:
+    verdict = judge(ended("not-passable", "source", message=why))
+    found = check_fault(verdict.fault, "needs-rebatch", "source", ExitCode.FATAL)
+    assert found.offset == 1234
+    assert NEEDS[why] in found.message
+
+
+@pytest.mark.parametrize("ending", ["malformed", "corrupt"])
+def test_batches_that_cannot_be_read(ending: str) -> None:
+    verdict = judge(ended(ending, "source", 2, message="a batch of an impossible length"))
+    found = check_fault(verdict.fault, "corrupt-batch", "source", ExitCode.FATAL)
+    assert found.offset == 1234
+    assert "impossible length" in found.message
+
+
+def test_a_foreign_writer() -> None:
+    verdict = judge(ended("foreign-writer", "target", offset=508, message="505"))
+    found = check_fault(verdict.fault, "foreign-writer", "target", ExitCode.FATAL)
+    assert found.offset == 508
+    assert "505" in found.message
+    assert "somebody else" in found.message
+
+
+REFUSALS: dict[int, tuple[FaultKind, str]] = {
+    2: ("corrupt-batch", "CORRUPT_MESSAGE"),
+    10: ("record-too-large", "MESSAGE_TOO_LARGE"),
+    18: ("record-too-large", "RECORD_LIST_TOO_LARGE"),
+    32: ("timestamp-refused", "INVALID_TIMESTAMP"),
+    42: ("record-refused", "INVALID_REQUEST"),
+    44: ("record-refused", "POLICY_VIOLATION"),
+    76: ("record-refused", "UNSUPPORTED_COMPRESSION_TYPE"),
+    87: ("record-refused", "INVALID_RECORD"),
+}
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+@pytest.mark.parametrize("text", [None, "the broker's own words"])
+def test_refusals_of_the_target(code: int, text: str | None) -> None:
+    """The offset is the source's: that is where the user finds the records."""
+    kind, name = REFUSALS[code]
+    verdict = judge(ended("target-error", "target", code, message=text))
+    found = check_fault(verdict.fault, kind, "source", ExitCode.FATAL)
+    assert found.offset == 1234
+    assert f"{name} ({code})" in found.message
+    assert "target refuses" in found.message
+    assert text is None or text in found.message
+
+
+@pytest.mark.parametrize("code", [29, 30, 31, 53, 65])
+@pytest.mark.parametrize(
+    ("ending", "side", "exit_code", "right"),
+    [
+        ("source-error", "source", ExitCode.SOURCE, "READ"),
+        ("target-error", "target", ExitCode.TARGET, "WRITE"),
+    ],
+)
+def test_denials(code: int, ending: str, side: Side, exit_code: ExitCode, right: str) -> None:
+    verdict = judge(ended(ending, side, code))
+    found = check_fault(verdict.fault, "denied", side, exit_code)
+    assert f"({code})" in found.message
+    assert right in found.hint
+    assert found.topic in found.hint
+
+
+# --- endings that are tried again -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_lost_connections_are_tried_again(side: str) -> None:
+    verdict = judge(ended("lost", side, message="the broker closed the connection"))
+    assert verdict == (None, f"{side}: the broker closed the connection", False, False)
+
+
+@pytest.mark.parametrize("code", [3, 100, 103])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_unknown_topics_are_looked_at(code: int, side: str) -> None:
+    verdict = judge(ended(f"{side}-error", side, code))
+    assert verdict.fault is None
+    assert verdict.refresh
+    assert not verdict.out_of_range
+    assert f"({code})" in verdict.reason
+
+
+def test_an_offset_out_of_range_is_looked_at() -> None:
+    verdict = judge(ended("source-error", "source", 1))
+    assert verdict == (None, "source: OFFSET_OUT_OF_RANGE (1)", False, True)
+
+
+def test_a_log_that_has_become_shorter_is_looked_at() -> None:
+    verdict = judge(ended("short", "source", message="the source's log ends at 5 now, not at 9"))
+    assert verdict == (None, "source: the source's log ends at 5 now, not at 9", False, True)
+
+
+TEMPORARY_AT_SOURCE = [-1, 5, 6, 7, 9, 13, 35, 56, 74, 75, 76, 999]
+TEMPORARY_AT_TARGET = [-1, 1, 5, 6, 7, 9, 13, 19, 20, 45, 46, 47, 56, 59, 74, 75, 89, 999]
+
+
+@pytest.mark.parametrize("code", TEMPORARY_AT_SOURCE)
+def test_other_errors_of_the_source_are_tried_again(code: int) -> None:
+    verdict = judge(ended("source-error", "source", code))
+    assert verdict.fault is None
+    assert (verdict.refresh, verdict.out_of_range) == (False, False)
+    assert verdict.reason.startswith("source: ")
+    assert f"({code})" in verdict.reason
+
+
+@pytest.mark.parametrize("code", TEMPORARY_AT_TARGET)
+def test_other_errors_of_the_target_are_tried_again(code: int) -> None:
+    """Time-outs, leaders that moved, sequences that are ahead or known: the log tells."""
+    verdict = judge(ended("target-error", "target", code))
+    assert verdict.fault is None
+    assert (verdict.refresh, verdict.out_of_range) == (False, False)
+    assert verdict.reason.startswith("target: ")
+    assert f"({code})" in verdict.reason
+
+
+def test_a_stop_that_nobody_meant_is_tried_again() -> None:
+    assert judge(ended("stopped", "target")).fault is None
+
+
+# --- the faults themselves ------------------------------------------------------------------------
+
+EXIT_CODES: dict[FaultKind, ExitCode] = {
+    "data-loss": ExitCode.FATAL,
+    "source-deleted": ExitCode.STATE,
+    "source-recreated": ExitCode.STATE,
+    "target-deleted": ExitCode.STATE,
+    "target-recreated": ExitCode.STATE,
+    "foreign-writer": ExitCode.FATAL,
+    "record-too-large": ExitCode.FATAL,
+    "timestamp-refused": ExitCode.FATAL,
+    "record-refused": ExitCode.FATAL,
+    "corrupt-batch": ExitCode.FATAL,
+    "needs-rebatch": ExitCode.FATAL,
+    "superseded": ExitCode.INCOMPLETE,
+    "unreachable": ExitCode.INCOMPLETE,
+}
+ELSEWHERE = {"denied", "refused"}  # ``denied`` has its own maker, ``refused`` is the plan's
+
+
+def test_every_kind_is_in_the_table() -> None:
+    assert set(EXIT_CODES) | ELSEWHERE == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", EXIT_CODES)
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("offset", [None, 0, 2**62])
+def test_every_kind_has_message_hint_and_exit_code(
+    kind: FaultKind, side: Side, offset: int | None
+) -> None:
+    task = make_task("orders", 3, target="copy-of-orders")
+    name = SOURCE if side == "source" else TARGET
+    found = faults.fault(task, kind, side, name, "what happened", offset=offset)
+    check_fault(found, kind, side, EXIT_CODES[kind])
+    assert found.offset == offset
+    assert found.message.endswith(": what happened")
+    assert ("at offset" in found.message) == (offset is not None)
+
+
+def test_a_fault_may_have_its_own_hint_and_exit_code() -> None:
+    found = faults.fault(
+        make_task(), "unreachable", "source", SOURCE, "x", offset=None,
+        hint="look over there", exit_code=ExitCode.OTHER,
+    )  # fmt: skip
+    assert (found.hint, found.exit_code) == ("look over there", int(ExitCode.OTHER))

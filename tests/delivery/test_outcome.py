@@ -1,0 +1,77 @@
+"""Status and exit code of a whole run, from the faults of its partitions."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from delivery.world import make_task
+from replicator import faults
+from replicator.copy import _outcome, _strongest
+from replicator.errors import ExitCode
+from replicator.report import Fault
+
+# The fault that a rerun helps least comes first.
+PRECEDENCE = [
+    ExitCode.STATE,
+    ExitCode.FATAL,
+    ExitCode.TARGET,
+    ExitCode.SOURCE,
+    ExitCode.USAGE,
+    ExitCode.OTHER,
+]
+
+
+def fault(code: ExitCode) -> Fault:
+    return faults.fault(make_task(), "unreachable", "source", "s", "x", offset=None, exit_code=code)
+
+
+@pytest.mark.parametrize("code", PRECEDENCE)
+@pytest.mark.parametrize("interrupted", [True, False])
+@pytest.mark.parametrize("unfinished", [True, False])
+def test_a_fault_for_good_is_the_outcome(
+    code: ExitCode, interrupted: bool, unfinished: bool
+) -> None:
+    assert _outcome([fault(code)], unfinished, interrupted, 5) == ("failed", code)
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(PRECEDENCE, 2)))
+def test_of_two_faults_the_worse_counts(first: ExitCode, second: ExitCode) -> None:
+    for order in ([fault(first), fault(second)], [fault(second), fault(first)]):
+        assert _outcome(order, True, False, 5) == ("failed", first)
+        assert _outcome([*order, fault(ExitCode.INCOMPLETE)], True, True, 0) == ("failed", first)
+
+
+def test_what_a_rerun_helps_is_incomplete() -> None:
+    assert _outcome([fault(ExitCode.INCOMPLETE)], False, False, 5) == (
+        "incomplete",
+        ExitCode.INCOMPLETE,
+    )
+    assert _outcome([], True, False, 5) == ("incomplete", ExitCode.INCOMPLETE)
+
+
+def test_interrupted_only_if_something_is_left() -> None:
+    assert _outcome([], True, True, 5) == ("interrupted", ExitCode.INTERRUPTED)
+    assert _outcome([fault(ExitCode.INCOMPLETE)], True, True, 5) == (
+        "interrupted",
+        ExitCode.INTERRUPTED,
+    )
+    assert _outcome([], False, True, 5) == ("done", ExitCode.DONE)
+
+
+def test_done_and_nothing_left() -> None:
+    assert _outcome([], False, False, 1) == ("done", ExitCode.DONE)
+    assert _outcome([], False, False, 0) == ("nothing-left", ExitCode.DONE)
+
+
+def test_every_exit_code_of_a_fault_has_a_place() -> None:
+    """A fault must never end in exit code 0."""
+    for code in ExitCode:
+        if code not in (ExitCode.DONE, ExitCode.INTERRUPTED):
+            assert _outcome([fault(code)], False, False, 0)[1] == code
+
+
+def test_the_strongest_brake_is_named() -> None:
+    assert _strongest({"limit": 0, "source quota": 0, "target quota": 0}) == ""
+    assert _strongest({"limit": 5, "source quota": 9, "target quota": 0}) == "source quota"
