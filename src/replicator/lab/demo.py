@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -41,7 +41,6 @@ from replicator.lab.seed import (
 PATTERN = r"shop\..*"
 SEED = 2026
 ROOM_NEEDED = 3 << 30  # bytes in /dev/shm for two logs of everything, with a margin
-MESSAGES_PER_POLL = 1000
 
 
 class Bulk(Struct, frozen=True):
@@ -69,32 +68,26 @@ ODDITIES = "shop.odd-records"  # null and empty parts, repeated headers, old tim
 
 def main() -> int:
     """Run the demo; the exit code is 0 only when both sides are equal."""
-    began = time.monotonic()
     try:
-        with _terminated_as_interrupted(), ExitStack() as cleanup:
+        with _sigterm_cleans_up(), ExitStack() as cleanup:
             cleanup.callback(_say, "Cleaned up: both clusters and their data are gone.")
-            verdict, copied_in = _demo(cleanup)
+            verdict = _demo(cleanup)
     except KeyboardInterrupt:
         _say("Interrupted.")
         return int(ExitCode.INTERRUPTED)
     except CopystreamError as error:
         _say(f"The demo failed: {error.message}" + (f"\n{error.hint}" if error.hint else ""))
         return int(ExitCode.OTHER)
-    _say(
-        f"{verdict}\n"
-        f"{verdict.bytes / 1e6:,.0f} MB of records in {copied_in:.1f} s from process start to end: "
-        f"{verdict.bytes / 1e6 / copied_in:,.0f} MB/s. "
-        f"The whole demo took {time.monotonic() - began:.0f} s."
-    )
     return 0 if verdict.ok else int(ExitCode.OTHER)
 
 
-def _demo(cleanup: ExitStack) -> tuple[Verdict, float]:
+def _demo(cleanup: ExitStack) -> Verdict:
     version = default_version()
     _say(f"Kafka {version}: fetching its jars, unless they are there …")
     kafka_libs(version)
+    began = time.monotonic()
     _say("Starting two clusters of one broker each …")
-    in_memory = shutil.disk_usage("/dev/shm").free > ROOM_NEEDED if _has_shm() else False
+    in_memory = _memory_has_room()
     source, target = (
         LabCluster(name=f"demo-{side}", memory=in_memory) for side in ("source", "target")
     )
@@ -108,11 +101,19 @@ def _demo(cleanup: ExitStack) -> tuple[Verdict, float]:
     command = ["copystream", "copy", "--source", source.bootstrap, "--target", target.bootstrap]
     command.append(PATTERN)
     copied_in = _run(command)
-    _say("The same command again goes on where it stopped, and finds nothing left:")
+    _say("\nThe same command again goes on where it stopped, and finds nothing left:")
     _run(command)
 
-    _say("Comparing both sides, record by record, with an ordinary consumer …")
-    return compare(source.bootstrap, target.bootstrap, dict.fromkeys(topics)), copied_in
+    _say("\nComparing both sides, record by record, with an ordinary consumer …")
+    verdict = compare(source.bootstrap, target.bootstrap, {topic: topic for topic in topics})
+    size = verdict.bytes / 1e6
+    _say(str(verdict))
+    _say(
+        f"{size:,.0f} MB of records, uncompressed, in {copied_in:.1f} s from the start of the "
+        f"process to its end: {size / copied_in:,.0f} MB/s, into brokers that had just started."
+    )
+    _say(f"All of it took {time.monotonic() - began:.0f} s.")
+    return verdict
 
 
 def _load(bootstrap: str) -> list[str]:
@@ -150,24 +151,27 @@ def _run(command: list[str]) -> float:
     with subprocess.Popen([program, *command[1:]]) as process:
         try:
             exit_code = process.wait()
-        except KeyboardInterrupt:
-            # the terminal interrupted the copy too: it finishes what is in flight
-            process.send_signal(signal.SIGINT) if not sys.stdin.isatty() else None
+        except _Terminated:
+            process.terminate()
             process.wait(30)
+            raise
+        except KeyboardInterrupt:
+            process.wait(30)  # the terminal interrupted it too: it finishes what is in flight
             raise
     if exit_code != 0:
         raise LabError(f"the copy exited with {exit_code}")
     return time.monotonic() - began
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which unlike Ctrl-C reaches this process alone."""
+
+
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM clean up as Ctrl-C does."""
-
+def _sigterm_cleans_up() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise _Terminated
 
-    before: Callable[[int, FrameType | None], object] | int | None
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
@@ -175,8 +179,9 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _has_shm() -> bool:
-    return Path("/dev/shm").is_dir()
+def _memory_has_room() -> bool:
+    shared_memory = Path("/dev/shm")
+    return shared_memory.is_dir() and shutil.disk_usage(shared_memory).free > ROOM_NEEDED
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,83 @@
+"""The demo's promise: its exit code is its verdict, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kit.runner import wait_until
+from replicator.lab import demo
+from replicator.lab.seed import Payload, Writer
+
+
+def leftovers(pid: int) -> list[str]:
+    """Brokers and data directories of the process that was ``pid``."""
+    found = [str(path) for path in Path("/dev/shm").glob(f"copystream-lab-{pid}-*")]
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = entry.read_bytes()
+        except OSError:
+            continue
+        if f"copystream-lab-{pid}-".encode() in command:
+            found.append(str(entry))
+    return found
+
+
+@pytest.fixture
+def small(monkeypatch) -> None:
+    monkeypatch.setattr(demo, "BULKS", (demo.Bulk("shop.few", 2, "lz4", 200, 100, 16384),))
+
+
+def test_equal_sides_are_success_and_nothing_is_left(small, capfd):
+    assert demo.main() == 0
+    shown = capfd.readouterr().out
+    assert "$ copystream copy --source 127.0.0.1:" in shown
+    assert "EQUAL: " in shown
+    assert shown.rstrip().endswith("Cleaned up: both clusters and their data are gone.")
+    assert not [entry for entry in leftovers(os.getpid()) if "demo-" in entry]
+
+
+def test_a_target_that_differs_is_failure(small, monkeypatch, capfd):
+    run, runs = demo._run, []
+
+    def run_and_spoil(command: list[str]) -> float:
+        took = run(command)
+        runs.append(command)
+        if len(runs) == 2:  # behind the last look of the copy itself
+            with Writer(command[command.index("--target") + 1]) as writer:
+                writer.send("shop.few", 1, Payload(None, b"one too many"))
+        return took
+
+    monkeypatch.setattr(demo, "_run", run_and_spoil)
+    assert demo.main() == 1
+    assert "DIFFERENT: " in capfd.readouterr().out
+
+
+@pytest.mark.soak
+def test_a_copy_that_fails_is_failure(small, monkeypatch, capfd):
+    monkeypatch.setattr(demo, "PATTERN", "no-such-topic")
+    assert demo.main() == 1
+    assert "The demo failed: the copy exited with 2" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "moment", ["source 127.0.0.1", pytest.param("$ copystream copy", marks=pytest.mark.soak)]
+)
+def test_a_terminated_demo_cleans_up(tmp_path, moment):
+    shown = tmp_path / "shown"
+    with shown.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-m", "replicator.lab.demo"], stdout=out)
+    try:
+        wait_until(lambda: moment in shown.read_text(), moment, timeout=120)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert "Interrupted." in shown.read_text()
+    assert leftovers(process.pid) == []
