@@ -320,6 +320,7 @@ class CopyJob:
             partitions_failed=sum(1 for task in tasks if task.fault is not None),
             partitions=partitions,
             recoveries=self._driver.recoveries if self._driver else 0,
+            faults=[task.fault for task in tasks if task.fault is not None],
         )
 
     def _conflict(self, topic: TopicPlan) -> Fault:

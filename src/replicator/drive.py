@@ -195,7 +195,7 @@ class Driver:
         self.recoveries += 1
 
     def _fail(self, task: PartitionTask, fault: Fault) -> None:
-        _log.error("%s", fault.message)
+        _log.info("%s", fault.message)
         task.fault = fault
 
     # --- assigning ---------------------------------------------------------------------------

@@ -108,6 +108,7 @@ class Snapshot(Struct, kw_only=True):
     partitions_failed: int
     partitions: list[PartitionProgress]
     recoveries: int  # times a partition asked the target log where it stands
+    faults: list[Fault] = []  # of the partitions that have stopped for good
 
 
 class TopicSummary(Struct, kw_only=True, omit_defaults=True):

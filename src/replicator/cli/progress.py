@@ -17,7 +17,7 @@ import msgspec
 
 from replicator.cli.output import Output, is_terminal
 from replicator.cli.view import Line, Observer, View, live_block, plain_line
-from replicator.report import PartitionProgress, Snapshot
+from replicator.report import Fault, Snapshot
 from replicator.stop import StopSignal
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Progress:
         self._title = title
         self._throttle = throttle
         self._observer = Observer(following=following)
-        self._failed: set[tuple[str, int]] = set()
+        self._failed: set[tuple[str, int | None]] = set()
         self._next_line = PLAIN_EVERY
         self._finished = threading.Event()
         self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
@@ -118,9 +118,8 @@ class Progress:
 
     def _look(self, running: float) -> None:
         snapshot = self._snapshot()
-        for partition in snapshot.partitions:
-            if partition.state == "failed":
-                self._name_failed(partition)
+        for fault in snapshot.faults:
+            self._tell(fault)
         view = self._observer.see(snapshot)
         if self._live:
             self._draw(self._live, view)
@@ -135,19 +134,19 @@ class Progress:
             "stopping: finishing what is in flight; once more (Ctrl-C) stops at once",
         )
 
-    def _name_failed(self, partition: PartitionProgress) -> None:
-        key = (partition.topic, partition.partition)
+    def _tell(self, fault: Fault) -> None:
+        key = (fault.topic, fault.partition)
         if key in self._failed:
             return
         self._failed.add(key)
         self._output.event(
             "error",
             "partition-failed",
-            f"failed: {partition.topic}-{partition.partition} stopped before source offset "
-            f"{partition.position}; why is told at the end, the others go on",
-            topic=partition.topic,
-            partition=partition.partition,
-            offset=partition.position,
+            f"{fault.kind}: {fault.message}; this partition stops, the others go on",
+            topic=fault.topic,
+            partition=fault.partition,
+            offset=fault.offset,
+            kind=fault.kind,
         )
 
     def _open_live(self) -> Live:

@@ -150,6 +150,7 @@ class CopyJob:
                 for number in (2, 3)
             ],
             recoveries=0,
+            faults=[FAULT] if failed else [],
         )
 
     def _settings_text(self) -> str:
