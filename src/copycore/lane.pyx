@@ -78,8 +78,9 @@ cdef class Lane:
             part.finish("stopped", "target", 0, part.acked, None, False)
 
     def lose(self, PartitionCopy part, str reason):
-        """End an assignment that no pipe has taken."""
-        part.finish("lost", "target", 0, part.acked, reason, False)
+        """End an assignment for the caller's reason: ask the log, try again."""
+        if not part.ended:
+            part.finish("lost", "target", 0, part.acked, reason, False)
 
     def stop_all(self):
         cdef Pipe pipe

@@ -29,7 +29,7 @@ from replicator.report import Fault, Plan, Side, Snapshot, Summary, TopicPlan, T
 from replicator.settings import CopySettings
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 from replicator.state.claims import Claims
-from replicator.state.log import Record, StateReader, StateWriter, ensure_topics
+from replicator.state.log import StateReader, StateWriter, ensure_topics
 from replicator.state.producers import Producers
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
@@ -165,7 +165,7 @@ class CopyJob:
         refused = {t.topic for t in plan.shown.topics if t.conflict is not None}
         self._conflicts = [self._conflict(t) for t in plan.shown.topics if t.conflict is not None]
         chosen = [part for part in plan.partitions if part.topic not in refused]
-        records: list[Record] = []
+        new: list[tuple[tuple[str, int], Binding, int]] = []
         identity = None
         tasks = []
         lanes = self._lanes(len(chosen))
@@ -187,10 +187,9 @@ class CopyJob:
                     producer_id=identity.producer_id,
                     producer_epoch=identity.producer_epoch,
                 )
-                records.append(maps.binding_record(place, binding))
-                records.append(maps.chunk_record(place, [part.start], [0]))
+                new.append((place, binding, part.start))
             tasks.append(self._task(part, binding, number, lanes))
-        writer.write(OFFSET_MAP_TOPIC, records)
+        maps.write_bindings(writer, new)
         return tasks
 
     def _task(

@@ -97,10 +97,9 @@ class Driver:
             if error is None:
                 worker.confirm(part, segments[0][1])
             else:
-                _log.warning("%s", error)
-                worker.stop(part)
+                worker.lose(part, error.message)
 
-        self._maps.send_chunk(self._writer, (part.topic, part.partition), segments, delivered)
+        self._maps.send_segments(self._writer, (part.topic, part.partition), segments, delivered)
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -164,11 +163,11 @@ class Driver:
         """Remember holes at the end (control batches), so that a rerun starts behind them."""
         place = task.place
         try:
-            known = self._maps.of(place).source_of(task.counter)
+            known = self._maps.source_of(place, task.counter)
         except LookupError:
             return
         if task.position > known:
-            self._maps.send_chunk(
+            self._maps.send_segments(
                 self._writer,
                 place,
                 [(task.position, task.counter)],
@@ -304,7 +303,7 @@ class Driver:
                         task.partition,
                         task.counter - answer,
                     )
-                at = self._maps.of(task.place).source_of(answer)
+                at = self._maps.source_of(task.place, answer)
                 # Behind the last record there may be holes that were passed already.
                 task.position = max(at, task.position) if answer == task.counter else at
                 task.counter = answer

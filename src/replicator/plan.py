@@ -162,10 +162,10 @@ class Planner:
             state: TargetState = "empty"
             for p in facts.selected[topic]:
                 place = (topic, p)
-                binding = maps.bindings.get(place)
+                binding = maps.binding(place)
                 begin, end = written.get(place, (0, 0))
                 # Without a segment it was cut off before anything could be written.
-                if not len(maps.of(place)) or (begin == end and self._settings.restart):
+                if not maps.segments(place) or (begin == end and self._settings.restart):
                     binding = None
                 if binding is not None:
                     problem = _mismatch(binding, metas[topic], targets.get(topic))
@@ -173,7 +173,7 @@ class Planner:
                         conflicts.append(problem)
                         continue
                     state = "ours"
-                    at = maps.of(place).source_of(max(end - binding.base, 0))
+                    at = maps.source_of(place, max(end - binding.base, 0))
                     until = _not_before(at, ends[place])
                     parts.append(PartitionPlan(topic, p, at, until, binding.base, binding))
                     continue

@@ -119,6 +119,9 @@ class LaneWorker:
     def confirm(self, part: PartitionCopy, counter: int) -> None:
         self.order(lambda: part.confirm(counter))
 
+    def lose(self, part: PartitionCopy, reason: str) -> None:
+        self.order(lambda: self.lane.lose(part, reason))
+
     def stop(self, part: PartitionCopy) -> None:
         self.order(lambda: self.lane.stop(part))
 

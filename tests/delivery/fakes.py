@@ -89,6 +89,8 @@ class FakeWriter:
         before, self.before = self.before, lambda: None
         after, self.after = self.after, lambda: None
         before()
+        if self.failure is not None:
+            raise self.failure
         self.sent += [(topic, key, value) for key, value in records]
         offsets = [self._topic.append(key, value) for key, value in records]
         after()

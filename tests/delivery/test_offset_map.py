@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from copycore.segments import encode_segments
 from delivery.fakes import FakeReader, FakeWriter, StateTopic
-from replicator.errors import ExitCode, StateError
+from replicator.errors import ExitCode, StateError, TargetError
 from replicator.offsets.map import PartitionMap
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.state import OFFSET_MAP_TOPIC
@@ -116,66 +116,77 @@ def replayed(topic: StateTopic, flow: str = "f") -> OffsetMaps:
     return maps
 
 
+def answers(known: OffsetMaps, counters: list[int]) -> list[int]:
+    return [known.source_of(PLACE, counter) for counter in counters]
+
+
 def test_what_is_written_is_read_back(topic: StateTopic) -> None:
     writer, maps = FakeWriter(topic), OffsetMaps("f")
-    writer.write(
-        OFFSET_MAP_TOPIC,
-        [maps.binding_record(PLACE, BINDING), maps.chunk_record(PLACE, [100], [0])],
-    )
+    maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     told: list[tuple[object, int]] = []
-    maps.send_chunk(
+    maps.send_segments(
         writer, PLACE, [(120, 10), (125, 12)], lambda error, offset: told.append((error, offset))
     )
     assert told == [(None, 2)]
     assert {name for name, _, _ in writer.sent} == {OFFSET_MAP_TOPIC}
     for known in (maps, replayed(topic)):
-        assert known.bindings == {PLACE: BINDING}
-        assert known.of(PLACE).sources.tolist() == [100, 120, 125]
-        assert known.of(PLACE).counters.tolist() == [0, 10, 12]
+        assert known.binding(PLACE) == BINDING
+        assert known.segments(PLACE) == 3
+        assert answers(known, [0, 9, 10, 11, 12, 13]) == [100, 109, 120, 121, 125, 126]
+
+
+def test_a_segment_joins_the_map_only_when_it_is_durable(topic: StateTopic) -> None:
+    """Records behind a segment that was never written would have none after a crash (D12)."""
+    writer, maps = FakeWriter(topic), OffsetMaps("f")
+    maps.write_bindings(writer, [(PLACE, BINDING, 100)])
+    writer.failure = TargetError("no")
+    told: list[object] = []
+    maps.send_segments(writer, PLACE, [(120, 10)], lambda error, _offset: told.append(error))
+    assert told == [writer.failure]
+    assert answers(maps, [10]) == [110]
+    with pytest.raises(TargetError):
+        maps.write_bindings(writer, [(("other", 0), BINDING, 7)])
+    assert maps.binding(("other", 0)) is None
+    assert maps.segments(("other", 0)) == 0
 
 
 def test_compaction_changes_nothing(topic: StateTopic) -> None:
     """Chunks that a later try wrote under the same first number replace each other."""
     writer, maps = FakeWriter(topic), OffsetMaps("f")
-    writer.write(OFFSET_MAP_TOPIC, [maps.binding_record(PLACE, BINDING)])
-    for sources, counters in (
-        ([100], [0]),
-        ([120, 130], [10, 15]),  # ahead of data that never came
-        ([150], [18]),
-        ([121, 140], [10, 12]),  # the next try saw other holes
-        ([160], [18]),
+    maps.write_bindings(writer, [(PLACE, BINDING, 100)])
+    for segments in (
+        [(120, 10), (130, 15)],  # ahead of data that never came
+        [(150, 18)],
+        [(121, 10), (140, 12)],  # the next try saw other holes
+        [(160, 18)],
     ):
-        writer.write(OFFSET_MAP_TOPIC, [maps.chunk_record(PLACE, sources, counters)])
+        maps.send_segments(writer, PLACE, segments, lambda *_: None)
     before = replayed(topic)
     topic.compact()
     assert len(topic.records) == 4
     for known in (maps, before, replayed(topic)):
-        assert known.of(PLACE).sources.tolist() == [100, 121, 140, 160]
-        assert known.of(PLACE).counters.tolist() == [0, 10, 12, 18]
+        assert known.segments(PLACE) == 4
+        assert answers(known, [0, 10, 12, 18]) == [100, 121, 140, 160]
 
 
 def test_other_flows_and_other_records_are_passed_over(topic: StateTopic) -> None:
-    theirs = OffsetMaps("somebody else")
-    FakeWriter(topic).write(
-        OFFSET_MAP_TOPIC,
-        [theirs.binding_record(PLACE, BINDING), theirs.chunk_record(PLACE, [5], [0])],
-    )
+    OffsetMaps("somebody else").write_bindings(FakeWriter(topic), [(PLACE, BINDING, 5)])
     topic.append(b'["heartbeat","f"]', b"whatever")
     topic.append(b"", b"")
     topic.append(b"\xff\xfe", None)
     maps = replayed(topic)
-    assert maps.bindings == {}
-    assert not len(maps.of(PLACE))
+    assert maps.binding(PLACE) is None
+    assert maps.segments(PLACE) == 0
 
 
 def test_tombstones_are_passed_over(topic: StateTopic) -> None:
-    maps = OffsetMaps("f")
-    key, _ = maps.chunk_record(PLACE, [5], [0])
-    topic.append(key, None)
-    topic.append(maps.binding_record(PLACE, BINDING)[0], None)
+    writer = FakeWriter(StateTopic())
+    OffsetMaps("f").write_bindings(writer, [(PLACE, BINDING, 5)])
+    for _, key, _ in writer.sent:
+        topic.append(key, None)
     known = replayed(topic)
-    assert known.bindings == {}
-    assert not len(known.of(PLACE))
+    assert known.binding(PLACE) is None
+    assert known.segments(PLACE) == 0
 
 
 @pytest.mark.parametrize(
@@ -192,28 +203,20 @@ def test_a_new_binding_voids_the_map(topic: StateTopic, change: dict[str, object
     """A binding is written for a first copy only: what was known is of other topics (D3)."""
     writer, maps = FakeWriter(topic), OffsetMaps("f")
     other = ("other", 0)
-    writer.write(
-        OFFSET_MAP_TOPIC,
-        [
-            maps.binding_record(PLACE, BINDING),
-            maps.chunk_record(PLACE, [100, 200], [0, 50]),
-            maps.binding_record(other, BINDING),
-            maps.chunk_record(other, [1], [0]),
-        ],
-    )
+    maps.write_bindings(writer, [(PLACE, BINDING, 100), (other, BINDING, 1)])
+    maps.send_segments(writer, PLACE, [(200, 50)], lambda *_: None)
     new = msgspec.structs.replace(BINDING, **change)
-    writer.write(OFFSET_MAP_TOPIC, [maps.binding_record(PLACE, new)])
-    for known in (maps, replayed(topic)):
-        assert known.bindings[PLACE] == new
-        assert not len(known.of(PLACE))
-        assert known.of(other).source_of(4) == 5
+    topic.append(msgspec.json.encode(["binding", "f", *PLACE]), msgspec.json.encode(new))
+    known = replayed(topic)
+    assert known.binding(PLACE) == new
+    assert known.segments(PLACE) == 0
+    assert known.source_of(other, 4) == 5
 
 
 def test_the_same_binding_again_keeps_the_map(topic: StateTopic) -> None:
-    writer, maps = FakeWriter(topic), OffsetMaps("f")
-    records = [maps.binding_record(PLACE, BINDING), maps.chunk_record(PLACE, [100], [0])]
-    writer.write(OFFSET_MAP_TOPIC, [*records, maps.binding_record(PLACE, BINDING)])
-    assert replayed(topic).of(PLACE).source_of(1) == 101
+    OffsetMaps("f").write_bindings(FakeWriter(topic), [(PLACE, BINDING, 100)])
+    topic.append(msgspec.json.encode(["binding", "f", *PLACE]), msgspec.json.encode(BINDING))
+    assert replayed(topic).source_of(PLACE, 1) == 101
 
 
 CHUNK = encode_segments(array("q", [5]), array("q", [0]))
@@ -249,14 +252,15 @@ def test_fields_of_a_newer_version_are_taken_as_they_come() -> None:
     value = msgspec.json.encode(msgspec.to_builtins(BINDING) | {"since": "2030"})
     maps = OffsetMaps("f")
     maps.absorb(b'["binding","f","orders",3]', value)
-    assert maps.bindings == {PLACE: BINDING}
+    assert maps.binding(PLACE) == BINDING
 
 
 def test_segments_that_are_none_are_never_written(topic: StateTopic) -> None:
     """The map stays as it is when a chunk is refused."""
     writer, maps = FakeWriter(topic), OffsetMaps("f")
-    maps.chunk_record(PLACE, [100], [0])
+    maps.write_bindings(writer, [(PLACE, BINDING, 100)])
+    sent = len(writer.sent)
     with pytest.raises(ValueError, match="segment"):
-        maps.send_chunk(writer, PLACE, [(200, 5), (201, 9)], lambda *_: None)
-    assert writer.sent == []
-    assert maps.of(PLACE).source_of(7) == 107
+        maps.send_segments(writer, PLACE, [(200, 5), (201, 9)], lambda *_: None)
+    assert len(writer.sent) == sent
+    assert maps.segments(PLACE) == 1

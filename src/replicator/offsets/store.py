@@ -13,6 +13,7 @@ Records count in log order: a chunk voids what was written before from its first
 
 from __future__ import annotations
 
+import threading
 from array import array
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from copycore.segments import decode_segments, encode_segments
-from replicator.errors import StateError
+from replicator.errors import CopystreamError, StateError
 from replicator.offsets.map import PartitionMap
 from replicator.state import OFFSET_MAP_TOPIC
 from replicator.state.log import Delivered, Record, StateWriter
@@ -38,14 +39,21 @@ class Binding(Struct, frozen=True):
 
 
 class OffsetMaps:
-    """The maps of one flow; fed the topic's records in order."""
+    """The maps of one flow: what is durable on the target, never more. Thread-safe.
+
+    Fed the topic's records in order; segments written later join once they are delivered. A
+    segment that was sent but not written must not be relied on: the records behind it would have
+    no segment after a crash.
+    """
 
     def __init__(self, flow: str) -> None:
         self._flow = flow
-        self.bindings: dict[TopicPartition, Binding] = {}
-        self.maps: dict[TopicPartition, PartitionMap] = {}
+        self._lock = threading.Lock()
+        self._bindings: dict[TopicPartition, Binding] = {}
+        self._maps: dict[TopicPartition, PartitionMap] = {}
 
     def absorb(self, key: bytes, value: bytes | None) -> None:
+        """Take one record of the topic in, in order."""
         try:
             if key.startswith(b'["binding"'):
                 _, flow, topic, partition = msgspec.json.decode(key, type=tuple[str, str, str, int])
@@ -56,44 +64,69 @@ class OffsetMaps:
                     key, type=tuple[str, str, str, int, int]
                 )
                 if flow == self._flow and value is not None:
-                    self.of((topic, partition)).add(*decode_segments(value))
+                    self._add((topic, partition), *decode_segments(value))
         except (msgspec.MsgspecError, ValueError) as error:
             raise StateError(
                 f"{OFFSET_MAP_TOPIC} holds a record that cannot be read: {error}",
                 hint="a newer copystream may have written it: use that version",
             ) from None
 
-    def _bind(self, place: TopicPartition, binding: Binding) -> None:
-        before = self.bindings.get(place)
-        if before is not None and before != binding:  # written for a first copy only
-            self.maps.pop(place, None)
-        self.bindings[place] = binding
+    def binding(self, place: TopicPartition) -> Binding | None:
+        return self._bindings.get(place)
 
-    def of(self, place: TopicPartition) -> PartitionMap:
-        return self.maps.setdefault(place, PartitionMap())
+    def segments(self, place: TopicPartition) -> int:
+        """How many segments the map of a partition has."""
+        with self._lock:
+            return len(self._maps.get(place, ()))
 
-    def binding_record(self, place: TopicPartition, binding: Binding) -> Record:
-        self._bind(place, binding)
-        return (
-            msgspec.json.encode(["binding", self._flow, *place]),
-            msgspec.json.encode(binding),
-        )
+    def source_of(self, place: TopicPartition, counter: int) -> int:
+        """See ``PartitionMap.source_of``."""
+        with self._lock:
+            return self._maps[place].source_of(counter)
 
-    def chunk_record(
-        self, place: TopicPartition, sources: Sequence[int], counters: Sequence[int]
-    ) -> Record:
-        """The record of a chunk, which this map has from now on."""
-        value = encode_segments(array("q", sources), array("q", counters))
-        self.of(place).add(sources, counters)
-        return msgspec.json.encode(["chunk", self._flow, *place, counters[0]]), value
+    def write_bindings(
+        self, writer: StateWriter, new: Sequence[tuple[TopicPartition, Binding, int]]
+    ) -> None:
+        """Make bindings durable, each with the source offset of its record number 0."""
+        records: list[Record] = []
+        for place, binding, start in new:
+            key = msgspec.json.encode(["binding", self._flow, *place])
+            records += [(key, msgspec.json.encode(binding)), self._chunk(place, [(start, 0)])]
+        writer.write(OFFSET_MAP_TOPIC, records)
+        for place, binding, start in new:
+            self._bind(place, binding)
+            self._add(place, [start], [0])
 
-    def send_chunk(
+    def send_segments(
         self,
         writer: StateWriter,
         place: TopicPartition,
         segments: Sequence[tuple[int, int]],
         delivered: Delivered,
     ) -> None:
-        """Write segments (source, counter) found while copying; ``delivered`` when durable."""
-        key, value = self.chunk_record(place, [s for s, _ in segments], [c for _, c in segments])
-        writer.send(OFFSET_MAP_TOPIC, key, value, delivered)
+        """Write segments (source, counter); ``delivered`` is called when they are durable."""
+
+        def added(error: CopystreamError | None, offset: int) -> None:
+            if error is None:
+                self._add(place, [s for s, _ in segments], [c for _, c in segments])
+            delivered(error, offset)
+
+        key, value = self._chunk(place, segments)
+        writer.send(OFFSET_MAP_TOPIC, key, value, added)
+
+    def _chunk(self, place: TopicPartition, segments: Sequence[tuple[int, int]]) -> Record:
+        value = encode_segments(
+            array("q", [source for source, _ in segments]),
+            array("q", [counter for _, counter in segments]),
+        )
+        return msgspec.json.encode(["chunk", self._flow, *place, segments[0][1]]), value
+
+    def _bind(self, place: TopicPartition, binding: Binding) -> None:
+        with self._lock:
+            if self._bindings.get(place) != binding:  # written for a first copy only
+                self._maps.pop(place, None)
+            self._bindings[place] = binding
+
+    def _add(self, place: TopicPartition, sources: Sequence[int], counters: Sequence[int]) -> None:
+        with self._lock:
+            self._maps.setdefault(place, PartitionMap()).add(sources, counters)
