@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from types import SimpleNamespace
+
 import pytest
 
 from delivery.fakes import FakeClock, StateTopic
+from delivery.job import FakePart, World
+from replicator import drive
 
 
 @pytest.fixture
@@ -15,3 +20,12 @@ def clock() -> FakeClock:
 @pytest.fixture
 def topic() -> StateTopic:
     return StateTopic()
+
+
+@pytest.fixture
+def world(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A job between two clusters in memory; minutes of its patience take no time."""
+    monkeypatch.setattr(drive, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(drive, "PartitionCopy", FakePart)
+    monkeypatch.setattr(drive, "random", random.Random(1))
+    return World(clock)

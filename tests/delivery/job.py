@@ -1,0 +1,193 @@
+"""A driver's surroundings: lanes whose assignments go as a test says, and time nobody waits for."""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
+from delivery.world import FakeCluster, make_task
+from replicator import drive
+from replicator.errors import CopystreamError
+from replicator.offsets.store import OffsetMaps
+from replicator.report import Fault
+from replicator.stop import StopSignal
+from replicator.task import PartitionTask
+
+END = 100  # of a topic's source log, unless told otherwise
+
+
+class FakePart:
+    """An assignment that a test ends as it likes."""
+
+    def __init__(
+        self, topic: str, partition: int, *, start: int, end: int, counter: int, **rest: Any
+    ) -> None:
+        self.topic, self.partition = topic, partition
+        self.start = self.position = self.acked = self.readable = start
+        self.end = end
+        self.counter = self.acked_counter = counter
+        self.rest = rest
+        self.records = self.bytes = self.plain_bytes = self.batches = self.skipped = 0
+        self.wants_sample = False
+        self.sample: bytes | None = None
+        self.ending: str | None = None
+        self.end_side: str | None = None
+        self.end_code = 0
+        self.end_offset = start
+        self.end_message: str | None = None
+
+
+class FakeInbox:
+    """Waiting costs fake time only. ``ticks`` happen whenever the driver finds nothing."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.reports: deque[Any] = deque()
+        self.ticks: list[Callable[[], None]] = []
+        self.patience = 5000
+
+    def get(self, timeout: float) -> Any:
+        if self.reports:
+            return self.reports.popleft()
+        self._clock.now += timeout
+        if timeout:
+            self.patience -= 1
+            assert self.patience, "the driver goes on for ever"
+            for tick in list(self.ticks):
+                tick()
+        raise queue.Empty
+
+    def put(self, report: Any) -> None:
+        self.reports.append(report)
+
+
+class FakeWorker:
+    """A lane: each assignment is handed to the world's script."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.running: list[FakePart] = []
+        self.confirmed: list[tuple[FakePart, int]] = []
+        self.failure: BaseException | None = None
+
+    def connect(self, _source: object, _target: object, key: tuple[int, int, int]) -> None:
+        self._world.connected.append(key)
+        if self._world.refusal is not None:
+            raise self._world.refusal
+
+    def assign(self, _key: object, part: FakePart) -> None:
+        self.running.append(part)
+        self._world.parts.append(part)
+        self._world.script(part)
+        if part.ending is not None and part in self.running:
+            self.report(part)
+
+    def report(self, part: FakePart) -> None:
+        self.running.remove(part)
+        self._world.inbox.put((self, ("ended", part)))
+
+    def stop(self, part: FakePart) -> None:
+        if part in self.running:
+            part.ending, part.end_side = "stopped", "target"
+            self.report(part)
+
+    def lose(self, part: FakePart, reason: str) -> None:
+        if part in self.running:
+            part.ending, part.end_side, part.end_message = "lost", "target", reason
+            self.report(part)
+
+    def stop_all(self) -> None:
+        for part in list(self.running):
+            self.stop(part)
+
+    def confirm(self, part: FakePart, counter: int) -> None:
+        self.confirmed.append((part, counter))
+
+
+class World:
+    """Topics of one partition on both clusters, a driver, and the script of its assignments."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.source, self.target = FakeCluster("source"), FakeCluster("target")
+        self.state = StateTopic()
+        self.writer = FakeWriter(self.state)
+        self.maps = OffsetMaps("f")
+        self.inbox = FakeInbox(clock)
+        self.tasks: list[PartitionTask] = []
+        self.parts: list[FakePart] = []
+        self.connected: list[tuple[int, int, int]] = []
+        self.refusal: CopystreamError | None = None
+        self.script: Callable[[FakePart], None] = self.finish
+        self.claimed = True
+        self.stop = StopSignal()
+        self.workers = [FakeWorker(self)]
+        self.driver: drive.Driver | None = None
+
+    def add(
+        self, topic: str = "orders", *, base: int = 0, start: int = 0, end: int = END
+    ) -> PartitionTask:
+        reading, writing = self.source.add(topic), self.target.add(topic)
+        self.source.log(topic).end = max(end, 0)
+        self.target.log(topic).start = self.target.log(topic).end = base
+        task = make_task(
+            topic, source_id=reading.topic_id, target_id=writing.topic_id, base=base, start=start,
+            end=end, located=True,
+        )  # fmt: skip
+        self.maps.write_bindings(self.writer, [(task.place, task.binding, start)])  # type: ignore[arg-type]
+        self.tasks.append(task)
+        return task
+
+    def run(self) -> drive.Driver:
+        self.driver = drive.Driver(
+            self.source,  # type: ignore[arg-type]
+            self.target,  # type: ignore[arg-type]
+            self.tasks,
+            self.maps,
+            self.writer,  # type: ignore[arg-type]
+            self.inbox,  # type: ignore[arg-type]
+            lambda: self.claimed,
+        )
+        self.driver.run(self.workers, self.stop)  # type: ignore[arg-type]
+        return self.driver
+
+    # --- how assignments go ---------------------------------------------------------------------
+
+    def write(self, part: FakePart, count: int, *, acked: int | None = None) -> None:
+        """The target gets ``count`` records; the lane hears of ``acked`` of them."""
+        log = self.target.log(part.topic)
+        if count:
+            log.write(count, part.counter)
+        heard = count if acked is None else acked
+        part.acked += heard
+        part.acked_counter += heard
+        part.records += heard
+        part.position += count
+
+    @staticmethod
+    def end_as(part: FakePart, ending: str, side: str = "source", code: int = 0) -> None:
+        part.ending, part.end_side, part.end_code = ending, side, code
+        part.end_offset = part.acked
+        part.end_message = None if code else "told by the test"
+
+    def finish(self, part: FakePart) -> None:
+        self.write(part, part.end - part.start)
+        self.end_as(part, "done")
+
+    def lose(self, part: FakePart) -> None:
+        self.end_as(part, "lost", "target")
+
+    def fault(self, number: int = 0) -> Fault:
+        found = self.tasks[number].fault
+        assert found is not None
+        return found
+
+    def stored_map(self) -> OffsetMaps:
+        """What a later run would read."""
+        maps = OffsetMaps("f")
+        for _, key, value in FakeReader(self.state).read_to_end():
+            maps.absorb(key, value)
+        return maps
