@@ -359,6 +359,29 @@ def test_fetch_responses_that_cannot_be(version: int, body: str) -> None:
         oracle.read_fetch_response(version, b"")
 
 
+@pytest.mark.xfail(strict=True, reason="next_topic does not look at the tags it skips last")
+@pytest.mark.parametrize("version", [12, 13])
+def test_a_topic_without_partitions_cut_short(version: int) -> None:
+    key = TOPIC_ID if version == 13 else b"t"
+    fetched = {"throttle_ms": 0, "error": 0, "topics": [(key, [])]}
+    tags = oracle.Out(True)
+    tags.tags([(5, b"tag")])
+    whole = oracle.fetch_response(version, fetched, [(5, b"tag")])
+    assert decode_fetch(version, whole) == fetched
+    for size in range(len(whole) - len(tags.data)):  # those at the very end are left unread
+        with pytest.raises(ValueError, match="malformed"):
+            decode_fetch(version, whole[:size])
+
+
+def test_a_produced_topic_without_partitions_cut_short() -> None:
+    produced = {"throttle_ms": 0, "topics": [(b"t", [])]}
+    whole = oracle.produce_response(9, produced)
+    assert decode_produce(9, whole) == produced
+    for size in range(len(whole) - 1):
+        with pytest.raises(ValueError, match=r"malformed|truncated"):
+            decode_produce(9, whole[:size])
+
+
 @pytest.mark.parametrize("version", FETCH)
 def test_an_empty_fetch_response(version: int) -> None:
     for error in (0, -1, 71):
