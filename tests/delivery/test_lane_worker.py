@@ -180,9 +180,8 @@ def test_orders_are_carried_out_in_turn_and_in_the_lanes_thread(setup: Setup) ->
 
 
 def test_what_a_lane_is_told(setup: Setup) -> None:
-    part: Any = SimpleNamespace(
-        confirm=lambda counter: setup.lane.said.append(("confirm", counter))
-    )
+    said = setup.lane.said
+    part: Any = SimpleNamespace(confirm=lambda counter: said.append(("confirm", counter)))
     setup.connect()
     setup.worker.assign(KEY, part)
     setup.worker.confirm(part, 8)

@@ -37,12 +37,16 @@ def expect(
         first, after = span(whole)
         if after <= begin:
             continue
+        kind = oracle.kind(whole)
+        if out.position >= stop:
+            break
+        # What contradicts itself may be wrong about its offsets too.
+        if kind in ("malformed", "old-magic"):
+            out.refused = (kind, first)
+            return out
         if first >= stop:
             break
-        kind = oracle.kind(whole)
-        if kind not in ("malformed", "old-magic") and (
-            kind in ("control", "empty") or (read_committed and _is_aborted(whole, log.aborted))
-        ):
+        if kind in ("control", "empty") or (read_committed and _is_aborted(whole, log.aborted)):
             out.skipped += 1
             out.position = after
             continue

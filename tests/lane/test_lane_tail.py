@@ -162,7 +162,6 @@ def test_following_never_finds_a_log_too_short(rig: Rig) -> None:
     assert (part.ending, part.records) == (None, 5)
 
 
-@pytest.mark.xfail(reason="short answers count")
 def test_short_answers_do_not_count_towards_a_hole(rig: Rig) -> None:
     """A lagging high watermark says nothing about what lies behind it (L8)."""
     log = SourceLog(b"t", 0, [batch(0, 5), batch(5, 1)], high_watermark=5)
