@@ -57,7 +57,7 @@ def read_slowly(data: bytes, position: int, step: tuple[Any, ...]) -> tuple[Any,
 @example(data=b"\xff\xff\xff\xff\x07", program=[("count", True, 1)])
 @example(data=b"\x00\x00\x00\x00" + bytes(3), program=[("blob", False, False), ("i16",), ("i16",)])
 def test_any_program_equals_the_obvious_reader(data: bytes, program: list[tuple[Any, ...]]) -> None:
-    cursor, position = Cursor(array("B", data)), 0
+    cursor, position = Cursor(array("B", list(data))), 0
     for step in program:
         try:
             expected, position = read_slowly(data, position, step)

@@ -65,9 +65,11 @@ def produce_example(version: int) -> bytes:
 
 
 def exact(data: bytes) -> array[int]:
-    """The same in memory of just that size: ``bytes`` have a zero behind their end, which would
-    let a sanitizer miss a read of one byte too many."""
-    return array("B", data)
+    """The same in memory of just that size (an array made from a list has no room to grow).
+
+    ``bytes`` have a zero behind their end, which would hide a read of one byte too many.
+    """
+    return array("B", list(data))
 
 
 def check_slice(data: bytes) -> None:
