@@ -31,6 +31,7 @@ class Lane:
         request_bytes: int = ...,
         request_timeout: int = ...,
         poll_wait: int = ...,
+        pause_limit: int = ...,
     ) -> None: ...
     def add_pipe(
         self,

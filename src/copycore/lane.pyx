@@ -31,12 +31,13 @@ cdef class Lane:
 
     ``request_bytes``: payload of a Produce request above which no further partition joins it.
     ``request_timeout``: ms until an unanswered request counts as lost. ``poll_wait``: ms a Fetch
-    may wait at the source for new data.
+    may wait at the source for new data. ``pause_limit``: ms the process may stand still (SIGSTOP, a
+    suspended machine) before its connections are dropped without another byte; 0 is for ever.
     """
 
     def __init__(self, bytes client_id, *, bint read_committed, bint check_crc, Bucket bucket=None,
                  int32_t request_bytes=4 << 20, int32_t request_timeout=30_000,
-                 int32_t poll_wait=250):
+                 int32_t poll_wait=250, int32_t pause_limit=0):
         self.state = LaneState()
         self.state.client_id = client_id
         self.state.read_committed = read_committed
@@ -45,6 +46,8 @@ cdef class Lane:
         self.state.request_bytes = request_bytes
         self.state.request_timeout = request_timeout
         self.state.poll_wait = poll_wait
+        self.pause_limit = pause_limit
+        self.stepped_at = -1
         self.pipes = []
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
@@ -113,6 +116,7 @@ cdef class Lane:
         cdef int count = 0, ready, i
         cdef int64_t until
         cdef LaneState state = self.state
+        self.notice_pause(now, 0)
         if state.limited_since >= 0:
             state.limited_ms += now - state.limited_since
             state.limited_since = -1
@@ -146,6 +150,8 @@ cdef class Lane:
             if ready < 0 and errno != EINTR:
                 raise OSError(errno, "poll")
             now = clock()
+            if self.notice_pause(now, timeout):
+                ready = 0
             if ready > 0 and fds[0].revents:
                 os.eventfd_read(self.wake_fd)
             i = 1
@@ -189,6 +195,15 @@ cdef class Lane:
     @property
     def target_quota_ms(self):
         return self.state.target_quota_ms
+
+    cdef bint notice_pause(self, int64_t now, int64_t waited) except -1:
+        """After a pause somebody else may have taken over: say nothing more to anybody."""
+        cdef int64_t before = self.stepped_at
+        self.stepped_at = now
+        if not self.pause_limit or before < 0 or now - before <= waited + self.pause_limit:
+            return False
+        self.abandon(f"the process stood still for {(now - before) / 1000:.1f} s")
+        return True
 
     cdef int drop_broken_pipes(self) except -1:
         """A pipe whose source is gone lives on until its answers are in."""

@@ -33,7 +33,7 @@ from replicator.state.log import StateReader, StateWriter, ensure_topics
 from replicator.state.producers import Producers
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
-from replicator.worker import LaneWorker, now_ms
+from replicator.worker import PAUSE_LIMIT_MS, LaneWorker, now_ms
 
 PIPES_PER_BROKERS = 2  # connections of a lane to the same two brokers: one waits, one works
 LARGEST_SLAB = 4 << 20  # bytes a Fetch brings; more does not make it faster
@@ -266,6 +266,7 @@ class CopyJob:
                     check_crc=settings.check_crc,
                     bucket=bucket,
                     request_bytes=request_bytes,
+                    pause_limit=PAUSE_LIMIT_MS,
                 ),
                 inbox,
                 driver.write_segments,

@@ -143,16 +143,10 @@ class LaneWorker:
             self.lane.close()
 
     def _loop(self) -> None:
-        last = now_ms()
         while not self._closing:
             while self._orders:
                 self._orders.popleft()()
-            now = now_ms()
-            if now - last > PAUSE_LIMIT_MS:
-                _log.warning("the process was paused for %.1f s: reconnecting", (now - last) / 1000)
-                self.lane.abandon("the process was paused")
-            last = now
-            for event in self.lane.step(now, WAIT_MS, now_ms):
+            for event in self.lane.step(now_ms(), WAIT_MS, now_ms):
                 if event[0] == "segments":
                     self._segments(self, event[1], event[2])
                 elif event[0] == "closed":

@@ -15,7 +15,6 @@ import pytest
 from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from lane.broker import SourceBroker, SourceLog, TargetBroker, TargetLog, batch
-from replicator import worker as worker_module
 from replicator.cluster.failures import SourceUnsupported, TargetUnreachable, TargetUnsupported
 from replicator.errors import CopystreamError
 from replicator.worker import LaneWorker
@@ -293,29 +292,6 @@ def test_connecting_to_a_lane_that_has_ended_does_not_wait_for_ever(setup: Setup
     with pytest.raises(RuntimeError, match="a lane has ended early") as caught:
         setup.connect()
     assert caught.value.__cause__ is setup.lane.failure
-
-
-# --- pauses ---------------------------------------------------------------------------------------
-
-
-def test_after_a_long_pause_every_connection_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(now=1000)
-    monkeypatch.setattr(worker_module, "now_ms", lambda: clock.now)
-    setup = Setup(FakeLane())
-    setup.worker.start()
-    try:
-        until(lambda: len(setup.lane.steps) > 2)
-        clock.now += worker_module.PAUSE_LIMIT_MS  # not more than the limit: just slow
-        until(lambda: clock.now in setup.lane.steps)
-        until(lambda: len(setup.lane.steps) > 8)
-        assert setup.lane.said == []
-        clock.now += worker_module.PAUSE_LIMIT_MS + 1
-        until(lambda: bool(setup.lane.said))
-        clock.now += 50
-        until(lambda: clock.now in setup.lane.steps)
-        assert setup.lane.said == [("abandon", "the process was paused")]
-    finally:
-        setup.close()
 
 
 # --- the real thing -------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ class Rig:
     request_bytes: int = 4 << 20
     request_timeout: int = 30_000
     poll_wait: int = 250
+    pause_limit: int = 0
     confirming: bool = True  # map segments become durable at once
     tcp: bool = False
 
@@ -64,6 +65,7 @@ class Rig:
             request_bytes=self.request_bytes,
             request_timeout=self.request_timeout,
             poll_wait=self.poll_wait,
+            pause_limit=self.pause_limit,
         )
 
     # --- setting up -----------------------------------------------------------------------------

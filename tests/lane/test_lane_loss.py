@@ -394,6 +394,38 @@ def test_abandon_drops_everything_without_another_byte(rig: Rig, when: int) -> N
     assert rig.borrowed == 0
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_after_a_pause_nothing_more_is_sent(make_rig: Callable[..., Rig], inside: bool) -> None:
+    """SIGSTOP mostly hits a lane inside its wait; answers that came meanwhile are left."""
+    rig = make_rig(pause_limit=10_000)
+    log = long_log()
+    ends = rig.pipe(log)
+    part = rig.assign(ends, log)
+    ends.target.hold = True
+    rig.run(lambda: len(ends.target.pending) == 5)
+    ends.target.hold = False
+    ends.target.serve()  # five answers wait in the socket
+    if inside:
+        rig.lane_step(passing=15_000)
+    else:
+        rig.now += 15_000
+        rig.lane_step()
+    ends.target.serve()
+    assert len(ends.target.requests) == 5
+    assert part.ending == "lost"
+    assert "stood still" in (part.end_message or "")
+
+
+def test_a_slow_step_is_no_pause(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(pause_limit=10_000)
+    log = long_log()
+    ends = rig.pipe(log)
+    part = rig.assign(ends, log)
+    rig.lane_step(passing=9_000)
+    rig.run()
+    assert part.ending == "done"
+
+
 def test_closing_the_lane_closes_every_connection(rig: Rig) -> None:
     log = long_log()
     ends = rig.pipe(log)
