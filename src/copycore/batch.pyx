@@ -62,7 +62,7 @@ cdef int classify(const BatchView* v) noexcept nogil:
         return EMPTY
     if v.attributes & CODEC_BITS > 4:
         return UNKNOWN_CODEC
-    if v.count != v.last_offset_delta + 1:
+    if v.count != <int64_t> v.last_offset_delta + 1:
         return GAPPED
     if v.attributes & TIMESTAMP_TYPE_BIT:
         return LOG_APPEND_TIME

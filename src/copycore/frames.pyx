@@ -141,10 +141,10 @@ cdef class FetchDecoder:
         self.topics_left -= 1
         key = topic_key(&self.r, self.flexible, self.version >= 13)
         self.partitions_left = read_count(&self.r, self.flexible, 35)
-        if self.r.failed or self.partitions_left < 0:
-            raise ValueError("malformed partition list in a Fetch response")
         if self.partitions_left == 0 and self.flexible:
             skip_tags(&self.r)
+        if self.r.failed or self.partitions_left < 0:
+            raise ValueError("malformed partition list in a Fetch response")
         return key
 
     cdef bint next_partition(self, FetchedPartition* out) except -1:
@@ -259,10 +259,10 @@ cdef class ProduceDecoder:
         self.topics_left -= 1
         key = topic_key(&self.r, self.flexible, False)
         self.partitions_left = read_count(&self.r, self.flexible, 30)
-        if self.r.failed or self.partitions_left < 0:
-            raise ValueError("malformed partition list in a Produce response")
         if self.partitions_left == 0 and self.flexible:
             skip_tags(&self.r)
+        if self.r.failed or self.partitions_left < 0:
+            raise ValueError("malformed partition list in a Produce response")
         return key
 
     cdef bint next_partition(self, ProducedPartition* out) except -1:
