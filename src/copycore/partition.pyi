@@ -35,6 +35,7 @@ class PartitionCopy:
         leader_epoch: int,
         start: int,
         end: int,
+        mapped: int,
         counter: int,
         base_target: int,
         producer_id: int,

@@ -27,15 +27,18 @@ cdef int32_t BATCH_LIMIT = 128 << 20  # bytes; brokers take requests up to 100 M
 cdef class PartitionCopy:
     """What a lane needs to know of one partition, and how far it is.
 
-    ``end`` is exclusive, −1 follows for ever. ``start`` is a source offset at which record number
-    ``counter`` is expected and whose map segment is durable. ``base_target`` is the target offset
+    ``end`` is exclusive, −1 follows for ever. ``start`` is the source offset to fetch from, and
+    ``mapped`` the one at which the durable map has record number ``counter``: before ``start``
+    where holes were passed since, and then a segment is due. ``base_target`` is the target offset
     of record number 0. One object serves one assignment to a lane and is not used again.
     """
 
     def __init__(self, str topic, int32_t partition, *, bytes source_name, bytes source_id,
                  bytes target_name, int32_t leader_epoch, int64_t start, int64_t end,
-                 int64_t counter, int64_t base_target, int64_t producer_id,
+                 int64_t mapped, int64_t counter, int64_t base_target, int64_t producer_id,
                  int16_t producer_epoch):
+        if not 0 <= mapped <= start:
+            raise ValueError("the map cannot be ahead of the copy")
         if start < 0 or counter < 0 or base_target < 0 or producer_id < 0:
             raise ValueError("offsets, counters and producer ids are not negative")
         if len(source_id) != 16:
@@ -46,7 +49,8 @@ cdef class PartitionCopy:
         self.source_id = source_id
         self.target_name = target_name
         self.leader_epoch = leader_epoch
-        self.position = self.acked = self.expected_source = start
+        self.position = self.acked = start
+        self.expected_source = mapped
         self.readable = start
         self.end = end
         self.counter = self.acked_counter = counter

@@ -283,6 +283,7 @@ class Driver:
             leader_epoch=reading.leader_epoch,
             start=task.position,
             end=task.end,
+            mapped=self._maps.source_of(task.place, task.counter),
             counter=task.counter,
             base_target=task.binding.base,
             producer_id=task.binding.producer_id,

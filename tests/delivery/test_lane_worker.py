@@ -314,6 +314,7 @@ def test_a_partition_through_a_lane_of_its_own_thread() -> None:
             target_name=b"to-t",
             leader_epoch=0,
             start=0,
+            mapped=0,
             end=log.end,
             counter=0,
             base_target=0,

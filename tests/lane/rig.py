@@ -114,12 +114,14 @@ class Rig:
         log: SourceLog,
         *,
         start: int | None = None,
+        mapped: int | None = None,
         end: int | None = None,
         counter: int = 0,
         base: int = 0,
         leader_epoch: int = 5,
     ) -> PartitionCopy:
         """Copy ``log`` to a topic of its name, from its start to its end unless told otherwise."""
+        start = log.start if start is None else start
         part = PartitionCopy(
             log.topic.decode(),
             log.partition,
@@ -127,7 +129,8 @@ class Rig:
             source_id=log.topic_id,
             target_name=b"to-" + log.topic,
             leader_epoch=leader_epoch,
-            start=log.start if start is None else start,
+            start=start,
+            mapped=start if mapped is None else mapped,
             end=(log.stable if self.read_committed else log.end) if end is None else end,
             counter=counter,
             base_target=base,

@@ -245,7 +245,9 @@ def test_the_identity_is_the_partitions_own(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"start": -1},
+        {"start": -1, "mapped": -1},
+        {"mapped": 1},
+        {"mapped": -1},
         {"counter": -1},
         {"base_target": -1},
         {"producer_id": -1},
@@ -260,11 +262,12 @@ def test_impossible_assignments_are_refused(wrong: dict[str, object]) -> None:
         "target_name": b"t",
         "leader_epoch": 0,
         "start": 0,
+        "mapped": 0,
         "end": 1,
         "counter": 0,
         "base_target": 0,
         "producer_id": 1,
         "producer_epoch": 0,
     }
-    with pytest.raises(ValueError, match=r"negative|16 bytes"):
+    with pytest.raises(ValueError, match=r"negative|16 bytes|ahead of the copy"):
         PartitionCopy("t", 0, **(values | wrong))

@@ -277,3 +277,22 @@ def test_batches_before_the_asked_offset_are_passed_over(rig: Rig) -> None:
     rig.run()
     assert (part.ending, part.records, part.skipped) == ("done", 2, 0)
     assert list(rig.stored(ends, part)) == expect(log, start=4, counter=4).produced
+
+
+def test_holes_passed_before_the_assignment_start_a_segment(rig: Rig) -> None:
+    """The map has record 5 at offset 5; offsets 5 and 6 were control batches, passed already."""
+    log = SourceLog(b"t", 0, [batch(7, 2), batch(9, 1)])
+    ends = rig.pipe(log)
+    part = rig.assign(ends, log, start=7, mapped=5, counter=5)
+    rig.run()
+    assert part.ending == "done"
+    assert rig.segments(part) == [(7, 5)]
+
+
+def test_a_copy_that_goes_on_where_the_map_is_needs_no_segment(rig: Rig) -> None:
+    log = SourceLog(b"t", 0, [batch(7, 2), batch(9, 1)])
+    ends = rig.pipe(log)
+    part = rig.assign(ends, log, start=7, mapped=7, counter=5)
+    rig.run()
+    assert part.ending == "done"
+    assert rig.segments(part) == []
