@@ -19,14 +19,13 @@ SLOW = ("--throttle", "700kB/s")
 
 
 @pytest.fixture(scope="module")
-def fragile(cluster_factory) -> Flow:
-    """Two clusters that only the tests of this file stop and start."""
-    return Flow(cluster_factory("fragile-source"), cluster_factory("fragile-target"))
+def fragile(own_cluster) -> Flow:
+    return Flow(own_cluster("fragile-source"), own_cluster("fragile-target"))
 
 
 @pytest.fixture(scope="module")
-def three(cluster_factory) -> LabCluster:
-    return cluster_factory("three", nodes=3)
+def three(own_cluster) -> LabCluster:
+    return own_cluster("three", nodes=3)
 
 
 def crash(cluster: LabCluster, node: int = 0) -> None:
@@ -51,7 +50,7 @@ def test_a_broker_goes_and_comes_back(
     fragile, topic_name, rng, side: str, break_it: Callable[[LabCluster], None]
 ):
     topic = topic_name("bounced")
-    load_mixed(fragile, topic, rng, megabytes=8)
+    load_mixed(fragile, topic, rng, megabytes=3)
     with fragile.start(topic, *SLOW) as copier:
         fragile.wait_for_arrivals(copier, topic, rng.randrange(1000))
         break_it(getattr(fragile, side))
@@ -62,9 +61,9 @@ def test_a_broker_goes_and_comes_back(
 def test_the_target_dies_again_and_again_under_old_records(fragile, topic_name, rng):
     """After each crash it is open which requests were appended, and producers may be forgotten."""
     topic = topic_name("crashes")
-    load_mixed(fragile, topic, rng, megabytes=8, stamp=YEAR_2001_MS)
+    load_mixed(fragile, topic, rng, megabytes=4, stamp=YEAR_2001_MS)
     with fragile.start(topic, *SLOW) as copier:
-        for _ in range(3):
+        for _ in range(2):
             fragile.wait_for_arrivals(copier, topic, fragile.arrived(topic))
             crash(fragile.target)
         finish(fragile, copier, topic)
@@ -85,13 +84,13 @@ def test_a_target_that_stays_away_ends_the_run_and_a_rerun_completes(fragile, to
     fragile.verify(topic)
 
 
-def test_a_target_broker_that_hangs_for_five_seconds(fragile, topic_name, rng):
+def test_a_target_broker_that_hangs_for_a_while(fragile, topic_name, rng):
     topic = topic_name("hangs")
     load_mixed(fragile, topic, rng, megabytes=3)
     with fragile.start(topic, *SLOW) as copier:
         fragile.wait_for_arrivals(copier, topic)
         fragile.target.pause()
-        resumed = threading.Timer(5.0, fragile.target.resume)
+        resumed = threading.Timer(3.0, fragile.target.resume)
         resumed.start()
         try:
             copier.wait(90).expect(0)
@@ -118,13 +117,11 @@ def move_leaders(cluster: LabCluster, topic: str) -> None:
 def test_leaders_move_in_a_cluster_of_three(clusters, three, topic_name, rng, side):
     flow = Flow(three, clusters.target) if side == "source" else Flow(clusters.source, three)
     topic = topic_name("moved")
-    load_mixed(flow, topic, rng, megabytes=8)
+    load_mixed(flow, topic, rng, megabytes=5)
     # the target's topic would have the source's one replica
     extra = ("--replication-factor", "3") if side == "target" else ()
     with flow.start(topic, *SLOW, *extra) as copier:
         flow.wait_for_arrivals(copier, topic)
-        move_leaders(three, topic)
-        flow.wait_for_arrivals(copier, topic, flow.arrived(topic))
         move_leaders(three, topic)
         copier.wait(120).expect(0)
     flow.verify(topic)
@@ -133,7 +130,7 @@ def test_leaders_move_in_a_cluster_of_three(clusters, three, topic_name, rng, si
 def test_a_node_of_three_is_killed_under_the_copy(clusters, three, topic_name, rng):
     flow = Flow(clusters.source, three)
     topic = topic_name("killed")
-    load_mixed(flow, topic, rng, megabytes=6)
+    load_mixed(flow, topic, rng, megabytes=4)
     with flow.start(topic, *SLOW, "--replication-factor", "3") as copier:
         flow.wait_for_arrivals(copier, topic)
         node = random.Random(rng.random()).randrange(3)

@@ -67,10 +67,10 @@ def kill_rounds(
     return progress
 
 
-def test_kill_9_at_25_random_moments(flow, topic_name, rng):
+def test_kill_9_at_22_random_moments(flow, topic_name, rng):
     topic = topic_name("killed")
-    load_mixed(flow, topic, rng, megabytes=16)
-    progress = kill_rounds(flow, topic, rng, rounds=25, limit=1.6, throttle="900kB/s")
+    load_mixed(flow, topic, rng, megabytes=12)
+    progress = kill_rounds(flow, topic, rng, rounds=22, limit=1.4, throttle="900kB/s")
     whole = flow.copy(topic).expect(0).summary
     verdict = flow.verify(topic)
     assert flow.arrived(topic) == verdict.records
@@ -103,8 +103,8 @@ def test_kill_9_at_200_random_moments(flow, topic_name, rng):
 
 
 def frozen(flow: Flow, topic: str, rng: random.Random, seconds: float) -> None:
-    load_mixed(flow, topic, rng, megabytes=6)
-    with flow.start(topic, "--throttle", "3MB/s") as copier:
+    load_mixed(flow, topic, rng, megabytes=3)
+    with flow.start(topic, "--throttle", "2MB/s") as copier:
         flow.wait_for_arrivals(copier, topic)
         copier.freeze()
         after(seconds)(flow, copier, topic)  # the length of the pause is what is tested
@@ -123,9 +123,9 @@ def test_a_copier_stopped_for_over_a_minute_goes_on(flow, topic_name, rng):
 
 
 @pytest.fixture(scope="module")
-def forgetful(clusters, cluster_factory) -> Flow:
+def forgetful(clusters, own_cluster) -> Flow:
     """A target that forgets producers after a second, by the time of their records."""
-    target = cluster_factory(
+    target = own_cluster(
         "forgetful",
         properties={
             "producer.id.expiration.ms": "1000",
@@ -142,8 +142,8 @@ def forgotten(flow: Flow, topic: str) -> bool:
 def test_old_records_whose_producer_the_target_forgets_between_kills(forgetful, topic_name, rng):
     """Nothing on the broker stops a record from being sent twice: the log itself must be asked."""
     flow, topic = forgetful, topic_name("old")
-    load_mixed(flow, topic, rng, megabytes=6, stamp=YEAR_2001_MS)
-    for index in range(6):
+    load_mixed(flow, topic, rng, megabytes=4, stamp=YEAR_2001_MS)
+    for index in range(4):
         with flow.start(topic, "--throttle", "1MB/s") as copier:
             flow.wait_for_arrivals(copier, topic, flow.arrived(topic))
             after(rng.uniform(0.0, 0.4))(flow, copier, topic)
@@ -156,7 +156,7 @@ def test_old_records_whose_producer_the_target_forgets_between_kills(forgetful, 
 
 def test_old_records_and_a_copier_frozen_until_it_is_forgotten(forgetful, topic_name, rng):
     flow, topic = forgetful, topic_name("thaw")
-    load_mixed(flow, topic, rng, megabytes=4, stamp=YEAR_2001_MS)
+    load_mixed(flow, topic, rng, megabytes=2, stamp=YEAR_2001_MS)
     with flow.start(topic, "--throttle", "1MB/s") as copier:
         flow.wait_for_arrivals(copier, topic)
         copier.freeze()
