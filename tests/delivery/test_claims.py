@@ -389,6 +389,18 @@ def test_compaction_keeps_the_order_of_claims(
     assert one.claims.keep()
 
 
+def test_a_claim_that_is_written_again_keeps_its_place(
+    node: Callable[..., Node], topic: StateTopic, clock: FakeClock
+) -> None:
+    plant(topic, "first", "x")
+    late = node()
+    late.writer.after = lambda: plant(topic, "first", "x", beat=5)
+    clock.on_sleep = lambda: beat(topic, "first")
+    with pytest.raises(IncompleteError, match="process 77 on far"):
+        late.claims.acquire(["x"])  # having read nothing yet
+    assert {session for _, session in claimed(topic)} == {"first"}
+
+
 def test_other_records_are_passed_over(node: Callable[..., Node], topic: StateTopic) -> None:
     topic.append(b'["producer","a>b",4000]', b'{"producer_id":4000}')
     topic.append(b'["upstream","x"]', b"whatever")

@@ -199,6 +199,14 @@ def test_foreign_records_in_the_middle_show_in_the_sequence(target: FakeCluster)
     check_foreign(ask(target), 10)
 
 
+def test_a_tail_cut_inside_a_batch_whose_sequence_would_fit(target: FakeCluster) -> None:
+    log = target.log("orders")
+    log.write(3, 0)
+    log.write(5, 1)  # its last number is 5, as the sixth record's has to be
+    log.end = 6
+    check_foreign(ask(target), 5)
+
+
 @pytest.mark.parametrize("sequence", [0, 2, 4, 2**31 - 1])
 def test_a_sequence_that_does_not_fit(target: FakeCluster, sequence: int) -> None:
     log = target.log("orders")

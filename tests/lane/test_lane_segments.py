@@ -234,6 +234,25 @@ def test_odd_markers_do_not_end_a_transaction(rig: Rig) -> None:
     assert (part.records, part.acked) == (1, 5)
 
 
+def test_a_commit_marker_does_not_end_an_aborted_transaction(rig: Rig) -> None:
+    """No sane log has one there; consumers, too, let only the abort marker end it."""
+    log = SourceLog(
+        b"t",
+        0,
+        [
+            of_producer(0, 5),
+            marker(1, 5, commit=True),
+            of_producer(2, 5),
+            marker(3, 5, commit=False),
+            of_producer(4, 5),
+        ],
+        aborted=[(5, 0, 3)],
+    )
+    ends, (part,) = rig.copy(log)
+    assert list(rig.stored(ends, part)) == expect(log).produced
+    assert part.records == 1
+
+
 def test_a_log_of_nothing_but_holes(rig: Rig) -> None:
     log = SourceLog(b"t", 0, [marker(n, 5, commit=True) for n in range(8)])
     ends, (part,) = rig.copy(log, limit=lambda: 1)
