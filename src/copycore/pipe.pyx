@@ -14,7 +14,6 @@ from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc, realloc
 
 from copycore.batch cimport CODEC_BITS, HEADER_SIZE
-from copycore.bucket cimport Bucket
 from copycore.cursor cimport read_i32, reader
 from copycore.frames cimport (
     FetchDecoder, FetchedPartition, FetchEncoder, ProduceDecoder, ProducedPartition,
