@@ -87,7 +87,7 @@ def test_another_partition_count_is_refused(flow, topic_name, partitions):
     assert flow.arrived(topic) == 0
 
 
-def test_a_target_that_adds_its_own_timestamps_is_told_in_the_plan(flow, topic_name):
+def test_settings_that_would_alter_records_are_held_back_and_named(flow, topic_name):
     """Topic settings that alter records are held back, and the user hears of it."""
     topic = topic_name("held")
     flow.create(
