@@ -69,7 +69,10 @@ class FakeReader:
 
 
 class FakeWriter:
-    """Writes at once; ``before`` and ``after`` happen around each write, ``failure`` instead."""
+    """Writes at once; ``before`` and ``after`` happen around each write, ``failure`` instead.
+
+    With ``hold`` what is sent stays on its way until ``deliver``.
+    """
 
     def __init__(self, topic: StateTopic) -> None:
         self._topic = topic
@@ -77,12 +80,21 @@ class FakeWriter:
         self.after: Callable[[], None] = lambda: None
         self.failure: CopystreamError | None = None
         self.sent: list[tuple[str, bytes, bytes | None]] = []
+        self.hold = False
+        self.held: list[tuple[bytes, bytes | None, Delivered]] = []
 
     def send(self, topic: str, key: bytes, value: bytes | None, delivered: Delivered) -> None:
         self.sent.append((topic, key, value))
         if self.failure is not None:
             delivered(self.failure, -1)
+        elif self.hold:
+            self.held.append((key, value, delivered))
         else:
+            delivered(None, self._topic.append(key, value))
+
+    def deliver(self) -> None:
+        held, self.held = self.held, []
+        for key, value, delivered in held:
             delivered(None, self._topic.append(key, value))
 
     def write(self, topic: str, records: Iterable[Record]) -> list[int]:

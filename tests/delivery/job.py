@@ -25,6 +25,7 @@ class FakePart:
     def __init__(
         self, topic: str, partition: int, *, start: int, end: int, counter: int, **rest: Any
     ) -> None:
+        assert 0 <= rest["mapped"] <= start, "the map cannot be ahead of the copy"
         self.topic, self.partition = topic, partition
         self.start = self.position = self.acked = self.readable = start
         self.end = end
@@ -75,6 +76,7 @@ class FakeWorker:
 
     def connect(self, _source: object, _target: object, key: tuple[int, int, int]) -> None:
         self._world.connected.append(key)
+        self._world.on_connect()
         if self._world.refusal is not None:
             raise self._world.refusal
 
@@ -121,6 +123,7 @@ class World:
         self.parts: list[FakePart] = []
         self.connected: list[tuple[int, int, int]] = []
         self.refusal: CopystreamError | None = None
+        self.on_connect: Callable[[], None] = lambda: None
         self.script: Callable[[FakePart], None] = self.finish
         self.claimed = True
         self.stop = StopSignal()

@@ -277,6 +277,33 @@ def test_a_segment_that_was_not_written_is_not_relied_on(world: World) -> None:
     assert (world.parts[1].start, world.parts[1].counter) == (5, 5)
 
 
+@pytest.mark.xfail(reason="D15: the map is read twice")
+def test_a_segment_that_becomes_durable_between_two_assignments(world: World) -> None:
+    """The connection broke while the segment was on its way; it arrives when the driver has asked
+    the map already and connects anew (D15).
+    """
+    task = world.add()
+
+    def script(part: FakePart) -> None:
+        assert world.driver is not None
+        if len(world.parts) == 1:
+            world.write(part, 5)
+            world.writer.hold = True
+            world.driver.write_segments(world.workers[0], part, [(20, 5)])  # type: ignore[arg-type]
+            world.lose(part)
+            world.on_connect = world.writer.deliver
+        else:
+            world.finish(part)
+
+    world.script = script
+    world.run()
+    assert task.done
+    assert world.parts[1].counter == 5
+    assert world.parts[1].start in (5, 20)
+    assert world.workers[0].confirmed == [(world.parts[0], 5)], "late, and without harm"
+    assert world.stored_map().source_of(task.place, 5) == 20
+
+
 def test_a_hole_at_the_end_is_remembered(world: World) -> None:
     """A rerun starts behind it instead of looking for it again."""
     task = world.add()

@@ -183,8 +183,11 @@ def test_markers_without_a_transaction_change_nothing(rig: Rig) -> None:
             oracle.control_batch(9, base_offset=2, producer_id=71),
             oracle.control_batch(0, version=-1, base_offset=3, producer_id=71),
             batch(4, 1, b"noise", attributes=oracle.CONTROL | TRANSACTIONAL, producer_id=71),
-            of_producer(5, 71, 1, b"kept"),
-            marker(6, 71, commit=True),
+            oracle.control_batch(
+                0, base_offset=5, attributes=oracle.CONTROL | TRANSACTIONAL | 2, producer_id=71
+            ),  # compressed, as no marker is
+            of_producer(6, 71, 1, b"kept"),
+            marker(7, 71, commit=True),
         ],
     )
     ends = rig.pipe(log)
@@ -199,7 +202,7 @@ def test_markers_without_a_transaction_change_nothing(rig: Rig) -> None:
     outcome = expect(log)
     assert part.ending == "done"
     assert list(rig.stored(ends, part)) == outcome.produced
-    assert part.skipped == outcome.skipped == 6
+    assert part.skipped == outcome.skipped == 7
 
 
 def test_two_entries_and_one_marker(rig: Rig) -> None:
