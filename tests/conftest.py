@@ -13,6 +13,9 @@ import pytest
 
 from replicator.lab import QUICK_START, LabCluster
 
+# Helpers that assert; here, since tests of several folders import them.
+pytest.register_assert_rewrite("lane.broker", "lane.rig")
+
 
 class Clusters(NamedTuple):
     source: LabCluster

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("lane.broker", "lane.rig")
-
-from lane.rig import Rig  # noqa: E402 - after the registration
+from lane.rig import Rig
 
 
 @pytest.fixture
