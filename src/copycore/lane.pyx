@@ -228,9 +228,9 @@ cdef class Lane:
         return True
 
     def close(self):
-        """Close every connection."""
+        """Close every connection, and give back what was on its way."""
         cdef Pipe pipe
+        self.abandon("closed")
         for pipe in self.pipes:
-            pipe.source.shut("closed")
-            pipe.target.shut("closed")
-        self.pipes = []
+            pipe.settle()
+        self.drop_broken_pipes()

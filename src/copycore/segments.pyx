@@ -7,7 +7,7 @@ the segment before it) and the hole (source offsets skipped between the two). A 
 the source so costs about two bytes.
 """
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t
 
 from copycore.cursor cimport Reader, Writer, left, read_uvarint, reader
 
@@ -40,18 +40,17 @@ def decode_segments(const uint8_t[::1] data not None):
     cdef int64_t source = <int64_t> read_uvarint(&r)
     cdef int64_t counter = <int64_t> read_uvarint(&r)
     cdef int64_t run, hole
+    if r.failed or source < 0 or counter < 0:
+        raise ValueError("malformed chunk of the offset map")
     sources, counters = [source], [counter]
     while left(&r) > 0:
         run = <int64_t> read_uvarint(&r)
         hole = <int64_t> read_uvarint(&r)
-        if r.failed or run <= 0 or hole < 0 or run > (1 << 62) or hole > (1 << 62):
+        if (r.failed or run <= 0 or hole < 0 or run > INT64_MAX - counter
+                or run > INT64_MAX - source or hole > INT64_MAX - source - run):
             raise ValueError("malformed chunk of the offset map")
         counter += run
         source += run + hole
-        if source < 0:
-            raise ValueError("an offset map chunk runs past 2^63")
         sources.append(source)
         counters.append(counter)
-    if r.failed or source < 0 or counter < 0:
-        raise ValueError("malformed chunk of the offset map")
     return sources, counters

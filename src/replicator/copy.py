@@ -205,6 +205,7 @@ class CopyJob:
             end=part.end,
             position=part.start,
             counter=0,
+            mapped=part.start,
             lane=number % lanes,
             slot=number // lanes % PIPES_PER_BROKERS,
             located=fresh,

@@ -283,7 +283,7 @@ class Driver:
             leader_epoch=reading.leader_epoch,
             start=task.position,
             end=task.end,
-            mapped=self._maps.source_of(task.place, task.counter),
+            mapped=task.mapped,
             counter=task.counter,
             base_target=task.binding.base,
             producer_id=task.binding.producer_id,
@@ -307,6 +307,8 @@ class Driver:
                 at = self._maps.source_of(task.place, answer)
                 # Behind the last record there may be holes that were passed already.
                 task.position = max(at, task.position) if answer == task.counter else at
+                # Read once: a segment still on its way may join the map at any moment.
+                task.mapped = at
                 task.counter = answer
                 task.located = True
             elif isinstance(answer, ForeignWriter):

@@ -25,6 +25,7 @@ class PartitionTask:
     end: int  # exclusive; −1 follows for ever
     position: int  # everything before is on the target
     counter: int  # number of the next record
+    mapped: int  # where the durable map had that record when the target's log was asked
     lane: int
     slot: int  # which of a lane's connections to the same brokers
 

@@ -277,7 +277,6 @@ def test_a_segment_that_was_not_written_is_not_relied_on(world: World) -> None:
     assert (world.parts[1].start, world.parts[1].counter) == (5, 5)
 
 
-@pytest.mark.xfail(reason="D15: the map is read twice")
 def test_a_segment_that_becomes_durable_between_two_assignments(world: World) -> None:
     """The connection broke while the segment was on its way; it arrives when the driver has asked
     the map already and connects anew (D15).

@@ -202,6 +202,7 @@ def make_task(
         end=end,
         position=start,
         counter=0,
+        mapped=start,
         lane=lane,
         slot=0,
         located=located,

@@ -393,6 +393,8 @@ class TargetLog:
     base: int = 0
     counter: int = 0
     batches: list[bytes] = field(default_factory=list)
+    # Sequences and offset of the last batches, by which a broker knows one that comes again.
+    latest: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=IN_FLIGHT))
 
     @property
     def end(self) -> int:
@@ -411,9 +413,14 @@ class TargetLog:
         payload = whole[oracle.HEADER :]
         if h["crc"] != oracle.shift(oracle.crc32c(covered), len(payload)) ^ _crc(payload):
             return 2, -1
-        if h["base_sequence"] != self.counter % 2**31:
+        first, last = h["base_sequence"], (h["base_sequence"] + h["last_offset_delta"]) % 2**31
+        for known in self.latest:
+            if known[:2] == (first, last):
+                return 0, known[2]
+        if first != self.counter % 2**31:
             return 45, -1
         offset = self.end
+        self.latest.append((first, last, offset))
         self.batches.append(whole)
         self.counter += h["count"]
         return 0, offset

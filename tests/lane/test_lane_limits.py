@@ -95,7 +95,6 @@ def test_a_partition_with_a_full_queue_is_not_asked_for(rig: Rig) -> None:
     assert waiting * 5000 <= 2 * ((1 << 20) + SLAB_MARGIN)
 
 
-@pytest.mark.xfail(reason="L9: close() keeps what is queued and in flight")
 def test_a_lane_closed_in_the_middle_gives_its_memory_back(rig: Rig) -> None:
     """A process that runs many jobs must not keep the slabs of those that were cut short."""
     logs = [sized_log(p, 30, 9000) for p in range(3)]
@@ -107,7 +106,6 @@ def test_a_lane_closed_in_the_middle_gives_its_memory_back(rig: Rig) -> None:
     ends.source.hold = True
     assert ends.pipe.borrowed_bytes > 0
     rig.lane.close()
-    rig.parts.clear()  # nobody will report them
     assert ends.pipe.borrowed_bytes == 0
 
 

@@ -102,12 +102,14 @@ def _run(job: Job, settings: CopySettings, progress: str, output: Output) -> int
         title=f"{settings.source.bootstrap_text} → {settings.target.bootstrap_text}",
         throttle=print_rate(settings.throttle),
     )
-    with Interrupts(stop, display.abandon), display:
-        summary = job.run(stop)
-    if output.json_result:
-        output.result(msgspec.json.encode(summary).decode())
-    else:
-        output.result(summary_text(summary, output.paint))
+    # The result is told before signals mean death again: a finished copy must not look killed.
+    with Interrupts(stop, display.abandon):
+        with display:
+            summary = job.run(stop)
+        if output.json_result:
+            output.result(msgspec.json.encode(summary).decode())
+        else:
+            output.result(summary_text(summary, output.paint))
     return summary.exit_code
 
 

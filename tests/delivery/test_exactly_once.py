@@ -1,0 +1,287 @@
+"""The whole way of delivery under random faults: driver, offset maps, lane and a stored map.
+
+A real driver and real lanes, with clusters, brokers, state topic and clock in memory. Connections
+break, map segments are late, refused or lost, requests of a dead connection arrive after all, and
+the process dies at any moment and starts again from what is durable. In the end the target has
+every record once, in order, and the stored map tells of each where it came from.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import struct
+import uuid
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import HealthCheck, event, given, note, settings
+from hypothesis import strategies as st
+
+from copycore.partition import PartitionCopy
+from core import oracle
+from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
+from delivery.world import PRODUCER, FakeCluster, make_task
+from lane.broker import SourceLog, TargetLog, batch, span
+from lane.expected import expect
+from lane.rig import Ends, Rig
+from replicator import drive
+from replicator.errors import TargetError
+from replicator.offsets.store import Binding, OffsetMaps
+from replicator.stop import StopSignal
+from replicator.task import PartitionTask
+
+TOPIC = "t"
+PLACES = [(TOPIC, 0), (TOPIC, 1)]
+
+
+class Crash(BaseException):
+    """SIGKILL."""
+
+
+class Target(FakeCluster):
+    """Tells what the lane's target logs hold."""
+
+    def __init__(self, logs: dict[int, TargetLog]) -> None:
+        super().__init__("target")
+        self.stored = logs
+        self.add(TOPIC, len(logs))
+
+    def say(self, question: str) -> None:
+        for number, stored in self.stored.items():
+            log = self.log(TOPIC, number)
+            log.start, log.end = stored.base, stored.end
+            if stored.batches:
+                last = stored.batches[-1]
+                count = oracle.parse(last)["count"]
+                log.batches = [struct.pack(">q", stored.end - count) + last[8:]]
+        super().say(question)
+
+
+class Process(Rig):
+    """One life of a copystream: a lane, and a worker's orders carried out at once."""
+
+    driver: drive.Driver
+    reports: deque[Any]
+    failure: BaseException | None = None
+
+    def live(self, world: Copying, driver: drive.Driver) -> None:
+        self.world, self.driver, self.reports = world, driver, deque()
+        self.open: dict[tuple[int, int, int], Ends] = {}
+        rng = world.rng
+        self.serving = lambda _ends: (rng.random() < 0.8, rng.random() < 0.8)
+
+    def _take(self, found: Any) -> None:
+        if found[0] == "segments":
+            self.driver.write_segments(self, found[1], found[2])  # type: ignore[arg-type]
+        elif found[0] == "ended":
+            self.ended.append(found[1])
+            self.reports.append((self, found))
+
+    # --- a LaneWorker ---------------------------------------------------------------------------
+
+    def connect(self, _source: object, _target: object, key: tuple[int, int, int]) -> None:
+        if key in self.open and self.open[key].pipe.open:
+            return
+        rng, world = self.world.rng, self.world
+        if rng.random() < 0.5:  # connecting takes its time
+            world.writer.deliver()
+        ends = self.pipe(
+            *world.sources.values(), limit=lambda: rng.choice([1, 150, 1000]), buffer=4096
+        )
+        ends.target.intake = lambda: rng.choice([200, 4000])
+        ends.target.per_turn = lambda: rng.choice([0, 1, 5])
+        ends.target.logs = {(b"t", p): log for p, log in world.targets.items()}
+        self.open[key] = ends
+
+    def assign(self, key: Any, part: PartitionCopy) -> None:  # type: ignore[override]
+        self.parts.append(part)
+        if self.open[key].pipe.open:
+            self.lane.assign(self.open[key].pipe, part)
+        else:
+            self.lane.lose(part, "lost before it was used")
+            self.ended.append(part)
+            self.reports.append((self, ("ended", part)))
+
+    def confirm(self, part: PartitionCopy, counter: int) -> None:  # type: ignore[override]
+        part.confirm(counter)
+
+    def lose(self, part: PartitionCopy, reason: str) -> None:
+        self.lane.lose(part, reason)
+
+    def stop(self, part: PartitionCopy) -> None:
+        self.lane.stop(part)
+
+    def stop_all(self) -> None:
+        self.lane.stop_all()
+
+
+class Copying:
+    """A copy of two partitions over as many lives as it takes."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.clock = FakeClock()
+        self.state = StateTopic()
+        self.sources = {p: random_log(rng, p) for _, p in PLACES}
+        self.bases = {p: rng.choice([0, 40]) for _, p in PLACES}
+        self.targets = {p: TargetLog(b"t", p, PRODUCER, 0, self.bases[p]) for _, p in PLACES}
+        self.source = FakeCluster("source")
+        self.source.add(TOPIC, len(PLACES)).topic_id = uuid.UUID(bytes=self.sources[0].topic_id)
+        for p, log in self.sources.items():
+            self.source.log(TOPIC, p).end = log.stable
+            self.source.log(TOPIC, p).start = log.start
+        self.target = Target(self.targets)
+        self.faults = rng.randrange(0, 25)
+        self.lives = 0
+        self.finished = False
+
+    # --- one life -------------------------------------------------------------------------------
+
+    def life(self) -> None:
+        self.lives += 1
+        self.writer = FakeWriter(self.state)
+        self.writer.hold = self.rng.random() < 0.7
+        self.haste = self.rng.choice([0.02, 0.3])  # of the state writer
+        maps = OffsetMaps("f")
+        for _, key, value in FakeReader(self.state).read_to_end():
+            maps.absorb(key, value)
+        tasks = self.tasks(maps)
+        self.stop = StopSignal()
+        self.process = Process(request_bytes=self.rng.choice([200, 1 << 22]))
+        driver = drive.Driver(
+            self.source,  # type: ignore[arg-type]
+            self.target,  # type: ignore[arg-type]
+            tasks,
+            maps,
+            self.writer,  # type: ignore[arg-type]
+            self,  # type: ignore[arg-type]
+            lambda: True,
+        )
+        self.process.live(self, driver)
+        try:
+            driver.run([self.process], self.stop)  # type: ignore[list-item]
+            event(f"recoveries: {min(driver.recoveries, 3)}")
+            # An orderly end flushes what is on its way.
+            self.writer.deliver()
+            faults = [task.fault for task in tasks if task.fault is not None]
+            assert not faults, faults
+            self.finished = all(task.done for task in tasks)
+        except Crash:
+            event("crash")
+            # What the state writer had sent arrives up to some point, and nothing behind it.
+            del self.writer.held[self.rng.randrange(len(self.writer.held) + 1) :]
+            for key, value, _ in self.writer.held:
+                self.state.append(key, value)
+        finally:
+            # Requests of the dead connections are still in the sockets: some arrive.
+            for ends in self.process.pipes:
+                for _ in range(self.rng.choice([0, 0, 5, 200])):
+                    ends.target.serve()
+            self.process.finish()
+
+    def tasks(self, maps: OffsetMaps) -> list[PartitionTask]:
+        """As the planner makes them, from what is stored."""
+        made = []
+        for place in PLACES:
+            p = place[1]
+            source, target = self.sources[p], self.targets[p]
+            binding = maps.binding(place)
+            fresh = binding is None
+            if binding is None:
+                binding = Binding(
+                    source_id=str(self.source.topics[TOPIC].topic_id),
+                    target_topic=TOPIC,
+                    target_id=str(self.target.topics[TOPIC].topic_id),
+                    base=self.bases[p],
+                    producer_id=PRODUCER,
+                    producer_epoch=0,
+                )
+                maps.write_bindings(self.writer, [(place, binding, source.start)])  # type: ignore[arg-type]
+            start = source.start if fresh else maps.source_of(place, target.end - target.base)
+            task = make_task(TOPIC, p, end=source.stable, start=start, located=fresh)
+            task.binding = binding
+            made.append(task)
+        return made
+
+    # --- an inbox: while the driver waits, the world goes on ------------------------------------
+
+    def get(self, timeout: float) -> Any:
+        reports = self.process.reports
+        for _ in range(self.rng.randrange(1, 4) if timeout else 0):
+            self.process.step()
+            self.misfortune()
+        self.clock.now += timeout / 4
+        if reports:
+            return reports.popleft()
+        raise queue.Empty
+
+    def misfortune(self) -> None:
+        rng = self.rng
+        if self.writer.held and rng.random() < self.haste:
+            self.writer.deliver()
+        if not self.faults or rng.random() > 0.15:
+            return
+        self.faults -= 1
+        pipes = [ends for ends in self.process.open.values() if ends.pipe.open]
+        match rng.choice(["source", "target", "target", "segments", "crash", "crash", "stop"]):
+            case "crash":
+                raise Crash
+            case "stop":
+                self.stop.request()
+            case "segments":
+                held, self.writer.held = self.writer.held, []
+                for _, _, delivered in held:
+                    delivered(TargetError("not enough replicas"), -1)
+            case side if pipes:
+                getattr(rng.choice(pipes), side).close()
+
+
+def random_log(rng: random.Random, partition: int) -> SourceLog:
+    """Batches with many holes, and now and then a marker."""
+    offset, batches = rng.choice([0, 9]), []
+    for number in range(rng.randrange(1, 30)):
+        count = rng.randrange(1, 5)
+        if rng.random() < 0.2:
+            batches.append(oracle.control_batch(1, base_offset=offset, producer_id=5))
+            count = 1
+        else:
+            batches.append(batch(offset, count, b"%d-%d" % (partition, number)))
+        offset += count + rng.choice([0, 0, 0, 1, 7])
+    return SourceLog(b"t", partition, batches, high_watermark=offset)
+
+
+def check(copying: Copying) -> None:
+    maps = OffsetMaps("f")
+    copying.state.compact()
+    for _, key, value in FakeReader(copying.state).read_to_end():
+        maps.absorb(key, value)
+    for place in PLACES:
+        source, target = copying.sources[place[1]], copying.targets[place[1]]
+        payloads = [whole[oracle.HEADER :] for whole in expect(source).produced]
+        assert [whole[oracle.HEADER :] for whole in target.batches] == payloads
+        counter = 0
+        for whole in source.batches:
+            if oracle.kind(whole) == "dense":
+                for offset in range(*span(whole)):
+                    assert maps.source_of(place, counter) == offset
+                    counter += 1
+        assert target.counter == counter
+        assert maps.source_of(place, counter) <= source.stable
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32 - 1))
+def test_every_record_arrives_once_and_the_map_is_true(seed: int) -> None:
+    note(f"seed {seed}")
+    rng = random.Random(seed)
+    copying = Copying(rng)
+    fake_time = SimpleNamespace(monotonic=copying.clock)
+    with patch.object(drive, "time", fake_time), patch.object(drive, "random", rng):
+        while not copying.finished:
+            copying.life()
+            assert copying.lives < 50
+    event(f"lives: {copying.lives}")
+    check(copying)
