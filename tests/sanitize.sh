@@ -34,7 +34,7 @@ if not copycore.batch.__file__.startswith(sys.path[1]):
     sys.exit(f"{copycore.batch.__file__} is not the copy that was built for this")
 # Only what is printed is captured: the sanitizers write to the descriptor itself, and last words
 # in a captured one are lost with the process.
-pure = ["tests/core", "--ignore=tests/core/test_real_batches.py"]
+pure = ["tests/core", "--ignore=tests/core/test_real_batches.py", "tests/lane"]
 options = ["-q", "--capture=sys", "-p", "no:cacheprovider", "--timeout=1200"]
 sys.exit(pytest.main([*pure, *options, *sys.argv[1:]]))
 EOF
