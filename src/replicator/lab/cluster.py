@@ -152,8 +152,8 @@ class LabCluster:
         self._nodes[node].kill()
 
     def pause(self, node: int = 0) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
-        self._nodes[node].send(signal.SIGSTOP)
+        """SIGSTOP: connections stay open and nothing answers; returns when it stands still."""
+        self._nodes[node].pause()
 
     def resume(self, node: int = 0) -> None:
         """SIGCONT. After more than broker.session.timeout.ms of pause the controller holds the

@@ -127,6 +127,15 @@ class Node:
         if self.process is None or not self.process.send(number):
             raise LabError(f"broker {self.index} at {self.address} does not run")
 
+    def pause(self) -> None:
+        """SIGSTOP; returns when it stands still."""
+        self.send(signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        while self.process is not None and not self.process.paused():
+            if time.monotonic() > deadline:
+                raise LabError(f"broker {self.index} at {self.address} does not stand still")
+            time.sleep(0.002)
+
     def kill(self) -> None:
         """kill -9, also when it is paused; returns when it is gone."""
         if self.process is None:

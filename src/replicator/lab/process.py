@@ -57,6 +57,14 @@ class Process(Struct, frozen=True):
         fields = _stat(self.pid)
         return fields is not None and int(fields[19]) == self.started and fields[0] not in "ZX"
 
+    def paused(self) -> bool:
+        """Whether every one of its threads stands still: SIGSTOP takes a moment to reach all."""
+        threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        try:
+            return all(t.read_text().rpartition(")")[2].split()[0] == "T" for t in threads)
+        except OSError:  # a thread has ended meanwhile
+            return False
+
     def cpu_seconds(self) -> float:
         """User and system time so far; 0 when it has ended."""
         fields = _stat(self.pid)
