@@ -1,9 +1,10 @@
 """The whole way of delivery under random faults: driver, offset maps, lane and a stored map.
 
 A real driver and real lanes, with clusters, brokers, state topic and clock in memory. Connections
-break, map segments are late, refused or lost, requests of a dead connection arrive after all, and
-the process dies at any moment and starts again from what is durable. In the end the target has
-every record once, in order, and the stored map tells of each where it came from.
+break, map segments are late, refused or lost, requests of a dead connection arrive after all, the
+target loses its log's end, and the process dies at any moment and starts again from what is
+durable. In the end the target has every record once, in order, and the stored map tells of each
+where it came from.
 """
 
 from __future__ import annotations
@@ -226,7 +227,9 @@ class Copying:
             return
         self.faults -= 1
         pipes = [ends for ends in self.process.open.values() if ends.pipe.open]
-        match rng.choice(["source", "target", "target", "segments", "crash", "crash", "stop"]):
+        match rng.choice(
+            ["source", "target", "target", "segments", "crash", "crash", "stop", "election"]
+        ):
             case "crash":
                 raise Crash
             case "stop":
@@ -235,8 +238,20 @@ class Copying:
                 held, self.writer.held = self.writer.held, []
                 for _, _, delivered in held:
                     delivered(TargetError("not enough replicas"), -1)
+            case "election":
+                self.elect()
             case side if pipes:
                 getattr(rng.choice(pipes), side).close()
+
+    def elect(self) -> None:
+        """An unclean election: acknowledged records are gone, of a partition not finished yet."""
+        for ends in self.process.pipes:
+            ends.target.close()
+        for p, log in self.targets.items():
+            if log.counter < expect(self.sources[p]).counter:
+                for _ in range(min(self.rng.randrange(4), len(log.batches))):
+                    log.counter -= oracle.parse(log.batches.pop())["count"]
+                log.latest.clear()
 
 
 def random_log(rng: random.Random, partition: int) -> SourceLog:
