@@ -303,6 +303,48 @@ def test_a_segment_that_becomes_durable_between_two_assignments(world: World) ->
     assert world.stored_map().source_of(task.place, 5) == 20
 
 
+@pytest.mark.xfail(reason="D18: the old segment is relied on and then void")
+def test_a_chunk_on_its_way_may_void_what_was_durable(world: World) -> None:
+    """An earlier try wrote segments ahead of its data; this one writes the first of them again,
+    and goes on behind the second one before that has arrived (D18).
+    """
+    task = world.add(end=50)
+    truth = {**{n: n for n in range(5)}, 5: 20, 6: 21, 7: 22, **{n: 32 + n for n in range(8, 18)}}
+    world.maps.send_segments(world.writer, task.place, [(20, 5), (40, 8)], lambda *_: None)  # type: ignore[arg-type]
+    world.writer.hold = True
+
+    def script(part: FakePart) -> None:
+        """What a lane does: a segment where the map is not what is found, then the records."""
+        assert world.driver is not None
+        counts = {0: 5, 5: 3, 8: 10}
+        if part.rest["mapped"] != truth[part.counter]:
+            segments = [(truth[part.counter], part.counter)]
+            world.driver.write_segments(world.workers[0], part, segments)  # type: ignore[arg-type]
+        world.write(part, counts[part.counter])
+        if part.acked_counter == 5:
+            world.driver.write_segments(world.workers[0], part, [(20, 5)])  # type: ignore[arg-type]
+        part.acked = part.position = truth[part.acked_counter - 1] + 1
+        if part.acked_counter == 18:
+            world.on_connect = lambda: None
+            world.end_as(part, "done")
+        else:
+            world.lose(part)
+        if part.counter == 5:
+            world.on_connect = world.writer.deliver
+
+    def arrive() -> None:
+        if world.clock.now > 5030:  # at last, for a driver that waits for it
+            world.writer.deliver()
+
+    world.inbox.ticks.append(arrive)
+    world.script = script
+    world.run()
+    world.writer.deliver()
+    assert task.done
+    stored = world.stored_map()
+    assert {n: stored.source_of(task.place, n) for n in truth} == truth
+
+
 def test_a_hole_at_the_end_is_remembered(world: World) -> None:
     """A rerun starts behind it instead of looking for it again."""
     task = world.add()
