@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,8 @@ from replicator.task import PartitionTask
 
 TOPIC = "t"
 PLACES = [(TOPIC, 0), (TOPIC, 1)]
+# The commoner ones more than once.
+MISFORTUNES = ["source", "segments", "stop", "election"] + ["target"] * 3 + ["crash"] * 2
 
 
 class Crash(BaseException):
@@ -87,11 +90,10 @@ class Process(Rig):
         if key in self.open and self.open[key].pipe.open:
             return
         rng, world = self.world.rng, self.world
-        if rng.random() < 0.5:  # connecting takes its time
+        if rng.random() < 0.2:  # connecting takes its time
             world.writer.deliver()
-        ends = self.pipe(
-            *world.sources.values(), limit=lambda: rng.choice([1, 150, 1000]), buffer=4096
-        )
+        sizes = rng.choice([[1], [1, 150, 1000], [1000]])  # of what a fetch brings
+        ends = self.pipe(*world.sources.values(), limit=lambda: rng.choice(sizes), buffer=4096)
         ends.target.intake = lambda: rng.choice([200, 4000])
         ends.target.per_turn = lambda: rng.choice([0, 1, 5])
         ends.target.logs = {(b"t", p): log for p, log in world.targets.items()}
@@ -135,7 +137,7 @@ class Copying:
             self.source.log(TOPIC, p).end = log.stable
             self.source.log(TOPIC, p).start = log.start
         self.target = Target(self.targets)
-        self.faults = rng.randrange(0, 25)
+        self.faults = rng.randrange(0, 40)
         self.lives = 0
         self.finished = False
 
@@ -145,7 +147,7 @@ class Copying:
         self.lives += 1
         self.writer = FakeWriter(self.state)
         self.writer.hold = self.rng.random() < 0.7
-        self.haste = self.rng.choice([0.02, 0.3])  # of the state writer
+        self.haste = self.rng.choice([0.02, 0.1])  # of the state writer
         maps = OffsetMaps("f")
         for _, key, value in FakeReader(self.state).read_to_end():
             maps.absorb(key, value)
@@ -223,13 +225,11 @@ class Copying:
         rng = self.rng
         if self.writer.held and rng.random() < self.haste:
             self.writer.deliver()
-        if not self.faults or rng.random() > 0.15:
+        if not self.faults or rng.random() > 0.25:
             return
         self.faults -= 1
         pipes = [ends for ends in self.process.open.values() if ends.pipe.open]
-        match rng.choice(
-            ["source", "target", "target", "segments", "crash", "crash", "stop", "election"]
-        ):
+        match rng.choice(MISFORTUNES):
             case "crash":
                 raise Crash
             case "stop":
@@ -287,9 +287,7 @@ def check(copying: Copying) -> None:
         assert maps.source_of(place, counter) <= source.stable
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(seed=st.integers(0, 2**32 - 1))
-def test_every_record_arrives_once_and_the_map_is_true(seed: int) -> None:
+def copy_once(seed: int) -> None:
     note(f"seed {seed}")
     rng = random.Random(seed)
     copying = Copying(rng)
@@ -297,6 +295,21 @@ def test_every_record_arrives_once_and_the_map_is_true(seed: int) -> None:
     with patch.object(drive, "time", fake_time), patch.object(drive, "random", rng):
         while not copying.finished:
             copying.life()
-            assert copying.lives < 50
+            assert copying.lives < 100
     event(f"lives: {copying.lives}")
     check(copying)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32 - 1))
+def test_every_record_arrives_once_and_the_map_is_true(seed: int) -> None:
+    copy_once(seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@settings(max_examples=30_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32 - 1))
+def test_every_record_arrives_once_however_often_it_is_tried(seed: int) -> None:
+    """Rare orders of events need many tries: one fault was found in 10,000."""
+    copy_once(seed)
