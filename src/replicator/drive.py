@@ -291,9 +291,15 @@ class Driver:
         )
 
     def _locate(self, tasks: Sequence[PartitionTask]) -> None:
-        if not tasks:
+        settled = []
+        for task in tasks:
+            if self._maps.settled(task.place):
+                settled.append(task)
+            else:
+                self._again(task, "target: a segment of the map is on its way")
+        if not settled:
             return
-        for task, answer in counters(self._target, tasks).items():
+        for task, answer in counters(self._target, settled).items():
             if isinstance(answer, int):
                 # Fewer than were acknowledged: the target lost its log's end (an unclean
                 # election); copying goes on from there, which fills it up again.

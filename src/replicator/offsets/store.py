@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -51,6 +52,7 @@ class OffsetMaps:
         self._lock = threading.Lock()
         self._bindings: dict[TopicPartition, Binding] = {}
         self._maps: dict[TopicPartition, PartitionMap] = {}
+        self._on_the_way: Counter[TopicPartition] = Counter()
 
     def absorb(self, key: bytes, value: bytes | None) -> None:
         """Take one record of the topic in, in order."""
@@ -84,6 +86,12 @@ class OffsetMaps:
         with self._lock:
             return self._maps[place].source_of(counter)
 
+    def settled(self, place: TopicPartition) -> bool:
+        """Whether no segment is on its way. One that is will void durable ones when it arrives,
+        so until then nobody may begin from this map.
+        """
+        return self._on_the_way[place] == 0
+
     def write_bindings(
         self, writer: StateWriter, new: Sequence[tuple[TopicPartition, Binding, int]]
     ) -> None:
@@ -109,9 +117,11 @@ class OffsetMaps:
         def added(error: CopystreamError | None, offset: int) -> None:
             if error is None:
                 self._add(place, [s for s, _ in segments], [c for _, c in segments])
+            self._on_the_way[place] -= 1
             delivered(error, offset)
 
         key, value = self._chunk(place, segments)
+        self._on_the_way[place] += 1
         writer.send(OFFSET_MAP_TOPIC, key, value, added)
 
     def _chunk(self, place: TopicPartition, segments: Sequence[tuple[int, int]]) -> Record:
