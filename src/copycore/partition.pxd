@@ -48,6 +48,8 @@ cdef class PartitionCopy:
     cdef int64_t base_target            # target offset of record number 0
     cdef int64_t counter                # number of the next record cut
     cdef int64_t expected_source        # source offset at which the present segment goes on
+    cdef object known                   # deque of the durable segments ahead
+    cdef int64_t next_known             # the counter at which the first of them begins
     cdef int64_t gate                   # records from here on wait for their map segment
     cdef list gates
     cdef Item* ring
@@ -64,6 +66,7 @@ cdef class PartitionCopy:
     cdef bint drain                     # deliver what is queued before stopping
     cdef bint ended                     # reported
 
+    cdef bint follows(self, BatchView* view) except -1
     cdef int push(self, Item* item) except -1
     cdef Item* front(self) noexcept
     cdef void pop(self) noexcept

@@ -1,4 +1,5 @@
 import builtins
+from collections.abc import Iterable
 
 class PartitionCopy:
     topic: str
@@ -40,5 +41,6 @@ class PartitionCopy:
         base_target: int,
         producer_id: int,
         producer_epoch: int,
+        known: Iterable[tuple[int, int]] = (),
     ) -> None: ...
     def confirm(self, counter: int) -> None: ...

@@ -6,6 +6,8 @@ segment. Batches behind a segment start wait at the *gate* until the caller says
 is durable on the target.
 """
 
+from collections import deque
+
 from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t
 from libc.stdlib cimport free, realloc
 
@@ -29,14 +31,17 @@ cdef class PartitionCopy:
 
     ``end`` is exclusive, −1 follows for ever. ``start`` is the source offset to fetch from, and
     ``mapped`` the one at which the durable map has record number ``counter``: before ``start``
-    where holes were passed since, and then a segment is due. ``base_target`` is the target offset
-    of record number 0. One object serves one assignment to a lane and is not used again.
+    where holes were passed since, and then a segment is due. ``known`` are the durable segments
+    behind ``counter``, as (source, counter): those are not reported again, for a report voids all
+    that follow, and records of an earlier session may still be on their way behind them.
+    ``base_target`` is the target offset of record number 0. One object serves one assignment to a
+    lane and is not used again.
     """
 
     def __init__(self, str topic, int32_t partition, *, bytes source_name, bytes source_id,
                  bytes target_name, int32_t leader_epoch, int64_t start, int64_t end,
                  int64_t mapped, int64_t counter, int64_t base_target, int64_t producer_id,
-                 int16_t producer_epoch):
+                 int16_t producer_epoch, known=()):
         if not 0 <= mapped <= start:
             raise ValueError("the map cannot be ahead of the copy")
         if start < 0 or counter < 0 or base_target < 0 or producer_id < 0:
@@ -51,6 +56,10 @@ cdef class PartitionCopy:
         self.leader_epoch = leader_epoch
         self.position = self.acked = start
         self.expected_source = mapped
+        self.known = deque(known)
+        self.next_known = self.known[0][1] if self.known else INT64_MAX
+        if self.next_known <= counter:
+            raise ValueError("known segments lie behind the counter")
         self.readable = start
         self.end = end
         self.counter = self.acked_counter = counter
@@ -62,6 +71,18 @@ cdef class PartitionCopy:
 
     def __dealloc__(self):
         free(self.ring)
+
+    cdef bint follows(self, BatchView* view) except -1:
+        """Whether the durable map says of this whole batch where it comes from."""
+        if self.next_known == self.counter:
+            self.expected_source = self.known.popleft()[0]
+            self.next_known = self.known[0][1] if self.known else INT64_MAX
+        if (view.base_offset == self.expected_source
+                and self.next_known >= self.counter + view.count):
+            return True
+        self.known.clear()
+        self.next_known = INT64_MAX
+        return False
 
     def confirm(self, int64_t counter):
         """The map chunk whose first segment starts at ``counter`` is durable."""
@@ -176,7 +197,7 @@ cdef class PartitionCopy:
             if view.base_offset < self.position:
                 return self.finish("not-passable", "source", 0, self.position,
                                    f"starts-inside:{view.base_offset}", True)
-            if view.base_offset != self.expected_source:
+            if not self.follows(&view):
                 segments.append((view.base_offset, self.counter))
             rewrite(&view, item.header, self.producer_id, self.producer_epoch,
                     <int32_t> (self.counter & SEQUENCE_MASK))

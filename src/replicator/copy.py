@@ -133,10 +133,13 @@ class CopyJob:
             maps = OffsetMaps(self._flow)
             for _, key, value in stored_maps.read_to_end():
                 maps.absorb(key, value)
+            maps.take_over(claims.generations())
 
             self._plan = self._planner.make(facts.result(), self._flow, maps)
             self._create_topics(self._plan)
             self._tasks = self._make_tasks(self._plan, maps, producers, writer)
+            if claims.holds():
+                maps.clean(writer)
             if self._tasks and not stop.requested:
                 self._copy(stop, maps, writer, claims)
             self._phase = "done"
@@ -166,6 +169,7 @@ class CopyJob:
         self._conflicts = [self._conflict(t) for t in plan.shown.topics if t.conflict is not None]
         chosen = [part for part in plan.partitions if part.topic not in refused]
         new: list[tuple[tuple[str, int], Binding, int]] = []
+        resumed: list[tuple[tuple[str, int], int]] = []
         identity = None
         tasks = []
         lanes = self._lanes(len(chosen))
@@ -188,8 +192,11 @@ class CopyJob:
                     producer_epoch=identity.producer_epoch,
                 )
                 new.append((place, binding, part.start))
+            elif part.start < part.end or part.end < 0:
+                resumed.append((place, part.counter))
             tasks.append(self._task(part, binding, number, lanes))
         maps.write_bindings(writer, new)
+        maps.restate(writer, resumed)
         return tasks
 
     def _task(
@@ -204,7 +211,7 @@ class CopyJob:
             start=part.start,
             end=part.end,
             position=part.start,
-            counter=0,
+            counter=part.counter,
             mapped=part.start,
             lane=number % lanes,
             slot=number // lanes % PIPES_PER_BROKERS,
@@ -220,7 +227,14 @@ class CopyJob:
     ) -> None:
         inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
         driver = Driver(
-            self._source, self._target, self._tasks, maps, writer, inbox, self._keep(claims)
+            self._source,
+            self._target,
+            self._tasks,
+            maps,
+            writer,
+            inbox,
+            self._keep(claims),
+            claims.holds,
         )
         self._driver = driver
         self._sampler.begin(self._tasks)

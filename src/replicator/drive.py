@@ -20,7 +20,7 @@ from replicator.errors import CopystreamError
 from replicator.locate import ForeignWriter, NotYet, counters
 from replicator.offsets.store import OffsetMaps
 from replicator.report import Fault, FaultKind, Side
-from replicator.state.log import StateWriter
+from replicator.state.log import StateWriter, ignored
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
 from replicator.worker import LaneWorker, PipeKey
@@ -41,7 +41,8 @@ _log = logging.getLogger(__name__)
 
 class Driver:
     """Drives ``tasks`` to their end over ``workers``. ``keep`` is called every second or so and
-    says whether the claims still hold.
+    says whether the claims still stand; ``holds`` is asked, in any thread, before records follow
+    a new segment.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Driver:
         writer: StateWriter,
         inbox: queue.SimpleQueue[Report],
         keep: Callable[[], bool],
+        holds: Callable[[], bool],
     ) -> None:
         self._source = source
         self._target = target
@@ -61,6 +63,7 @@ class Driver:
         self._writer = writer
         self._inbox = inbox
         self._keep = keep
+        self._holds = holds
         self._workers: Sequence[LaneWorker] = ()
         self._of_part: dict[PartitionCopy, PartitionTask] = {}
         self._source_ids: dict[str, str] = {}
@@ -94,10 +97,13 @@ class Driver:
         """Make segments durable, then open the gate behind them."""
 
         def delivered(error: CopystreamError | None, _offset: int) -> None:
-            if error is None:
+            if error is not None:
+                worker.lose(part, error.message)
+            elif self._holds():
                 worker.confirm(part, segments[0][1])
             else:
-                worker.lose(part, error.message)
+                # A successor may not know of these segments, so nothing may follow them.
+                worker.lose(part, "target: no sign of life could be left there for a while")
 
         self._maps.send_segments(self._writer, (part.topic, part.partition), segments, delivered)
 
@@ -166,12 +172,12 @@ class Driver:
             known = self._maps.source_of(place, task.counter)
         except LookupError:
             return
-        if task.position > known:
+        if task.position > known and not self._maps.ahead(place, task.counter):
             self._maps.send_segments(
                 self._writer,
                 place,
                 [(task.position, task.counter)],
-                lambda _error, _offset: None,
+                ignored,
             )
 
     def _again(self, task: PartitionTask, reason: str) -> None:
@@ -288,12 +294,13 @@ class Driver:
             base_target=task.binding.base,
             producer_id=task.binding.producer_id,
             producer_epoch=task.binding.producer_epoch,
+            known=task.ahead,
         )
 
     def _locate(self, tasks: Sequence[PartitionTask]) -> None:
         settled = []
         for task in tasks:
-            if self._maps.settled(task.place):
+            if self._maps.settled(self._writer, task.place):
                 settled.append(task)
             else:
                 self._again(task, "target: a segment of the map is on its way")
@@ -315,6 +322,7 @@ class Driver:
                 task.position = max(at, task.position) if answer == task.counter else at
                 # Read once: a segment still on its way may join the map at any moment.
                 task.mapped = at
+                task.ahead = self._maps.ahead(task.place, answer)
                 task.counter = answer
                 task.located = True
             elif isinstance(answer, ForeignWriter):

@@ -40,6 +40,7 @@ class PartitionPlan:
     partition: int
     start: int  # source offset
     end: int  # exclusive; −1 follows for ever
+    counter: int  # number of the record at ``start``
     base: int  # target offset of record number 0
     binding: Binding | None
 
@@ -173,15 +174,16 @@ class Planner:
                         conflicts.append(problem)
                         continue
                     state = "ours"
-                    at = maps.source_of(place, max(end - binding.base, 0))
+                    counter = max(end - binding.base, 0)
+                    at = maps.source_of(place, counter)
                     until = _not_before(at, ends[place])
-                    parts.append(PartitionPlan(topic, p, at, until, binding.base, binding))
+                    parts.append(PartitionPlan(topic, p, at, until, counter, binding.base, binding))
                     continue
                 if begin != end:
                     state = "foreign"
                     continue
                 until = _not_before(first[place], ends[place])
-                parts.append(PartitionPlan(topic, p, first[place], until, end, None))
+                parts.append(PartitionPlan(topic, p, first[place], until, 0, end, None))
             left = sum(_left(part, ends) for part in parts)
             plan = plan_topic(
                 SourceTopic(

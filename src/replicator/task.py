@@ -29,6 +29,7 @@ class PartitionTask:
     lane: int
     slot: int  # which of a lane's connections to the same brokers
 
+    ahead: list[tuple[int, int]] = field(default_factory=list)  # and its segments behind that
     located: bool = False  # whether counter and position are known from the target's log
     part: PartitionCopy | None = None
     fault: Fault | None = None

@@ -33,7 +33,8 @@ _log = logging.getLogger(__name__)
 
 
 def now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
+    """A clock that goes on while the machine is suspended."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 class LaneWorker:

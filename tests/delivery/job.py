@@ -125,7 +125,7 @@ class World:
         self.refusal: CopystreamError | None = None
         self.on_connect: Callable[[], None] = lambda: None
         self.script: Callable[[FakePart], None] = self.finish
-        self.claimed = True
+        self.claimed = self.held = True
         self.stop = StopSignal()
         self.workers = [FakeWorker(self)]
         self.driver: drive.Driver | None = None
@@ -136,6 +136,7 @@ class World:
         reading, writing = self.source.add(topic), self.target.add(topic)
         self.source.log(topic).end = max(end, 0)
         self.target.log(topic).start = self.target.log(topic).end = base
+        self.maps.take_over(dict.fromkeys(self.source.topics, 1))
         task = make_task(
             topic, source_id=reading.topic_id, target_id=writing.topic_id, base=base, start=start,
             end=end, located=True,
@@ -153,6 +154,7 @@ class World:
             self.writer,  # type: ignore[arg-type]
             self.inbox,  # type: ignore[arg-type]
             lambda: self.claimed,
+            lambda: self.held,
         )
         self.driver.run(self.workers, self.stop)  # type: ignore[arg-type]
         return self.driver

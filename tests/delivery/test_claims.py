@@ -13,7 +13,7 @@ import pytest
 from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
 from replicator.errors import ExitCode, IncompleteError, StateError, TargetError
 from replicator.state import REGISTRY_TOPIC
-from replicator.state.claims import BEAT_INTERVAL, LEASE, Claims, Session
+from replicator.state.claims import BEAT_INTERVAL, HOLDING, LEASE, Claims, Session
 
 FLOW = "a>b"
 
@@ -323,6 +323,70 @@ def test_claims_without_a_session_do_not_count(
     one = node()
     one.start("x")
     assert one.claims.keep()
+
+
+# --- holding ----------------------------------------------------------------------------------
+
+
+def test_claims_are_held_as_long_as_beats_arrive(
+    node: Callable[..., Node], clock: FakeClock
+) -> None:
+    one = node()
+    one.start("x")
+    for _ in range(20):
+        one.claims.keep()
+        assert one.claims.holds()
+        clock.now += 2
+
+
+def test_a_late_beat_holds_from_when_it_was_sent(
+    node: Callable[..., Node], clock: FakeClock
+) -> None:
+    """A successor waits for LEASE since it has seen a beat: who holds must have stopped before."""
+    one = node()
+    one.start("x")
+    one.writer.hold = True
+    one.claims.keep()
+    clock.now += HOLDING - 1
+    assert one.claims.holds()
+    clock.now += 1
+    assert not one.claims.holds(), "no beat is known to be durable"
+    one.writer.deliver()
+    assert not one.claims.holds(), "too long ago"
+    one.claims.keep()
+    assert not one.claims.holds()
+    one.writer.deliver()
+    assert one.claims.holds()
+    assert LEASE - HOLDING >= 2, "room for clocks and for what is done after asking"
+
+
+def test_a_beat_that_failed_holds_nothing(node: Callable[..., Node], clock: FakeClock) -> None:
+    one = node()
+    one.start("x")
+    one.writer.failure = TargetError("no replicas")
+    clock.now += HOLDING
+    one.claims.keep()
+    assert not one.claims.holds()
+
+
+def test_who_was_struck_out_holds_nothing(node: Callable[..., Node], topic: StateTopic) -> None:
+    one = node()
+    one.start("x")
+    bury(topic, next(iter(sessions(topic))), "x")
+    one.claims.keep()
+    assert not one.claims.holds()
+
+
+def test_each_holder_is_of_a_later_generation(node: Callable[..., Node]) -> None:
+    before = {"x": -1, "y": -1}
+    for _ in range(4):
+        one = node()
+        one.start("x", "y")
+        now = one.claims.generations()
+        assert now.keys() == before.keys()
+        assert all(now[topic] > before[topic] for topic in now)
+        before = dict(now)
+        one.claims.release()
 
 
 # --- struck out -----------------------------------------------------------------------------------

@@ -245,6 +245,7 @@ def test_a_segment_that_cannot_be_written_stops_the_assignment(world: World) -> 
         assert world.driver is not None
         world.writer.failure = TargetError("no replicas") if len(world.parts) == 1 else None
         world.driver.write_segments(world.workers[0], part, [(20, 10)])  # type: ignore[arg-type]
+        world.writer.failure = None
         if len(world.parts) == 1:
             assert world.workers[0].confirmed == []
             assert (part.ending, part.end_message) == ("lost", "no replicas")
@@ -254,7 +255,67 @@ def test_a_segment_that_cannot_be_written_stops_the_assignment(world: World) -> 
     world.script = script
     driver = world.run()
     assert task.done
-    assert driver.recoveries == 1
+    assert driver.recoveries == 2, "the second wait is for the map that is written again"
+
+
+def test_a_segment_that_may_have_been_written_is_made_void(world: World) -> None:
+    """Its write was reported as failed, but it is in the log, where it has voided what an earlier
+    try wrote ahead of its data: what is known is written again before anybody relies on it (D20).
+    """
+    task = world.add(end=50)
+    world.maps.send_segments(world.writer, task.place, [(20, 5), (40, 8)], lambda *_: None)  # type: ignore[arg-type]
+
+    def script(part: FakePart) -> None:
+        assert world.driver is not None
+        if len(world.parts) == 1:
+            world.write(part, 5)
+            world.writer.hold = True
+            world.driver.write_segments(world.workers[0], part, [(25, 5)])  # type: ignore[arg-type]
+            key, value, delivered = world.writer.held.pop()
+            world.state.append(key, value)
+            delivered(TargetError("timed out"), -1)
+            world.writer.hold = False
+        else:
+            world.write(part, 3)
+            world.end_as(part, "done")
+
+    world.script = script
+    world.run()
+    assert task.done
+    assert (world.parts[1].start, world.parts[1].counter) == (20, 5)
+    stored = world.stored_map()
+    assert [stored.source_of(task.place, n) for n in (4, 5, 7, 8)] == [4, 20, 22, 40]
+
+
+def test_a_map_that_cannot_be_written_for_long_stops_the_partition(world: World) -> None:
+    task = world.add()
+
+    def script(part: FakePart) -> None:
+        assert world.driver is not None
+        world.writer.failure = TargetError("no replicas")
+        world.driver.write_segments(world.workers[0], part, [(20, 10)])  # type: ignore[arg-type]
+
+    world.script = script
+    world.run()
+    assert task.fault is not None
+    assert (task.fault.kind, task.fault.exit_code) == ("unreachable", 5)
+    assert len(world.parts) == 1
+
+
+def test_nothing_follows_a_segment_when_a_successor_may_not_know_of_it(world: World) -> None:
+    task = world.add()
+
+    def script(part: FakePart) -> None:
+        assert world.driver is not None
+        world.held = len(world.parts) > 1
+        world.driver.write_segments(world.workers[0], part, [(20, 10)])  # type: ignore[arg-type]
+        if part.ending is None:
+            world.finish(part)
+
+    world.script = script
+    world.run()
+    assert task.done
+    assert world.workers[0].confirmed == [(world.parts[1], 10)]
 
 
 def test_a_segment_that_was_not_written_is_not_relied_on(world: World) -> None:

@@ -26,7 +26,7 @@ from copycore.partition import PartitionCopy
 from core import oracle
 from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
 from delivery.world import PRODUCER, FakeCluster, make_task
-from lane.broker import SourceLog, TargetLog, batch, span
+from lane.broker import SourceLog, TargetBroker, TargetLog, batch, span
 from lane.expected import expect
 from lane.rig import Ends, Rig
 from replicator import drive
@@ -139,6 +139,9 @@ class Copying:
         self.target = Target(self.targets)
         self.faults = rng.randrange(0, 40)
         self.lives = 0
+        # What the dead session left in buffers and in the net.
+        self.late: deque[tuple[bytes, bytes | None]] = deque()
+        self.dead: list[TargetBroker] = []
         self.finished = False
 
     # --- one life -------------------------------------------------------------------------------
@@ -151,7 +154,9 @@ class Copying:
         maps = OffsetMaps("f")
         for _, key, value in FakeReader(self.state).read_to_end():
             maps.absorb(key, value)
+        maps.take_over({TOPIC: self.lives})
         tasks = self.tasks(maps)
+        maps.clean(self.writer)  # type: ignore[arg-type]
         self.stop = StopSignal()
         self.process = Process(request_bytes=self.rng.choice([200, 1 << 22]))
         driver = drive.Driver(
@@ -161,6 +166,7 @@ class Copying:
             maps,
             self.writer,  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
+            lambda: True,
             lambda: True,
         )
         self.process.live(self, driver)
@@ -174,16 +180,20 @@ class Copying:
             self.finished = all(task.done for task in tasks)
         except Crash:
             event("crash")
-            # What the state writer had sent arrives up to some point, and nothing behind it.
-            del self.writer.held[self.rng.randrange(len(self.writer.held) + 1) :]
-            for key, value, _ in self.writer.held:
+            # What the state writer had sent arrives up to some point, or a while later.
+            arrived = self.rng.randrange(len(self.writer.held) + 1)
+            for key, value, _ in self.writer.held[:arrived]:
                 self.state.append(key, value)
+            left = self.writer.held[arrived:]
+            self.late = deque(entry[:2] for entry in left[: self.rng.randrange(len(left) + 1)])
         finally:
-            # Requests of the dead connections are still in the sockets: some arrive.
+            # Requests of the dead connections are still in the sockets: some arrive at once.
             for ends in self.process.pipes:
                 for _ in range(self.rng.choice([0, 0, 5, 200])):
                     ends.target.serve()
+                ends.target.intake = lambda: 1 << 30
             self.process.finish()
+            self.dead = [ends.target for ends in self.process.pipes]
 
     def tasks(self, maps: OffsetMaps) -> list[PartitionTask]:
         """As the planner makes them, from what is stored."""
@@ -203,10 +213,13 @@ class Copying:
                     producer_epoch=0,
                 )
                 maps.write_bindings(self.writer, [(place, binding, source.start)])  # type: ignore[arg-type]
-            start = source.start if fresh else maps.source_of(place, target.end - target.base)
+            counter = target.end - target.base
+            start = source.start if fresh else maps.source_of(place, counter)
             task = make_task(TOPIC, p, end=source.stable, start=start, located=fresh)
-            task.binding = binding
+            task.binding, task.counter = binding, counter
             made.append(task)
+            if not fresh and start < source.stable:
+                maps.restate(self.writer, [(place, counter)])  # type: ignore[arg-type]
         return made
 
     # --- an inbox: while the driver waits, the world goes on ------------------------------------
@@ -223,6 +236,11 @@ class Copying:
 
     def misfortune(self) -> None:
         rng = self.rng
+        if self.late and rng.random() < self.haste:
+            self.state.append(*self.late.popleft())
+        for broker in self.dead:
+            if rng.random() < 0.1:
+                broker.serve()
         if self.writer.held and rng.random() < self.haste:
             self.writer.deliver()
         if not self.faults or rng.random() > 0.25:
@@ -236,7 +254,10 @@ class Copying:
                 self.stop.request()
             case "segments":
                 held, self.writer.held = self.writer.held, []
-                for _, _, delivered in held:
+                for key, value, delivered in held:
+                    # A time-out does not tell whether it is there.
+                    if rng.random() < 0.5:
+                        self.state.append(key, value)
                     delivered(TargetError("not enough replicas"), -1)
             case "election":
                 self.elect()

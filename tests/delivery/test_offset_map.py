@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copycore.segments import encode_segments
+from copycore.segments import decode_segments, encode_segments
 from delivery.fakes import FakeReader, FakeWriter, StateTopic
 from replicator.errors import ExitCode, StateError, TargetError
 from replicator.offsets.map import PartitionMap
-from replicator.offsets.store import Binding, OffsetMaps
+from replicator.offsets.store import RESTATED, Binding, OffsetMaps
 from replicator.state import OFFSET_MAP_TOPIC
 
 PLACE = ("orders", 3)
@@ -109,6 +109,13 @@ def test_offsets_near_the_end_of_time() -> None:
 # --- the stored records ---------------------------------------------------------------------------
 
 
+def ours(generation: int = 1) -> OffsetMaps:
+    """A map that a session writes."""
+    maps = OffsetMaps("f")
+    maps.take_over({PLACE[0]: generation, "other": generation})
+    return maps
+
+
 def replayed(topic: StateTopic, flow: str = "f") -> OffsetMaps:
     maps = OffsetMaps(flow)
     for _, key, value in FakeReader(topic).read_to_end():
@@ -121,7 +128,7 @@ def answers(known: OffsetMaps, counters: list[int]) -> list[int]:
 
 
 def test_what_is_written_is_read_back(topic: StateTopic) -> None:
-    writer, maps = FakeWriter(topic), OffsetMaps("f")
+    writer, maps = FakeWriter(topic), ours()
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     told: list[tuple[object, int]] = []
     maps.send_segments(
@@ -137,7 +144,7 @@ def test_what_is_written_is_read_back(topic: StateTopic) -> None:
 
 def test_a_segment_joins_the_map_only_when_it_is_durable(topic: StateTopic) -> None:
     """Records behind a segment that was never written would have none after a crash (D12)."""
-    writer, maps = FakeWriter(topic), OffsetMaps("f")
+    writer, maps = FakeWriter(topic), ours()
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     writer.failure = TargetError("no")
     told: list[object] = []
@@ -152,7 +159,7 @@ def test_a_segment_joins_the_map_only_when_it_is_durable(topic: StateTopic) -> N
 
 def test_compaction_changes_nothing(topic: StateTopic) -> None:
     """Chunks that a later try wrote under the same first number replace each other."""
-    writer, maps = FakeWriter(topic), OffsetMaps("f")
+    writer, maps = FakeWriter(topic), ours()
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     for segments in (
         [(120, 10), (130, 15)],  # ahead of data that never came
@@ -169,8 +176,82 @@ def test_compaction_changes_nothing(topic: StateTopic) -> None:
         assert answers(known, [0, 10, 12, 18]) == [100, 121, 140, 160]
 
 
+def taken_over(topic: StateTopic, generation: int, counter: int) -> OffsetMaps:
+    """As the next session does it."""
+    maps, writer = replayed(topic), FakeWriter(topic)
+    maps.take_over({PLACE[0]: generation, "other": generation})
+    maps.restate(writer, [(PLACE, counter)])  # type: ignore[arg-type]
+    maps.clean(writer)  # type: ignore[arg-type]
+    return maps
+
+
+def test_what_a_predecessor_had_on_its_way_counts_for_nothing(topic: StateTopic) -> None:
+    """It would void what its successor relies on (D19)."""
+    writer, first = FakeWriter(topic), ours(3)
+    first.write_bindings(writer, [(PLACE, BINDING, 100)])
+    first.send_segments(writer, PLACE, [(120, 10), (130, 15)], lambda *_: None)
+    writer.hold = True
+    first.send_segments(writer, PLACE, [(122, 11)], lambda *_: None)
+    second = taken_over(topic, 8, 11)
+    second.send_segments(FakeWriter(topic), PLACE, [(140, 18)], lambda *_: None)  # type: ignore[arg-type]
+    writer.deliver()
+    before = replayed(topic)
+    topic.compact()
+    for known in (second, before, replayed(topic), taken_over(topic, 9, 12), replayed(topic)):
+        assert answers(known, [9, 10, 11, 15, 18]) == [109, 120, 121, 130, 140]
+
+
+def test_a_binding_of_a_predecessor_counts_for_nothing(topic: StateTopic) -> None:
+    late, first, second = FakeWriter(topic), ours(3), ours(4)
+    late.before = lambda: second.write_bindings(FakeWriter(topic), [(PLACE, BINDING, 100)])  # type: ignore[arg-type]
+    first.write_bindings(late, [(PLACE, msgspec.structs.replace(BINDING, producer_id=1), 50)])  # type: ignore[arg-type]
+    topic.compact()
+    known = replayed(topic)
+    assert known.binding(PLACE) == BINDING
+    assert known.source_of(PLACE, 0) == 100
+
+
+def test_what_is_replaced_is_deleted(topic: StateTopic) -> None:
+    """However often a copy is run, its map does not grow by it."""
+    ours(1).write_bindings(FakeWriter(topic), [(PLACE, BINDING, 100)])
+    for generation in range(2, 20):
+        taken_over(topic, generation, generation)
+    topic.compact()
+    assert len(topic.compacted()) == 2
+    assert replayed(topic).source_of(PLACE, 4) == 104
+
+
+def test_a_long_map_is_restated_at_its_end_only(topic: StateTopic) -> None:
+    maps, writer = ours(1), FakeWriter(topic)
+    maps.write_bindings(writer, [(PLACE, BINDING, 0)])
+    for n in range(1, 5 * RESTATED):
+        maps.send_segments(writer, PLACE, [(2 * n, n)], lambda *_: None)
+    taken_over(topic, 2, 5 * RESTATED - 10)
+    (written,) = [
+        decode_segments(value)
+        for key, value in topic.compacted().items()
+        if key.startswith(b'["chunk","f","orders",3,2')
+    ]
+    assert written[1][0] == 4 * RESTATED
+    assert len(topic.compacted()) == 1 + 4 * RESTATED + 1
+    assert answers(replayed(topic), [0, 5, 4 * RESTATED, 5 * RESTATED]) == [
+        0, 10, 8 * RESTATED, 10 * RESTATED - 1,
+    ]  # fmt: skip
+
+
+def test_a_registry_that_went_back_is_refused(topic: StateTopic) -> None:
+    ours(7).write_bindings(FakeWriter(topic), [(PLACE, BINDING, 100)])
+    known = replayed(topic)
+    known.take_over({"other": 1})
+    with pytest.raises(StateError, match=r"generation 7.*ends at 6") as caught:
+        known.take_over({PLACE[0]: 6})
+    assert caught.value.exit_code == ExitCode.STATE
+
+
 def test_other_flows_and_other_records_are_passed_over(topic: StateTopic) -> None:
-    OffsetMaps("somebody else").write_bindings(FakeWriter(topic), [(PLACE, BINDING, 5)])
+    others = OffsetMaps("somebody else")
+    others.take_over({PLACE[0]: 1})
+    others.write_bindings(FakeWriter(topic), [(PLACE, BINDING, 5)])
     topic.append(b'["heartbeat","f"]', b"whatever")
     topic.append(b"", b"")
     topic.append(b"\xff\xfe", None)
@@ -181,7 +262,7 @@ def test_other_flows_and_other_records_are_passed_over(topic: StateTopic) -> Non
 
 def test_tombstones_are_passed_over(topic: StateTopic) -> None:
     writer = FakeWriter(StateTopic())
-    OffsetMaps("f").write_bindings(writer, [(PLACE, BINDING, 5)])
+    ours().write_bindings(writer, [(PLACE, BINDING, 5)])
     for _, key, _ in writer.sent:
         topic.append(key, None)
     known = replayed(topic)
@@ -201,12 +282,12 @@ def test_tombstones_are_passed_over(topic: StateTopic) -> None:
 )
 def test_a_new_binding_voids_the_map(topic: StateTopic, change: dict[str, object]) -> None:
     """A binding is written for a first copy only: what was known is of other topics (D3)."""
-    writer, maps = FakeWriter(topic), OffsetMaps("f")
+    writer, maps = FakeWriter(topic), ours()
     other = ("other", 0)
     maps.write_bindings(writer, [(PLACE, BINDING, 100), (other, BINDING, 1)])
     maps.send_segments(writer, PLACE, [(200, 50)], lambda *_: None)
     new = msgspec.structs.replace(BINDING, **change)
-    topic.append(msgspec.json.encode(["binding", "f", *PLACE]), msgspec.json.encode(new))
+    topic.append(msgspec.json.encode(["binding", "f", *PLACE, 1]), msgspec.json.encode(new))
     known = replayed(topic)
     assert known.binding(PLACE) == new
     assert known.segments(PLACE) == 0
@@ -214,8 +295,8 @@ def test_a_new_binding_voids_the_map(topic: StateTopic, change: dict[str, object
 
 
 def test_the_same_binding_again_keeps_the_map(topic: StateTopic) -> None:
-    OffsetMaps("f").write_bindings(FakeWriter(topic), [(PLACE, BINDING, 100)])
-    topic.append(msgspec.json.encode(["binding", "f", *PLACE]), msgspec.json.encode(BINDING))
+    ours().write_bindings(FakeWriter(topic), [(PLACE, BINDING, 100)])
+    topic.append(msgspec.json.encode(["binding", "f", *PLACE, 1]), msgspec.json.encode(BINDING))
     assert replayed(topic).source_of(PLACE, 1) == 101
 
 
@@ -226,17 +307,17 @@ CHUNK = encode_segments(array("q", [5]), array("q", [0]))
     ("key", "value"),
     [
         (b'["binding"', b"{}"),
-        (b'["binding","f","t"]', b"{}"),
-        (b'["binding","f","t","0"]', b"{}"),
         (b'["binding","f","t",0]', b"{}"),
-        (b'["binding","f","t",0]', b""),
-        (b'["binding","f","t",0]', b'{"source_id":1}'),
-        (b'["chunk","f","t",0]', CHUNK),
-        (b'["chunk","f","t",0,0]', b""),
-        (b'["chunk","f","t",0,0]', b"\x80"),
-        (b'["chunk","f","t",0,0]', CHUNK + b"\x01"),
-        (b'["chunk","f","t",0,{}]', CHUNK),
-        (b'["chunk",\xff\xff,"t",0,0]', CHUNK),
+        (b'["binding","f","t","0",1]', b"{}"),
+        (b'["binding","f","t",0,1]', b"{}"),
+        (b'["binding","f","t",0,1]', b""),
+        (b'["binding","f","t",0,1]', b'{"source_id":1}'),
+        (b'["chunk","f","t",0,1]', CHUNK),
+        (b'["chunk","f","t",0,1,0]', b""),
+        (b'["chunk","f","t",0,1,0]', b"\x80"),
+        (b'["chunk","f","t",0,1,0]', CHUNK + b"\x01"),
+        (b'["chunk","f","t",0,1,{}]', CHUNK),
+        (b'["chunk",\xff\xff,"t",0,1,0]', CHUNK),
     ],
 )
 def test_broken_records_are_a_state_error(key: bytes, value: bytes) -> None:
@@ -251,13 +332,13 @@ def test_fields_of_a_newer_version_are_taken_as_they_come() -> None:
     """Unknown JSON fields are no reason to refuse a binding."""
     value = msgspec.json.encode(msgspec.to_builtins(BINDING) | {"since": "2030"})
     maps = OffsetMaps("f")
-    maps.absorb(b'["binding","f","orders",3]', value)
+    maps.absorb(b'["binding","f","orders",3,1]', value)
     assert maps.binding(PLACE) == BINDING
 
 
 def test_segments_that_are_none_are_never_written(topic: StateTopic) -> None:
     """The map stays as it is when a chunk is refused."""
-    writer, maps = FakeWriter(topic), OffsetMaps("f")
+    writer, maps = FakeWriter(topic), ours()
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     sent = len(writer.sent)
     with pytest.raises(ValueError, match="segment"):

@@ -119,6 +119,7 @@ class Rig:
         counter: int = 0,
         base: int = 0,
         leader_epoch: int = 5,
+        known: Sequence[tuple[int, int]] = (),
     ) -> PartitionCopy:
         """Copy ``log`` to a topic of its name, from its start to its end unless told otherwise."""
         start = log.start if start is None else start
@@ -136,6 +137,7 @@ class Rig:
             base_target=base,
             producer_id=PRODUCER,
             producer_epoch=EPOCH,
+            known=known,
         )
         place = (part.target_name, part.partition)
         if place not in ends.target.logs:

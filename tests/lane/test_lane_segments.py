@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from core import oracle
-from lane.broker import FetchRequest, SourceLog, TargetLog, batch
+from lane.broker import FetchRequest, SourceLog, TargetLog, batch, span
 from lane.expected import expect
 from lane.rig import EPOCH, PRODUCER, Rig
 
@@ -97,6 +100,77 @@ def test_dense_logs_need_no_segment(rig: Rig) -> None:
     log = SourceLog(b"t", 0, [batch(n) for n in range(20)])
     _, (part,) = rig.copy(log, limit=lambda: 100)
     assert rig.chunks[part] == []
+
+
+# --- what the map knows already ------------------------------------------------------------------
+
+HOLES = SourceLog(b"t", 0, [batch(0, 2), batch(5, 2), batch(7, 1), batch(11, 3), batch(20, 1)])
+
+
+@pytest.mark.parametrize(
+    ("known", "reported"),
+    [
+        ([(5, 2), (11, 5), (20, 8)], []),
+        ([(5, 2), (11, 5)], [(20, 8)]),
+        ([(5, 2), (12, 5), (20, 8)], [(11, 5), (20, 8)]),
+        ([(5, 2), (7, 4), (11, 5), (20, 8)], []),
+        ([(30, 1), (40, 8)], [(0, 0), (5, 2), (11, 5), (20, 8)]),
+        ([(5, 2), (9, 3), (11, 5), (20, 8)], [(5, 2), (11, 5), (20, 8)]),
+        ([(5, 2), (11, 5), (15, 7), (20, 8)], [(11, 5), (20, 8)]),
+        ([(5, 2), (11, 5), (20, 8), (30, 11)], []),
+    ],
+    ids=[
+        "all", "some", "another hole", "one within a run", "none inside the first batch",
+        "none inside a later batch", "none where a batch goes on", "more than there is",
+    ],
+)  # fmt: skip
+def test_durable_segments_are_not_reported_again(
+    rig: Rig, known: list[tuple[int, int]], reported: list[tuple[int, int]]
+) -> None:
+    """A report voids all that follow: only where the source differs from what is known."""
+    ends = rig.pipe(HOLES)
+    part = rig.assign(ends, HOLES, known=known)
+    rig.run()
+    assert part.ending == "done"
+    assert rig.segments(part) == reported
+    assert list(rig.stored(ends, part)) == expect(HOLES).produced
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    known=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 4)), max_size=6),
+    true=st.integers(0, 4),
+    sizes=st.lists(st.integers(1, 200), min_size=1, max_size=4),
+)
+def test_the_map_is_true_whatever_was_known(
+    known: list[tuple[int, int]], true: int, sizes: list[int]
+) -> None:
+    rig = Rig()
+    try:
+        ahead = expect(HOLES).segments[:true]
+        for source, count in known:
+            before = ahead[-1] if ahead else (0, 0)
+            ahead.append((before[0] + count + source - 1, before[1] + count))
+        turn = itertools.cycle(sizes)
+        part = rig.assign(rig.pipe(HOLES, limit=lambda: next(turn)), HOLES, known=ahead)
+        rig.run()
+        segments = {0: 0} | {counter: source for source, counter in ahead}
+        for chunk in rig.chunks[part]:
+            first = chunk[0][1]
+            segments = {n: s for n, s in segments.items() if n < first}
+            segments |= {counter: source for source, counter in chunk}
+        sources = [offset for whole in HOLES.batches for offset in range(*span(whole))]
+        for counter, offset in enumerate(sources):
+            begin = max(n for n in segments if n <= counter)
+            assert segments[begin] + counter - begin == offset
+    finally:
+        rig.finish()
+
+
+def test_known_segments_lie_ahead(rig: Rig) -> None:
+    ends = rig.pipe(HOLES)
+    with pytest.raises(ValueError, match="behind the counter"):
+        rig.assign(ends, HOLES, counter=2, known=[(5, 2)])
 
 
 # --- what is skipped ------------------------------------------------------------------------------

@@ -256,7 +256,8 @@ class Connection:
         if self._answers == 0:
             self._fail(
                 f"connection closed before the first answer ({what})",
-                hint="this may be a TLS or SASL listener: check security.protocol "
+                hint="if the broker is just restarting, run the command again; if this is a TLS or "
+                "SASL listener, check security.protocol "
                 f"(now {self._security_protocol}) and the port",
             )
         if self._answers == 1 and not self._security_protocol.startswith("SASL"):

@@ -49,12 +49,24 @@ class PartitionMap:
         self._counters[keep:size] = counters
         self._size = size
 
+    def pairs(self, first: int) -> list[tuple[int, int]]:
+        """Segments from the one at this index on, as (source, counter)."""
+        return list(zip(self.sources[first:].tolist(), self.counters[first:].tolist(), strict=True))
+
+    def index(self, counter: int) -> int:
+        """Which segment record number ``counter`` is in, or would be.
+
+        Raises ``LookupError`` for a number before the first segment.
+        """
+        at = int(np.searchsorted(self.counters, counter, side="right")) - 1
+        if at < 0:
+            raise LookupError(f"record number {counter} is before the map's first segment")
+        return at
+
     def source_of(self, counter: int) -> int:
         """The source offset of record number ``counter``, or where the next one is looked for.
 
         Raises ``LookupError`` for a number before the first segment.
         """
-        place = int(np.searchsorted(self.counters, counter, side="right")) - 1
-        if place < 0:
-            raise LookupError(f"record number {counter} is before the map's first segment")
-        return int(self._sources[place]) + counter - int(self._counters[place])
+        at = self.index(counter)
+        return int(self._sources[at]) + counter - int(self._counters[at])

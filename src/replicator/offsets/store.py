@@ -2,13 +2,16 @@
 
 Two kinds of records, keys in JSON:
 
-``["binding", flow, topic, partition]``
+``["binding", flow, topic, partition, generation]``
     JSON: the topic ids of both sides, the target offset of record number 0 and the producer id
     in use. A recreated topic has another id, so its old map is never taken for its own.
-``["chunk", flow, topic, partition, first counter]``
+``["chunk", flow, topic, partition, generation, first counter]``
     Segments as ``copycore.segments`` lays them out.
 
 Records count in log order: a chunk voids what was written before from its first counter on.
+Generations grow from one holder of a topic to the next, and what is of an older one than was seen
+before counts for nothing: a session that was taken over while something of its own was on the way
+cannot void what its successor relies on.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -24,8 +27,10 @@ from msgspec import Struct
 from copycore.segments import decode_segments, encode_segments
 from replicator.errors import CopystreamError, StateError
 from replicator.offsets.map import PartitionMap
-from replicator.state import OFFSET_MAP_TOPIC
-from replicator.state.log import Delivered, Record, StateWriter
+from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
+from replicator.state.log import Delivered, Record, StateWriter, ignored
+
+RESTATED = 1000  # segments at the end of a map that a new holder writes again
 
 TopicPartition = tuple[str, int]
 
@@ -50,28 +55,65 @@ class OffsetMaps:
     def __init__(self, flow: str) -> None:
         self._flow = flow
         self._lock = threading.Lock()
+        self._generations: Mapping[str, int] = {}
         self._bindings: dict[TopicPartition, Binding] = {}
         self._maps: dict[TopicPartition, PartitionMap] = {}
+        self._newest: dict[TopicPartition, int] = {}  # generation
+        # Keys that were read, with the first counter of chunks, and those no longer needed.
+        self._found: dict[TopicPartition, dict[bytes, int]] = {}
+        self._replaced: list[bytes] = []
         self._on_the_way: Counter[TopicPartition] = Counter()
+        # From this counter on the stored map may be void, after a write that may have failed.
+        self._doubtful: dict[TopicPartition, int] = {}
 
     def absorb(self, key: bytes, value: bytes | None) -> None:
         """Take one record of the topic in, in order."""
         try:
             if key.startswith(b'["binding"'):
-                _, flow, topic, partition = msgspec.json.decode(key, type=tuple[str, str, str, int])
-                if flow == self._flow and value is not None:
-                    self._bind((topic, partition), msgspec.json.decode(value, type=Binding))
-            elif key.startswith(b'["chunk"'):
-                _, flow, topic, partition, _ = msgspec.json.decode(
+                _, flow, topic, partition, generation = msgspec.json.decode(
                     key, type=tuple[str, str, str, int, int]
                 )
-                if flow == self._flow and value is not None:
-                    self._add((topic, partition), *decode_segments(value))
+                place, first = (topic, partition), -1
+            elif key.startswith(b'["chunk"'):
+                _, flow, topic, partition, generation, first = msgspec.json.decode(
+                    key, type=tuple[str, str, str, int, int, int]
+                )
+                place = (topic, partition)
+            else:
+                return
+            if flow != self._flow:
+                return
+            if value is None:
+                self._found.get(place, {}).pop(key, None)
+                return
+            self._found.setdefault(place, {})[key] = first
+            if generation < self._newest.get(place, 0):
+                return
+            self._newest[place] = generation
+            if first < 0:
+                self._bind(place, msgspec.json.decode(value, type=Binding))
+            else:
+                self._add(place, *decode_segments(value))
         except (msgspec.MsgspecError, ValueError) as error:
             raise StateError(
                 f"{OFFSET_MAP_TOPIC} holds a record that cannot be read: {error}",
                 hint="a newer copystream may have written it: use that version",
             ) from None
+
+    def take_over(self, generations: Mapping[str, int]) -> None:
+        """From now on this session writes the maps of these topics, as that generation each.
+
+        Raises ``StateError`` where the map knows of a newer one.
+        """
+        for (topic, partition), newest in self._newest.items():
+            if generations.get(topic, newest) < newest:
+                raise StateError(
+                    f"the map of {topic}-{partition} is of generation {newest}, and "
+                    f"{REGISTRY_TOPIC} ends at {generations[topic]}: it has lost records",
+                    hint=f"if it was deleted, delete {OFFSET_MAP_TOPIC} and the copied topics on "
+                    "the target as well, and copy them anew",
+                )
+        self._generations = generations
 
     def binding(self, place: TopicPartition) -> Binding | None:
         return self._bindings.get(place)
@@ -86,11 +128,11 @@ class OffsetMaps:
         with self._lock:
             return self._maps[place].source_of(counter)
 
-    def settled(self, place: TopicPartition) -> bool:
-        """Whether no segment is on its way. One that is will void durable ones when it arrives,
-        so until then nobody may begin from this map.
-        """
-        return self._on_the_way[place] == 0
+    def ahead(self, place: TopicPartition, counter: int) -> list[tuple[int, int]]:
+        """The segments (source, counter) that begin behind this counter."""
+        with self._lock:
+            known = self._maps[place]
+            return known.pairs(known.index(counter) + 1)
 
     def write_bindings(
         self, writer: StateWriter, new: Sequence[tuple[TopicPartition, Binding, int]]
@@ -98,12 +140,35 @@ class OffsetMaps:
         """Make bindings durable, each with the source offset of its record number 0."""
         records: list[Record] = []
         for place, binding, start in new:
-            key = msgspec.json.encode(["binding", self._flow, *place])
-            records += [(key, msgspec.json.encode(binding)), self._chunk(place, [(start, 0)])]
+            records.append((self._key("binding", place), msgspec.json.encode(binding)))
+            records.append(self._chunk(place, [(start, 0)]))
         writer.write(OFFSET_MAP_TOPIC, records)
         for place, binding, start in new:
             self._bind(place, binding)
             self._add(place, [start], [0])
+            self._replaced += self._found.pop(place, {})
+
+    def restate(self, writer: StateWriter, where: Iterable[tuple[TopicPartition, int]]) -> None:
+        """Make the ends of these maps ours, each from some segment before this counter on: what
+        an earlier session still has on its way counts for nothing after that.
+        """
+        records: list[Record] = []
+        replaced: list[bytes] = []
+        for place, counter in where:
+            segments = self._tail(place, counter, RESTATED)
+            records.append(self._chunk(place, segments))
+            found = self._found.pop(place, {})
+            replaced += [key for key, first in found.items() if first >= segments[0][1]]
+        writer.write(OFFSET_MAP_TOPIC, records)
+        self._replaced += replaced
+
+    def clean(self, writer: StateWriter) -> None:
+        """Delete what ``write_bindings`` and ``restate`` have replaced; only while the claims
+        hold, so that a successor finds what replaces it.
+        """
+        for key in self._replaced:
+            writer.send(OFFSET_MAP_TOPIC, key, None, ignored)
+        self._replaced = []
 
     def send_segments(
         self,
@@ -113,23 +178,56 @@ class OffsetMaps:
         delivered: Delivered,
     ) -> None:
         """Write segments (source, counter); ``delivered`` is called when they are durable."""
+        key, value = self._chunk(place, segments)
+        first = segments[0][1]
 
         def added(error: CopystreamError | None, offset: int) -> None:
             if error is None:
                 self._add(place, [s for s, _ in segments], [c for _, c in segments])
-            self._on_the_way[place] -= 1
+            with self._lock:
+                self._on_the_way[place] -= 1
+                if error is not None:
+                    # A time-out does not tell whether it was written.
+                    self._doubtful[place] = min(first, self._doubtful.get(place, first))
             delivered(error, offset)
 
-        key, value = self._chunk(place, segments)
-        self._on_the_way[place] += 1
+        with self._lock:
+            self._on_the_way[place] += 1
         writer.send(OFFSET_MAP_TOPIC, key, value, added)
+
+    def settled(self, writer: StateWriter, place: TopicPartition) -> bool:
+        """Whether a reader of the topic would find this very map, so that somebody may begin from
+        it; if not, ask again later.
+
+        A segment on its way voids durable ones when it arrives, and one whose write failed may
+        have arrived: then what is known from there on is written again.
+        """
+        with self._lock:
+            if self._on_the_way[place]:
+                return False
+            doubtful = self._doubtful.pop(place, None)
+        if doubtful is None:
+            return True
+        self.send_segments(writer, place, self._tail(place, doubtful, 0), ignored)
+        return False
+
+    def _tail(self, place: TopicPartition, counter: int, least: int) -> list[tuple[int, int]]:
+        """The segments from the one that holds ``counter`` on, and at least the last ``least``."""
+        with self._lock:
+            known = self._maps[place]
+            return known.pairs(max(0, min(known.index(counter), len(known) - least)))
+
+    def _key(self, kind: str, place: TopicPartition, *rest: int) -> bytes:
+        topic, partition = place
+        generation = self._generations[topic]
+        return msgspec.json.encode([kind, self._flow, topic, partition, generation, *rest])
 
     def _chunk(self, place: TopicPartition, segments: Sequence[tuple[int, int]]) -> Record:
         value = encode_segments(
             array("q", [source for source, _ in segments]),
             array("q", [counter for _, counter in segments]),
         )
-        return msgspec.json.encode(["chunk", self._flow, *place, segments[0][1]]), value
+        return self._key("chunk", place, segments[0][1]), value
 
     def _bind(self, place: TopicPartition, binding: Binding) -> None:
         with self._lock:

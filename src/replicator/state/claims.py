@@ -3,8 +3,9 @@
 A session writes a claim for each of its topics and beats every few seconds. Of several claims to
 a topic, the earliest in the registry whose session still stands is the valid one. A session whose
 process is dead, or whose heart has not beaten for a while, is struck out by the next one that
-wants the topic; it finds out by reading the registry, and stops. Producer ids and sequences still
-guard the log itself: claims only turn a race into a clear message.
+wants the topic; it finds out by reading the registry, and stops. Producer ids and sequences guard
+the log itself; for the offset map a claim's place in the registry is its holder's generation, and
+a holder whose last beat is too old (``holds``) begins nothing new.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -22,10 +23,11 @@ from msgspec import Struct
 
 from replicator.errors import CopystreamError, IncompleteError, StateError
 from replicator.state import REGISTRY_TOPIC
-from replicator.state.log import Record, StateReader, StateWriter
+from replicator.state.log import Record, StateReader, StateWriter, ignored
 
 BEAT_INTERVAL = 3.0  # seconds
 LEASE = 10.0  # seconds without a beat after which a session of another machine is dead
+HOLDING = 8.0  # seconds after the start of a durable beat in which nobody can have struck us out
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +46,11 @@ class Session(Struct, frozen=True):
         if self.place != _place():
             return None
         return self.started == _start_ticks(self.pid)
+
+
+def _boot_time() -> float:
+    """Seconds of a clock that goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _place() -> str:
@@ -70,7 +77,7 @@ class Claims:
         writer: StateWriter,
         flow: str,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = _boot_time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._reader = reader
@@ -81,6 +88,7 @@ class Claims:
         self._id = uuid.uuid4().hex
         self._beat = 0
         self._beaten_at = -BEAT_INTERVAL
+        self._held_until = 0.0
         self._sessions: dict[str, Session] = {}
         self._claims: dict[tuple[str, str], dict[str, int]] = {}  # (flow, topic) → session → offset
         self._topics: tuple[str, ...] = ()
@@ -122,7 +130,9 @@ class Claims:
             records += self._strike_out(session)
         records.append((self._session_key(self._id), self._session_value()))
         records += [(self._claim_key(topic, self._id), b"1") for topic in self._topics]
+        began = self._clock()
         self._writer.write(REGISTRY_TOPIC, records)
+        self._held_until = began + HOLDING
         for offset, key, value in self._reader.read_to_end():
             self.absorb(offset, key, value)
         for session in self._others_before(self._id):
@@ -140,21 +150,33 @@ class Claims:
         if self._struck_out:
             return False
         now = self._clock()
+
+        def beaten(error: CopystreamError | None, _offset: int) -> None:
+            if error is None:
+                self._held_until = max(self._held_until, now + HOLDING)
+
         if now - self._beaten_at >= BEAT_INTERVAL:
             self._beaten_at = now
             self._beat += 1
             self._writer.send(
-                REGISTRY_TOPIC,
-                self._session_key(self._id),
-                self._session_value(),
-                lambda _error, _offset: None,
+                REGISTRY_TOPIC, self._session_key(self._id), self._session_value(), beaten
             )
         return True
+
+    def holds(self) -> bool:
+        """Whether nobody else can hold the claims now; from any thread. A record that was durable
+        before this was asked is found by every later holder.
+        """
+        return not self._struck_out and self._clock() < self._held_until
+
+    def generations(self) -> Mapping[str, int]:
+        """For each topic a number that is larger than that of everybody who held it before."""
+        return {topic: self._claims[(self._flow, topic)][self._id] for topic in self._topics}
 
     def release(self) -> None:
         """Give the claims up; durable once the writer is flushed."""
         for key, value in self._strike_out(self._id):
-            self._writer.send(REGISTRY_TOPIC, key, value, lambda _error, _offset: None)
+            self._writer.send(REGISTRY_TOPIC, key, value, ignored)
 
     def _others_before(self, mine: str | None) -> list[str]:
         """Standing sessions with a claim on our topics, earlier than ``mine`` where given."""

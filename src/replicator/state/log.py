@@ -29,6 +29,10 @@ Record = tuple[bytes, bytes | None]
 Delivered = Callable[[CopystreamError | None, int], None]  # error, or the record's offset
 
 
+def ignored(_error: CopystreamError | None, _offset: int) -> None:
+    """For records whose loss does no harm."""
+
+
 def _failure(cluster: Cluster, topic: str, what: str) -> CopystreamError:
     kind = SourceError if cluster.side == "source" else TargetError
     return kind(
