@@ -5,9 +5,10 @@ from typing import Literal
 from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy
 from copycore.pipe import Pipe
+from copycore.segments import Segments
 
 Event = (
-    tuple[Literal["segments"], PartitionCopy, list[tuple[int, int]]]
+    tuple[Literal["segments"], PartitionCopy, Segments]
     | tuple[Literal["ended"], PartitionCopy]
     | tuple[Literal["closed"], Pipe, Literal["source", "target"], str]
 )

@@ -108,8 +108,8 @@ cdef class Lane:
         """Do what can be done, wait at most ``timeout`` ms for a socket, do what that allows.
 
         ``clock()`` gives the time after the wait. Returns events: ``("segments", partition,
-        [(source, counter), …])`` to be made durable and then confirmed, ``("ended", partition)``,
-        ``("closed", pipe, side, reason)``.
+        Segments)`` to be made durable and then confirmed, ``("ended", partition)``, ``("closed",
+        pipe, side, reason)``.
         """
         cdef Pipe pipe
         cdef pollfd* fds

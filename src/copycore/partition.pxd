@@ -1,8 +1,9 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 
-from copycore.batch cimport HEADER_SIZE, BatchView
+from copycore.batch cimport HEADER_SIZE
 from copycore.cursor cimport Reader
 from copycore.frames cimport FetchDecoder, FetchedPartition
+from copycore.segments cimport Segments
 from copycore.transport cimport Slab, SlabPool
 
 
@@ -66,13 +67,14 @@ cdef class PartitionCopy:
     cdef bint drain                     # deliver what is queued before stopping
     cdef bint ended                     # reported
 
-    cdef bint follows(self, BatchView* view) except -1
+    cdef bint follows(self, int64_t offset, int32_t count) except -1
     cdef int push(self, Item* item) except -1
     cdef Item* front(self) noexcept
+    cdef bint gate_is_open(self) noexcept
     cdef void pop(self) noexcept
     cdef void drop_queue(self, SlabPool pool) noexcept
     cdef int absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
-                    bint read_committed, bint check_crc, list segments) except -1
+                    bint read_committed, bint check_crc, Segments segments) except -1
     cdef int partial(self, Reader* r) except -1
     cdef int nothing(self, int64_t known, bint was_alone) except -1
     cdef int finish(self, str ending, str side, int code, int64_t offset, str message,

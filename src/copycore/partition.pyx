@@ -17,6 +17,7 @@ from copycore.batch cimport (
 )
 from copycore.cursor cimport Reader, read_i32, reader, take
 from copycore.frames cimport FetchDecoder, FetchedPartition
+from copycore.segments cimport Segments
 from copycore.transport cimport Slab, SlabPool
 
 from copycore.batch import KINDS
@@ -72,13 +73,12 @@ cdef class PartitionCopy:
     def __dealloc__(self):
         free(self.ring)
 
-    cdef bint follows(self, BatchView* view) except -1:
-        """Whether the durable map says of this whole batch where it comes from."""
+    cdef bint follows(self, int64_t offset, int32_t count) except -1:
+        """Whether the durable map has the next ``count`` records come from ``offset`` on."""
         if self.next_known == self.counter:
             self.expected_source = self.known.popleft()[0]
             self.next_known = self.known[0][1] if self.known else INT64_MAX
-        if (view.base_offset == self.expected_source
-                and self.next_known >= self.counter + view.count):
+        if (offset == self.expected_source and self.next_known >= self.counter + count):
             return True
         self.known.clear()
         self.next_known = INT64_MAX
@@ -113,6 +113,10 @@ cdef class PartitionCopy:
     cdef Item* front(self) noexcept:
         return &self.ring[self.ring_head]
 
+    cdef bint gate_is_open(self) noexcept:
+        """Whether the segments of all records of the front batch are durable."""
+        return self.front().counter + self.front().count <= self.gate
+
     cdef void pop(self) noexcept:
         """Take the front item out; its slab reference goes with it."""
         self.queued_bytes -= self.front().payload_size + HEADER_SIZE
@@ -137,10 +141,10 @@ cdef class PartitionCopy:
         return 0
 
     cdef int absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
-                    bint read_committed, bint check_crc, list segments) except -1:
+                    bint read_committed, bint check_crc, Segments segments) except -1:
         """Cut one partition's fetched slice and queue what can be produced.
 
-        Segment starts found on the way are appended to ``segments`` as (source, counter).
+        Segment starts found on the way are added to ``segments``.
         """
         cdef Reader r = reader(fetched.records, fetched.records_size)
         cdef BatchView view
@@ -197,8 +201,8 @@ cdef class PartitionCopy:
             if view.base_offset < self.position:
                 return self.finish("not-passable", "source", 0, self.position,
                                    f"starts-inside:{view.base_offset}", True)
-            if not self.follows(&view):
-                segments.append((view.base_offset, self.counter))
+            if not self.follows(view.base_offset, view.count):
+                segments.add(view.base_offset, self.counter)
             rewrite(&view, item.header, self.producer_id, self.producer_epoch,
                     <int32_t> (self.counter & SEQUENCE_MASK))
             item.slab = slab
@@ -215,8 +219,8 @@ cdef class PartitionCopy:
             self.counter += view.count
             self.position = self.expected_source = view.next_offset
             self.largest = max(self.largest, view.size)
-        if segments:
-            self.gates.append(segments[0][1])
+        if segments.size:
+            self.gates.append(segments.first)
             self.gate = min(self.gates)
         if self.position > before:
             self.alone = False

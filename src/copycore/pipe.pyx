@@ -20,6 +20,7 @@ from copycore.frames cimport (
     ProduceEncoder,
 )
 from copycore.partition cimport Item, PartitionCopy
+from copycore.segments cimport Segments
 from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, Channel, SlabPool
 
 cdef int IN_FLIGHT = 5                  # requests a pipe, as an idempotent producer
@@ -183,7 +184,7 @@ cdef class Pipe:
         cdef PartitionCopy part
         cdef dict places
         cdef list chosen = self.fetch_parts
-        cdef list segments
+        cdef Segments segments
         cdef int64_t known
         cdef int served = 0
         head = reader(self.slab.data, self.source.body_size)
@@ -214,10 +215,10 @@ cdef class Pipe:
                     part.readable = max(part.readable, known)
                     if answer.records_size:
                         served += 1
-                        segments = []
+                        segments = Segments()
                         part.absorb(&answer, decoder, self.slab, self.state.read_committed,
                                     self.state.check_crc, segments)
-                        if segments:
+                        if segments.size:
                             self.state.events.append(("segments", part, segments))
                     elif decoder.throttle_ms == 0 and part.position < part.end:
                         part.nothing(known, len(chosen) == 1)
@@ -269,7 +270,7 @@ cdef class Pipe:
         cdef list chosen = []
         for i in range(n):
             part = self.parts[(self.produce_turn + i) % n]
-            if (part.queued and part.in_flight < IN_FLIGHT and part.front().counter < part.gate
+            if (part.queued and part.in_flight < IN_FLIGHT and part.gate_is_open()
                     and (part.ending is None or part.drain)):
                 if size and size + part.front().payload_size > self.state.request_bytes:
                     break

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from copycore.partition import PartitionCopy
+from copycore.segments import Segments
 from replicator import faults
 from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta, broker_errors
 from replicator.errors import CopystreamError
@@ -91,16 +92,14 @@ class Driver:
 
     # --- segments: called in a lane's thread ------------------------------------------------
 
-    def write_segments(
-        self, worker: LaneWorker, part: PartitionCopy, segments: list[tuple[int, int]]
-    ) -> None:
+    def write_segments(self, worker: LaneWorker, part: PartitionCopy, segments: Segments) -> None:
         """Make segments durable, then open the gate behind them."""
 
         def delivered(error: CopystreamError | None, _offset: int) -> None:
             if error is not None:
                 worker.lose(part, error.message)
             elif self._holds():
-                worker.confirm(part, segments[0][1])
+                worker.confirm(part, segments.first)
             else:
                 # A successor may not know of these segments, so nothing may follow them.
                 worker.lose(part, "target: no sign of life could be left there for a while")
@@ -176,7 +175,7 @@ class Driver:
             self._maps.send_segments(
                 self._writer,
                 place,
-                [(task.position, task.counter)],
+                Segments([task.position], [task.counter]),
                 ignored,
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from copycore.partition import PartitionCopy
+from copycore.segments import Segments
 from replicator.offsets.store import Binding
 from replicator.report import Fault, PartitionProgress, PartitionState
 
@@ -29,7 +30,7 @@ class PartitionTask:
     lane: int
     slot: int  # which of a lane's connections to the same brokers
 
-    ahead: list[tuple[int, int]] = field(default_factory=list)  # and its segments behind that
+    ahead: Segments = field(default_factory=Segments)  # and its segments behind that
     located: bool = False  # whether counter and position are known from the target's log
     part: PartitionCopy | None = None
     fault: Fault | None = None

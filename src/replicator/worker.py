@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from copycore.lane import Lane
 from copycore.partition import PartitionCopy
+from copycore.segments import Segments
 from replicator.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class LaneWorker:
         self,
         lane: Lane,
         inbox: queue.SimpleQueue[tuple[LaneWorker, Event] | None],
-        segments: Callable[[LaneWorker, PartitionCopy, list[tuple[int, int]]], None],
+        segments: Callable[[LaneWorker, PartitionCopy, Segments], None],
         *,
         slab_bytes: int,
         pipe_bytes: int,

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from copycore.segments import Segments
 from delivery.job import END, FakePart, World
 from replicator import drive
 from replicator.errors import ExitCode, TargetError
@@ -228,7 +229,7 @@ def test_segments_are_durable_before_their_gate_opens(world: World) -> None:
 
     def script(part: FakePart) -> None:
         assert world.driver is not None
-        world.driver.write_segments(world.workers[0], part, [(20, 10), (40, 25)])  # type: ignore[arg-type]
+        world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10), (40, 25)]))  # type: ignore[arg-type]
         assert world.stored_map().source_of(task.place, 25) == 40
         assert world.workers[0].confirmed == [(part, 10)]
         world.finish(part)
@@ -244,7 +245,7 @@ def test_a_segment_that_cannot_be_written_stops_the_assignment(world: World) -> 
     def script(part: FakePart) -> None:
         assert world.driver is not None
         world.writer.failure = TargetError("no replicas") if len(world.parts) == 1 else None
-        world.driver.write_segments(world.workers[0], part, [(20, 10)])  # type: ignore[arg-type]
+        world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
         world.writer.failure = None
         if len(world.parts) == 1:
             assert world.workers[0].confirmed == []
@@ -263,14 +264,16 @@ def test_a_segment_that_may_have_been_written_is_made_void(world: World) -> None
     try wrote ahead of its data: what is known is written again before anybody relies on it (D20).
     """
     task = world.add(end=50)
-    world.maps.send_segments(world.writer, task.place, [(20, 5), (40, 8)], lambda *_: None)  # type: ignore[arg-type]
+    world.maps.send_segments(
+        world.writer, task.place, Segments.of([(20, 5), (40, 8)]), lambda *_: None
+    )  # type: ignore[arg-type]
 
     def script(part: FakePart) -> None:
         assert world.driver is not None
         if len(world.parts) == 1:
             world.write(part, 5)
             world.writer.hold = True
-            world.driver.write_segments(world.workers[0], part, [(25, 5)])  # type: ignore[arg-type]
+            world.driver.write_segments(world.workers[0], part, Segments.of([(25, 5)]))  # type: ignore[arg-type]
             key, value, delivered = world.writer.held.pop()
             world.state.append(key, value)
             delivered(TargetError("timed out"), -1)
@@ -293,7 +296,7 @@ def test_a_map_that_cannot_be_written_for_long_stops_the_partition(world: World)
     def script(part: FakePart) -> None:
         assert world.driver is not None
         world.writer.failure = TargetError("no replicas")
-        world.driver.write_segments(world.workers[0], part, [(20, 10)])  # type: ignore[arg-type]
+        world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
 
     world.script = script
     world.run()
@@ -308,7 +311,7 @@ def test_nothing_follows_a_segment_when_a_successor_may_not_know_of_it(world: Wo
     def script(part: FakePart) -> None:
         assert world.driver is not None
         world.held = len(world.parts) > 1
-        world.driver.write_segments(world.workers[0], part, [(20, 10)])  # type: ignore[arg-type]
+        world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
         if part.ending is None:
             world.finish(part)
 
@@ -327,7 +330,7 @@ def test_a_segment_that_was_not_written_is_not_relied_on(world: World) -> None:
         if len(world.parts) == 1:
             world.write(part, 5)
             world.writer.failure = TargetError("no replicas")
-            world.driver.write_segments(world.workers[0], part, [(20, 5)])  # type: ignore[arg-type]
+            world.driver.write_segments(world.workers[0], part, Segments.of([(20, 5)]))  # type: ignore[arg-type]
             world.writer.failure = None
         else:
             world.finish(part)
@@ -349,7 +352,7 @@ def test_a_segment_on_its_way_is_waited_for(world: World) -> None:
         if len(world.parts) == 1:
             world.write(part, 5)
             world.writer.hold = True
-            world.driver.write_segments(world.workers[0], part, [(20, 5)])  # type: ignore[arg-type]
+            world.driver.write_segments(world.workers[0], part, Segments.of([(20, 5)]))  # type: ignore[arg-type]
             world.lose(part)
             world.inbox.ticks.append(world.writer.deliver)
         else:
@@ -370,7 +373,9 @@ def test_a_chunk_on_its_way_may_void_what_was_durable(world: World) -> None:
     """
     task = world.add(end=50)
     truth = {**{n: n for n in range(5)}, 5: 20, 6: 21, 7: 22, **{n: 32 + n for n in range(8, 18)}}
-    world.maps.send_segments(world.writer, task.place, [(20, 5), (40, 8)], lambda *_: None)  # type: ignore[arg-type]
+    world.maps.send_segments(
+        world.writer, task.place, Segments.of([(20, 5), (40, 8)]), lambda *_: None
+    )  # type: ignore[arg-type]
     world.writer.hold = True
 
     def script(part: FakePart) -> None:
@@ -378,11 +383,11 @@ def test_a_chunk_on_its_way_may_void_what_was_durable(world: World) -> None:
         assert world.driver is not None
         counts = {0: 5, 5: 3, 8: 10}
         if part.rest["mapped"] != truth[part.counter]:
-            segments = [(truth[part.counter], part.counter)]
+            segments = Segments([truth[part.counter]], [part.counter])
             world.driver.write_segments(world.workers[0], part, segments)  # type: ignore[arg-type]
         world.write(part, counts[part.counter])
         if part.acked_counter == 5:
-            world.driver.write_segments(world.workers[0], part, [(20, 5)])  # type: ignore[arg-type]
+            world.driver.write_segments(world.workers[0], part, Segments.of([(20, 5)]))  # type: ignore[arg-type]
         part.acked = part.position = truth[part.acked_counter - 1] + 1
         if part.acked_counter == 18:
             world.on_connect = lambda: None

@@ -14,6 +14,7 @@ import pytest
 
 from copycore.lane import Lane
 from copycore.partition import PartitionCopy
+from copycore.segments import Segments
 from lane.broker import SourceBroker, SourceLog, TargetBroker, TargetLog, batch
 from replicator.cluster.failures import SourceUnsupported, TargetUnreachable, TargetUnsupported
 from replicator.errors import CopystreamError
@@ -142,11 +143,11 @@ class Setup:
             lane, self.inbox, self._segments, slab_bytes=1 << 16, pipe_bytes=1 << 20
         )
 
-    def _segments(self, worker: LaneWorker, part: Any, segments: list[tuple[int, int]]) -> None:
+    def _segments(self, worker: LaneWorker, part: Any, segments: Segments) -> None:
         if self.refusal is not None:
             raise self.refusal
-        self.segments.append((part, segments))
-        worker.confirm(part, segments[0][1])
+        self.segments.append((part, list(segments)))
+        worker.confirm(part, segments.first)
 
     def connect(self, key: tuple[int, int, int] = KEY) -> None:
         self.worker.connect(self.source, self.target, key)  # type: ignore[arg-type]
@@ -200,7 +201,7 @@ def test_what_a_lane_is_told(setup: Setup) -> None:
 def test_events_go_to_the_job_and_segments_to_the_map(setup: Setup) -> None:
     part: Any = SimpleNamespace(confirm=lambda _: None)
     setup.lane.events = [
-        ("segments", part, [(5, 2)]),
+        ("segments", part, Segments([5], [2])),
         ("closed", FakePipe(), "source", "gone"),
         ("ended", part),
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from array import array
 from dataclasses import dataclass, field
 
 import msgspec
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copycore.segments import decode_segments, encode_segments
+from copycore.segments import Segments
 from delivery.fakes import FakeReader, FakeWriter, StateTopic
 from replicator.errors import ExitCode, StateError, TargetError
 from replicator.offsets.map import PartitionMap
@@ -61,7 +60,7 @@ def test_later_chunks_void_what_they_begin_before(
 ) -> None:
     fast, slow = PartitionMap(), Slow()
     for sources, counters in written:
-        fast.add(sources, counters)
+        fast.add(Segments(sources, counters))
         slow.add(sources, counters)
         for counter in range(REACH):
             if counter in slow.known:
@@ -81,7 +80,7 @@ def test_an_empty_map_knows_nothing() -> None:
 def test_a_map_grows_to_many_segments() -> None:
     whole = PartitionMap()
     for n in range(5000):
-        whole.add([3 * n], [2 * n])
+        whole.add(Segments([3 * n], [2 * n]))
     assert len(whole) == 5000
     assert [whole.source_of(c) for c in (0, 1, 2, 3, 9998, 9999, 10_000)] == [
         0, 1, 3, 4, 14_997, 14_998, 14_999,
@@ -92,16 +91,16 @@ def test_a_map_grows_to_many_segments() -> None:
 def test_the_number_after_the_last_record_is_looked_for_behind_it() -> None:
     """Where a copy goes on: a segment that starts just there decides."""
     known = PartitionMap()
-    known.add([10], [0])
+    known.add(Segments([10], [0]))
     assert known.source_of(5) == 15
-    known.add([40], [5])
+    known.add(Segments([40], [5]))
     assert known.source_of(5) == 40
     assert known.source_of(4) == 14
 
 
 def test_offsets_near_the_end_of_time() -> None:
     known = PartitionMap()
-    known.add([2**62, 2**63 - 1], [2**61, 2**62])
+    known.add(Segments([2**62, 2**63 - 1], [2**61, 2**62]))
     assert known.source_of(2**62) == 2**63 - 1
     assert known.source_of(2**61 + 5) == 2**62 + 5
 
@@ -132,7 +131,10 @@ def test_what_is_written_is_read_back(topic: StateTopic) -> None:
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     told: list[tuple[object, int]] = []
     maps.send_segments(
-        writer, PLACE, [(120, 10), (125, 12)], lambda error, offset: told.append((error, offset))
+        writer,
+        PLACE,
+        Segments.of([(120, 10), (125, 12)]),
+        lambda error, offset: told.append((error, offset)),
     )
     assert told == [(None, 2)]
     assert {name for name, _, _ in writer.sent} == {OFFSET_MAP_TOPIC}
@@ -148,7 +150,9 @@ def test_a_segment_joins_the_map_only_when_it_is_durable(topic: StateTopic) -> N
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     writer.failure = TargetError("no")
     told: list[object] = []
-    maps.send_segments(writer, PLACE, [(120, 10)], lambda error, _offset: told.append(error))
+    maps.send_segments(
+        writer, PLACE, Segments.of([(120, 10)]), lambda error, _offset: told.append(error)
+    )
     assert told == [writer.failure]
     assert answers(maps, [10]) == [110]
     with pytest.raises(TargetError):
@@ -167,7 +171,7 @@ def test_compaction_changes_nothing(topic: StateTopic) -> None:
         [(121, 10), (140, 12)],  # the next try saw other holes
         [(160, 18)],
     ):
-        maps.send_segments(writer, PLACE, segments, lambda *_: None)
+        maps.send_segments(writer, PLACE, Segments.of(segments), lambda *_: None)
     before = replayed(topic)
     topic.compact()
     assert len(topic.records) == 4
@@ -189,11 +193,11 @@ def test_what_a_predecessor_had_on_its_way_counts_for_nothing(topic: StateTopic)
     """It would void what its successor relies on (D19)."""
     writer, first = FakeWriter(topic), ours(3)
     first.write_bindings(writer, [(PLACE, BINDING, 100)])
-    first.send_segments(writer, PLACE, [(120, 10), (130, 15)], lambda *_: None)
+    first.send_segments(writer, PLACE, Segments.of([(120, 10), (130, 15)]), lambda *_: None)
     writer.hold = True
-    first.send_segments(writer, PLACE, [(122, 11)], lambda *_: None)
+    first.send_segments(writer, PLACE, Segments.of([(122, 11)]), lambda *_: None)
     second = taken_over(topic, 8, 11)
-    second.send_segments(FakeWriter(topic), PLACE, [(140, 18)], lambda *_: None)  # type: ignore[arg-type]
+    second.send_segments(FakeWriter(topic), PLACE, Segments.of([(140, 18)]), lambda *_: None)  # type: ignore[arg-type]
     writer.deliver()
     before = replayed(topic)
     topic.compact()
@@ -225,14 +229,14 @@ def test_a_long_map_is_restated_at_its_end_only(topic: StateTopic) -> None:
     maps, writer = ours(1), FakeWriter(topic)
     maps.write_bindings(writer, [(PLACE, BINDING, 0)])
     for n in range(1, 5 * RESTATED):
-        maps.send_segments(writer, PLACE, [(2 * n, n)], lambda *_: None)
+        maps.send_segments(writer, PLACE, Segments.of([(2 * n, n)]), lambda *_: None)
     taken_over(topic, 2, 5 * RESTATED - 10)
     (written,) = [
-        decode_segments(value)
+        Segments.decode(value)
         for key, value in topic.compacted().items()
         if key.startswith(b'["chunk","f","orders",3,2')
     ]
-    assert written[1][0] == 4 * RESTATED
+    assert written.first == 4 * RESTATED
     assert len(topic.compacted()) == 1 + 4 * RESTATED + 1
     assert answers(replayed(topic), [0, 5, 4 * RESTATED, 5 * RESTATED]) == [
         0, 10, 8 * RESTATED, 10 * RESTATED - 1,
@@ -285,7 +289,7 @@ def test_a_new_binding_voids_the_map(topic: StateTopic, change: dict[str, object
     writer, maps = FakeWriter(topic), ours()
     other = ("other", 0)
     maps.write_bindings(writer, [(PLACE, BINDING, 100), (other, BINDING, 1)])
-    maps.send_segments(writer, PLACE, [(200, 50)], lambda *_: None)
+    maps.send_segments(writer, PLACE, Segments.of([(200, 50)]), lambda *_: None)
     new = msgspec.structs.replace(BINDING, **change)
     topic.append(msgspec.json.encode(["binding", "f", *PLACE, 1]), msgspec.json.encode(new))
     known = replayed(topic)
@@ -300,7 +304,7 @@ def test_the_same_binding_again_keeps_the_map(topic: StateTopic) -> None:
     assert replayed(topic).source_of(PLACE, 1) == 101
 
 
-CHUNK = encode_segments(array("q", [5]), array("q", [0]))
+CHUNK = Segments([5], [0]).encode()
 
 
 @pytest.mark.parametrize(
@@ -342,6 +346,6 @@ def test_segments_that_are_none_are_never_written(topic: StateTopic) -> None:
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     sent = len(writer.sent)
     with pytest.raises(ValueError, match="segment"):
-        maps.send_segments(writer, PLACE, [(200, 5), (201, 9)], lambda *_: None)
+        maps.send_segments(writer, PLACE, Segments.of([(200, 5), (201, 9)]), lambda *_: None)
     assert len(writer.sent) == sent
     assert maps.segments(PLACE) == 1

@@ -180,8 +180,8 @@ class Rig:
     def _take(self, event: Event) -> None:
         if event[0] == "segments":
             _, part, segments = event
-            self.chunks[part].append(segments)
-            self.unconfirmed.append((part, segments[0][1]))
+            self.chunks[part].append(list(segments))
+            self.unconfirmed.append((part, segments.first))
             if self.confirming:
                 self.confirm()
         elif event[0] == "ended":

@@ -6,10 +6,10 @@ together, starting at ``sources[i]``, until segment i + 1 begins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
+
+from copycore.segments import Segments
 
 Offsets = NDArray[np.int64]
 
@@ -33,25 +33,25 @@ class PartitionMap:
     def counters(self) -> Offsets:
         return self._counters[: self._size]
 
-    def add(self, sources: Sequence[int], counters: Sequence[int]) -> None:
+    def add(self, segments: Segments) -> None:
         """Append a chunk; segments from its first counter on, left by an earlier try, are void.
 
         A try that was cut short may have written segments ahead of data that never came. What it
         saw may have changed since (compaction), so the later chunk is right.
         """
-        keep = int(np.searchsorted(self.counters, counters[0], side="left"))
-        size = keep + len(counters)
+        keep = int(np.searchsorted(self.counters, segments.first, side="left"))
+        size = keep + len(segments)
         if size > len(self._counters):
             capacity = max(size, 2 * len(self._counters))
             self._sources = np.resize(self._sources, capacity)
             self._counters = np.resize(self._counters, capacity)
-        self._sources[keep:size] = sources
-        self._counters[keep:size] = counters
+        self._sources[keep:size] = segments.sources
+        self._counters[keep:size] = segments.counters
         self._size = size
 
-    def pairs(self, first: int) -> list[tuple[int, int]]:
-        """Segments from the one at this index on, as (source, counter)."""
-        return list(zip(self.sources[first:].tolist(), self.counters[first:].tolist(), strict=True))
+    def tail(self, first: int) -> Segments:
+        """The segments from the one at this index on."""
+        return Segments(self.sources[first:].tolist(), self.counters[first:].tolist())
 
     def index(self, counter: int) -> int:
         """Which segment record number ``counter`` is in, or would be.

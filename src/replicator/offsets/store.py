@@ -17,14 +17,13 @@ cannot void what its successor relies on.
 from __future__ import annotations
 
 import threading
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
-from copycore.segments import decode_segments, encode_segments
+from copycore.segments import Segments
 from replicator.errors import CopystreamError, StateError
 from replicator.offsets.map import PartitionMap
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
@@ -93,7 +92,7 @@ class OffsetMaps:
             if first < 0:
                 self._bind(place, msgspec.json.decode(value, type=Binding))
             else:
-                self._add(place, *decode_segments(value))
+                self._add(place, Segments.decode(value))
         except (msgspec.MsgspecError, ValueError) as error:
             raise StateError(
                 f"{OFFSET_MAP_TOPIC} holds a record that cannot be read: {error}",
@@ -128,11 +127,11 @@ class OffsetMaps:
         with self._lock:
             return self._maps[place].source_of(counter)
 
-    def ahead(self, place: TopicPartition, counter: int) -> list[tuple[int, int]]:
-        """The segments (source, counter) that begin behind this counter."""
+    def ahead(self, place: TopicPartition, counter: int) -> Segments:
+        """The segments that begin behind this counter."""
         with self._lock:
             known = self._maps[place]
-            return known.pairs(known.index(counter) + 1)
+            return known.tail(known.index(counter) + 1)
 
     def write_bindings(
         self, writer: StateWriter, new: Sequence[tuple[TopicPartition, Binding, int]]
@@ -141,11 +140,11 @@ class OffsetMaps:
         records: list[Record] = []
         for place, binding, start in new:
             records.append((self._key("binding", place), msgspec.json.encode(binding)))
-            records.append(self._chunk(place, [(start, 0)]))
+            records.append(self._chunk(place, Segments([start], [0])))
         writer.write(OFFSET_MAP_TOPIC, records)
         for place, binding, start in new:
             self._bind(place, binding)
-            self._add(place, [start], [0])
+            self._add(place, Segments([start], [0]))
             self._replaced += self._found.pop(place, {})
 
     def restate(self, writer: StateWriter, where: Iterable[tuple[TopicPartition, int]]) -> None:
@@ -158,7 +157,7 @@ class OffsetMaps:
             segments = self._tail(place, counter, RESTATED)
             records.append(self._chunk(place, segments))
             found = self._found.pop(place, {})
-            replaced += [key for key, first in found.items() if first >= segments[0][1]]
+            replaced += [key for key, first in found.items() if first >= segments.first]
         writer.write(OFFSET_MAP_TOPIC, records)
         self._replaced += replaced
 
@@ -174,16 +173,16 @@ class OffsetMaps:
         self,
         writer: StateWriter,
         place: TopicPartition,
-        segments: Sequence[tuple[int, int]],
+        segments: Segments,
         delivered: Delivered,
     ) -> None:
-        """Write segments (source, counter); ``delivered`` is called when they are durable."""
+        """Write segments; ``delivered`` is called when they are durable."""
         key, value = self._chunk(place, segments)
-        first = segments[0][1]
+        first = segments.first
 
         def added(error: CopystreamError | None, offset: int) -> None:
             if error is None:
-                self._add(place, [s for s, _ in segments], [c for _, c in segments])
+                self._add(place, segments)
             with self._lock:
                 self._on_the_way[place] -= 1
                 if error is not None:
@@ -211,23 +210,19 @@ class OffsetMaps:
         self.send_segments(writer, place, self._tail(place, doubtful, 0), ignored)
         return False
 
-    def _tail(self, place: TopicPartition, counter: int, least: int) -> list[tuple[int, int]]:
+    def _tail(self, place: TopicPartition, counter: int, least: int) -> Segments:
         """The segments from the one that holds ``counter`` on, and at least the last ``least``."""
         with self._lock:
             known = self._maps[place]
-            return known.pairs(max(0, min(known.index(counter), len(known) - least)))
+            return known.tail(max(0, min(known.index(counter), len(known) - least)))
 
     def _key(self, kind: str, place: TopicPartition, *rest: int) -> bytes:
         topic, partition = place
         generation = self._generations[topic]
         return msgspec.json.encode([kind, self._flow, topic, partition, generation, *rest])
 
-    def _chunk(self, place: TopicPartition, segments: Sequence[tuple[int, int]]) -> Record:
-        value = encode_segments(
-            array("q", [source for source, _ in segments]),
-            array("q", [counter for _, counter in segments]),
-        )
-        return self._key("chunk", place, segments[0][1]), value
+    def _chunk(self, place: TopicPartition, segments: Segments) -> Record:
+        return self._key("chunk", place, segments.first), segments.encode()
 
     def _bind(self, place: TopicPartition, binding: Binding) -> None:
         with self._lock:
@@ -235,6 +230,6 @@ class OffsetMaps:
                 self._maps.pop(place, None)
             self._bindings[place] = binding
 
-    def _add(self, place: TopicPartition, sources: Sequence[int], counters: Sequence[int]) -> None:
+    def _add(self, place: TopicPartition, segments: Segments) -> None:
         with self._lock:
-            self._maps.setdefault(place, PartitionMap()).add(sources, counters)
+            self._maps.setdefault(place, PartitionMap()).add(segments)
