@@ -18,6 +18,7 @@ MODULES = [
     "crc32c",
     "cursor",
     "batch",
+    "records",
     "frames",
     "segments",
     "bucket",

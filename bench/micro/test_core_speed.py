@@ -19,6 +19,7 @@ import pytest
 from copycore.batch import cut_slice, rewrite_slice
 from copycore.crc32c import crc32c, implementation, table_crc32c
 from copycore.frames import decode_fetch, decode_produce, encode_fetch, encode_produce
+from copycore.records import encode_records, rewrite_records
 
 GB = 1e9
 MILLION = 1e6
@@ -35,6 +36,12 @@ def slice_of(size: int, batches: int) -> bytes:
     """``batches`` of them at rising offsets, as a broker would send them."""
     body = one_batch(size, 10)[8:]
     return b"".join(struct.pack(">q", 10 * index) + body for index in range(batches))
+
+
+def varint(value: int) -> bytes:
+    """Zigzag, of at most two bytes."""
+    raw = 2 * value if value >= 0 else -2 * value - 1
+    return bytes([raw]) if raw < 0x80 else bytes([raw & 0x7F | 0x80, raw >> 7])
 
 
 def rewrite_all(data: bytes, batches: int) -> None:
@@ -54,6 +61,20 @@ def test_header_path(measure: Any, size: int, batches: int, unit: str, goal: flo
     amount = len(data) / GB if unit == "GB/s" else batches / MILLION
     label = f"cut, classify, rewrite: {size:,} B batches"
     measure(label, amount, unit, goal, rewrite_all, data, batches)
+
+
+@pytest.mark.parametrize(("key", "value", "goal"), [(0, 100, 10), (16, 84, 10), (16, 1000, None)])
+def test_records(measure: Any, key: int, value: int, goal: float | None) -> None:
+    """Every record is read, checked and written again, as re-batching does between two codecs."""
+    count, time = 10_000, 1_700_000_000_000
+    body = varint(key) + bytes(key) if key else varint(-1)
+    body += varint(value) + bytes(value) + varint(0)
+    payload = encode_records([(time + number // 3, body) for number in range(count)])
+    assert rewrite_records(payload, count, time) == payload
+    label = f"read and write records: {key + value:,} B"
+    label += f", key {key}" if key else ", null key"
+    amount = count / MILLION
+    measure(label, amount, "M records/s", goal, rewrite_records, payload, count, time)
 
 
 def check_all(data: bytes) -> None:

@@ -7,6 +7,7 @@ loop runs on a number a broker made up.
 """
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 
 cdef struct Reader:
@@ -91,6 +92,16 @@ cdef inline int64_t read_varint(Reader* r) noexcept nogil:
     return <int64_t> ((raw >> 1) ^ (~(raw & 1) + 1))
 
 
+cdef inline int32_t read_varint32(Reader* r) noexcept nogil:
+    """Zigzag that must fit an int32 and five bytes, as Java reads the lengths in a record."""
+    cdef Py_ssize_t start = r.pos
+    cdef uint64_t raw = read_uvarint(r)
+    if raw >> 32 or r.pos - start > 5:
+        r.failed = True
+        return 0
+    return <int32_t> (<uint32_t> (raw >> 1) ^ (~(<uint32_t> raw & 1) + 1))
+
+
 cdef inline int32_t read_uvarint31(Reader* r) noexcept nogil:
     """An unsigned varint that must fit a non-negative int32 and five bytes."""
     cdef Py_ssize_t start = r.pos
@@ -146,7 +157,7 @@ cdef class Writer:
     cdef Py_ssize_t pos
     cdef Py_ssize_t capacity
 
-    cdef int reserve(self, Py_ssize_t n) except -1
+    cdef int reserve(self, Py_ssize_t n) except -1 nogil
     cdef int put_i8(self, int8_t value) except -1
     cdef int put_i16(self, int16_t value) except -1
     cdef int put_i32(self, int32_t value) except -1
@@ -160,6 +171,41 @@ cdef class Writer:
     cdef int put_tags(self, bint flexible) except -1
     cdef int begin_frame(self) except -1
     cdef int end_frame(self, Py_ssize_t extra) except -1
+
+
+cdef inline void clear(Writer w) noexcept nogil:
+    """Start over; the memory is kept."""
+    w.pos = 0
+
+
+cdef inline uint64_t zigzag(int64_t value) noexcept nogil:
+    """What a signed varint holds: 0, −1, 1, −2 … as 0, 1, 2, 3 …"""
+    return (<uint64_t> value << 1) ^ (~(<uint64_t> value >> 63) + 1)
+
+
+cdef inline int uvarint_size(uint64_t value) noexcept nogil:
+    cdef int size = 1
+    while value >= 0x80:
+        value >>= 7
+        size += 1
+    return size
+
+
+cdef inline void append_uvarint(Writer w, uint64_t value) noexcept nogil:
+    """``put_uvarint`` into room that was reserved: ten bytes at most."""
+    while value >= 0x80:
+        w.data[w.pos] = <uint8_t> (value | 0x80)
+        w.pos += 1
+        value >>= 7
+    w.data[w.pos] = <uint8_t> value
+    w.pos += 1
+
+
+cdef inline void append_raw(Writer w, const uint8_t* data, Py_ssize_t n) noexcept nogil:
+    """``put_raw`` into room that was reserved."""
+    if n > 0:
+        memcpy(w.data + w.pos, data, n)
+        w.pos += n
 
 
 cdef inline void store_u16(uint8_t* p, uint32_t v) noexcept nogil:

@@ -17,7 +17,7 @@ cdef class Writer:
     def __dealloc__(self):
         free(self.data)
 
-    cdef int reserve(self, Py_ssize_t n) except -1:
+    cdef int reserve(self, Py_ssize_t n) except -1 nogil:
         """Room for n more bytes; ``data`` may move."""
         cdef Py_ssize_t wanted = self.pos + n
         cdef uint8_t* grown
@@ -25,7 +25,8 @@ cdef class Writer:
             wanted = max(wanted, 2 * self.capacity)
             grown = <uint8_t*> realloc(self.data, wanted)
             if grown == NULL:
-                raise MemoryError
+                with gil:
+                    raise MemoryError
             self.data = grown
             self.capacity = wanted
         return 0

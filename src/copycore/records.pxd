@@ -1,6 +1,6 @@
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint64_t
 
-from copycore.cursor cimport Reader
+from copycore.cursor cimport Reader, Writer
 
 
 cdef struct RecordView:
@@ -18,3 +18,27 @@ cdef enum RecordOutcome:
 
 
 cdef int next_record(Reader* r, RecordView* out) noexcept nogil
+
+
+cdef inline int64_t record_time(int64_t base_timestamp, int64_t delta) noexcept nogil:
+    """Base plus delta, wrapping as in Java: a hostile delta may lead out of the int64."""
+    return <int64_t> (<uint64_t> base_timestamp + <uint64_t> delta)
+
+
+cdef class RecordWriter:
+    cdef Writer buffer                    # the payload so far
+    cdef readonly int32_t count
+    cdef readonly int64_t base_timestamp  # ms, of the first record; −1 before it
+    cdef readonly int64_t max_timestamp   # ms; −1 before the first record
+
+    cdef int add(self, int64_t timestamp, const uint8_t* body, Py_ssize_t body_size) except -1 nogil
+    cdef void reset(self) noexcept nogil
+    cdef Py_ssize_t size(self) noexcept nogil
+
+
+cdef void compose_header(
+    uint8_t* header, int16_t attributes, int32_t count,
+    int64_t base_timestamp, int64_t max_timestamp,
+    int64_t producer_id, int16_t producer_epoch, int32_t base_sequence,
+    const uint8_t* payload, Py_ssize_t size,
+) noexcept nogil
