@@ -5,6 +5,7 @@ from typing import Literal
 from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy
 from copycore.pipe import Pipe
+from copycore.rebatch import Rebatcher
 from copycore.segments import Segments
 
 Event = (
@@ -29,6 +30,7 @@ class Lane:
         read_committed: bool,
         check_crc: bool,
         bucket: Bucket | None = None,
+        maker: Rebatcher | None = None,
         request_bytes: int = ...,
         request_timeout: int = ...,
         poll_wait: int = ...,

@@ -12,6 +12,7 @@ from libc.stdlib cimport free, malloc
 from copycore.bucket cimport Bucket
 from copycore.partition cimport PartitionCopy
 from copycore.pipe cimport LaneState, Pipe
+from copycore.rebatch cimport Rebatcher
 from copycore.transport cimport BROKEN
 
 import os
@@ -27,7 +28,7 @@ cdef extern from "<poll.h>" nogil:
 
 
 cdef class Lane:
-    """See the module's text. ``bucket`` None means no rate limit.
+    """See the module's text. ``bucket`` None means no rate limit. ``maker`` is of this lane only.
 
     ``request_bytes``: payload of a Produce request above which no further partition joins it.
     ``request_timeout``: ms until an unanswered request counts as lost. ``poll_wait``: ms a Fetch
@@ -36,6 +37,7 @@ cdef class Lane:
     """
 
     def __init__(self, bytes client_id, *, bint read_committed, bint check_crc, Bucket bucket=None,
+                 Rebatcher maker=None,
                  int32_t request_bytes=4 << 20, int32_t request_timeout=30_000,
                  int32_t poll_wait=250, int32_t pause_limit=0):
         self.state = LaneState()
@@ -43,6 +45,7 @@ cdef class Lane:
         self.state.read_committed = read_committed
         self.state.check_crc = check_crc
         self.state.bucket = bucket
+        self.state.maker = Rebatcher() if maker is None else maker
         self.state.request_bytes = request_bytes
         self.state.request_timeout = request_timeout
         self.state.poll_wait = poll_wait
@@ -73,6 +76,7 @@ cdef class Lane:
             raise ValueError("the pipe is closed")
         if part.ending is not None:
             raise ValueError("an assignment serves once")
+        part.maker = self.state.maker
         pipe.parts.append(part)
 
     def stop(self, PartitionCopy part):

@@ -1,8 +1,10 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 
-from copycore.batch cimport HEADER_SIZE
+from copycore.batch cimport HEADER_SIZE, BatchView
 from copycore.cursor cimport Reader
 from copycore.frames cimport FetchDecoder, FetchedPartition
+from copycore.rebatch cimport Rebatcher
+from copycore.records cimport RecordWriter
 from copycore.segments cimport Segments
 from copycore.transport cimport Slab, SlabPool
 
@@ -35,6 +37,8 @@ cdef class PartitionCopy:
     cdef readonly int64_t plain_bytes   # those of uncompressed batches among them
     cdef readonly int64_t batches
     cdef readonly int64_t skipped
+    cdef readonly int64_t passed        # source batches that went through unchanged
+    cdef readonly int64_t rebatched     # and those whose records were put into new ones
     cdef readonly int64_t readable      # end the source last showed us (LSO or high watermark)
     cdef public bint wants_sample       # keep a copy of the next compressed batch
     cdef readonly object sample
@@ -51,6 +55,11 @@ cdef class PartitionCopy:
     cdef int64_t expected_source        # source offset at which the present segment goes on
     cdef object known                   # deque of the durable segments ahead
     cdef int64_t next_known             # the counter at which the first of them begins
+    cdef Py_ssize_t batch_limit         # bytes of a batch that the target takes
+    cdef Rebatcher maker                # the lane's
+    cdef bint merging                   # small batches into larger ones
+    cdef int64_t built_from             # source offset of the first record in the maker's batch
+    cdef int64_t broken_at              # source offset of what is being taken apart
     cdef int64_t gate                   # records from here on wait for their map segment
     cdef list gates
     cdef Item* ring
@@ -74,7 +83,19 @@ cdef class PartitionCopy:
     cdef void pop(self) noexcept
     cdef void drop_queue(self, SlabPool pool) noexcept
     cdef int absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
-                    bint read_committed, bint check_crc, Segments segments) except -1
+                    SlabPool pool, bint read_committed, bint check_crc,
+                    Segments segments) except -1
+    cdef int take_batches(self, Reader* r, FetchedPartition* fetched, FetchDecoder decoder,
+                          Slab* slab, SlabPool pool, bint read_committed, bint check_crc,
+                          Segments segments) except -1
+    cdef bint passes(self, const BatchView* view) noexcept
+    cdef Py_ssize_t room(self) noexcept
+    cdef int take_records(self, const BatchView* view, SlabPool pool, Segments segments) except -1
+    cdef int take_messages(self, const BatchView* view, SlabPool pool, Segments segments) except -1
+    cdef int take(self, RecordWriter records, int64_t offset, int64_t timestamp,
+                  const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil
+    cdef int begin(self, int codec, SlabPool pool) except -1
+    cdef int close_batch(self, SlabPool pool) except -1
     cdef int partial(self, Reader* r) except -1
     cdef int nothing(self, int64_t known, bint was_alone) except -1
     cdef int finish(self, str ending, str side, int code, int64_t offset, str message,

@@ -19,6 +19,8 @@ class PartitionCopy:
     wants_sample: bool
     sample: builtins.bytes | None
     skipped: int
+    passed: int
+    rebatched: int
     readable: int
     ending: str | None
     end_side: str | None
@@ -42,5 +44,6 @@ class PartitionCopy:
         producer_id: int,
         producer_epoch: int,
         known: Iterable[tuple[int, int]] = (),
+        batch_limit: int = ...,
     ) -> None: ...
     def confirm(self, counter: int) -> None: ...

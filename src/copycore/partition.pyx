@@ -1,4 +1,7 @@
-"""One partition's way through a lane: fetched slice → batches with new headers → acknowledgements.
+"""One partition's way through a lane: fetched slice → batches to produce → acknowledgements.
+
+A batch that can go through unchanged gets a new header and stays where it is in memory; of any
+other the records are put into batches of our own.
 
 Every record gets a number, its *counter*. Source offset and counter advance together inside a
 segment; a hole in the source (control batch, aborted or empty batch, missing offsets) starts a new
@@ -8,23 +11,32 @@ is durable on the target.
 
 from collections import deque
 
-from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, realloc
 
 from copycore.batch cimport (
     CODEC_BITS, CONTROL, CUT_BATCH, CUT_BROKEN, DENSE, EMPTY, HEADER_SIZE, MALFORMED, OLD_MAGIC,
-    SEQUENCE_MASK, TRANSACTIONAL_BIT, BatchView, control_type, crc_matches, cut, rewrite,
+    SEQUENCE_MASK, TIMESTAMP_TYPE_BIT, TRANSACTIONAL_BIT, UNKNOWN_CODEC, BatchView, control_type,
+    crc_matches, cut, rewrite,
 )
-from copycore.cursor cimport Reader, read_i32, reader, take
+from copycore.cursor cimport Reader, left, read_i8, read_i32, reader, take
 from copycore.frames cimport FetchDecoder, FetchedPartition
+from copycore.rebatch cimport Rebatcher
+from copycore.records cimport (
+    RECORD_OK, RecordView, RecordWriter, compose_header, next_record, record_time,
+)
 from copycore.segments cimport Segments
 from copycore.transport cimport Slab, SlabPool
 
-from copycore.batch import KINDS
+from copycore.rebatch import BrokenBatch
 
 cdef int32_t BARREN_LIMIT = 2
 cdef int32_t SHORT_LIMIT = 20  # answers; a new leader's high watermark may lag for a moment
-cdef int32_t BATCH_LIMIT = 128 << 20  # bytes; brokers take requests up to 100 MiB by default
+cdef enum:
+    BATCH_LIMIT = 128 << 20  # bytes; brokers take requests up to 100 MiB by default
+    PACKING = 1024           # bytes by which a codec may make incompressible records larger
+    FRONT = 21               # bytes before a record's body, at most
+    MAGIC_AT = 16            # in every format; attributes follow it in v0 and v1
 
 
 cdef class PartitionCopy:
@@ -36,13 +48,13 @@ cdef class PartitionCopy:
     behind ``counter``, as (source, counter): those are not reported again, for a report voids all
     that follow, and records of an earlier session may still be on their way behind them.
     ``base_target`` is the target offset of record number 0. One object serves one assignment to a
-    lane and is not used again.
+    lane and is not used again. ``batch_limit`` is the target topic's max.message.bytes.
     """
 
     def __init__(self, str topic, int32_t partition, *, bytes source_name, bytes source_id,
                  bytes target_name, int32_t leader_epoch, int64_t start, int64_t end,
                  int64_t mapped, int64_t counter, int64_t base_target, int64_t producer_id,
-                 int16_t producer_epoch, known=()):
+                 int16_t producer_epoch, known=(), Py_ssize_t batch_limit=BATCH_LIMIT):
         if not 0 <= mapped <= start:
             raise ValueError("the map cannot be ahead of the copy")
         if start < 0 or counter < 0 or base_target < 0 or producer_id < 0:
@@ -67,6 +79,7 @@ cdef class PartitionCopy:
         self.base_target = base_target
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
+        self.batch_limit = batch_limit
         self.gate = INT64_MAX
         self.gates = []
 
@@ -141,21 +154,43 @@ cdef class PartitionCopy:
         return 0
 
     cdef int absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
-                    bint read_committed, bint check_crc, Segments segments) except -1:
+                    SlabPool pool, bint read_committed, bint check_crc,
+                    Segments segments) except -1:
         """Cut one partition's fetched slice and queue what can be produced.
 
         Segment starts found on the way are added to ``segments``.
         """
+        cdef int64_t before = self.position
         cdef Reader r = reader(fetched.records, fetched.records_size)
+        self.merging = self.maker.pays(r, self.merging)
+        try:
+            self.take_batches(&r, fetched, decoder, slab, pool, read_committed, check_crc, segments)
+        except BrokenBatch as error:
+            self.finish(error.ending, "source", 2 if error.ending == "corrupt" else 0,
+                        self.broken_at, str(error), True)
+        self.close_batch(pool)
+        if segments.size:
+            self.gates.append(segments.first)
+            self.gate = min(self.gates)
+        if self.position > before:
+            self.alone = False
+            self.barren = self.short = 0
+        elif fetched.records_size and self.ending is None:
+            self.partial(&r)
+        return 0
+
+    cdef int take_batches(self, Reader* r, FetchedPartition* fetched, FetchDecoder decoder,
+                          Slab* slab, SlabPool pool, bint read_committed, bint check_crc,
+                          Segments segments) except -1:
+        """Every whole batch of the slice, up to ``end``. Raises ``BrokenBatch``."""
         cdef BatchView view
         cdef Item item
         cdef int outcome
         cdef int32_t next_abort = 0
         cdef bint good
-        cdef int64_t before = self.position
         cdef set aborted = None
         while self.end < 0 or self.position < self.end:
-            outcome = cut(&r, &view)
+            outcome = cut(r, &view)
             if outcome != CUT_BATCH:
                 if outcome == CUT_BROKEN:
                     return self.finish("malformed", "source", 0, self.position,
@@ -164,11 +199,11 @@ cdef class PartitionCopy:
             if view.kind == MALFORMED:
                 return self.finish("malformed", "source", 0, max(self.position, view.base_offset),
                                    "a batch whose header fields contradict each other", True)
-            if view.kind == OLD_MAGIC:
-                return self.finish("not-passable", "source", 0, self.position,
-                                   KINDS[view.kind], True)
             if view.next_offset <= self.position:
                 continue  # the broker may start with batches before the asked offset
+            if view.kind == OLD_MAGIC:
+                self.take_messages(&view, pool, segments)
+                continue
             if self.end >= 0 and view.base_offset >= self.end:
                 self.position = self.end
                 break
@@ -195,12 +230,17 @@ cdef class PartitionCopy:
                 self.skipped += 1
                 self.position = view.next_offset
                 continue
-            if view.kind != DENSE:
-                return self.finish("not-passable", "source", 0, view.base_offset,
-                                   KINDS[view.kind], True)
-            if view.base_offset < self.position:
-                return self.finish("not-passable", "source", 0, self.position,
-                                   f"starts-inside:{view.base_offset}", True)
+            if view.kind == UNKNOWN_CODEC:
+                return self.finish("unknown-codec", "source", 0, view.base_offset,
+                                   f"{view.attributes & CODEC_BITS}", True)
+            if self.wants_sample and view.attributes & CODEC_BITS:
+                self.sample = <bytes> view.data[:view.size]
+                self.wants_sample = False
+            self.largest = max(self.largest, view.size)
+            if not self.passes(&view):
+                self.take_records(&view, pool, segments)
+                continue
+            self.close_batch(pool)
             if not self.follows(view.base_offset, view.count):
                 segments.add(view.base_offset, self.counter)
             rewrite(&view, item.header, self.producer_id, self.producer_epoch,
@@ -213,20 +253,150 @@ cdef class PartitionCopy:
             item.source_base = view.base_offset
             item.source_next = view.next_offset
             self.push(&item)
-            if self.wants_sample and view.attributes & CODEC_BITS:
-                self.sample = <bytes> view.data[:view.size]
-                self.wants_sample = False
+            self.passed += 1
             self.counter += view.count
             self.position = self.expected_source = view.next_offset
-            self.largest = max(self.largest, view.size)
-        if segments.size:
-            self.gates.append(segments.first)
-            self.gate = min(self.gates)
-        if self.position > before:
-            self.alone = False
-            self.barren = self.short = 0
-        elif fetched.records_size:
-            self.partial(&r)
+        return 0
+
+    cdef bint passes(self, const BatchView* view) noexcept:
+        """Whether a batch goes to the target as it is, but for its header."""
+        cdef int codec = view.attributes & CODEC_BITS
+        if (view.kind != DENSE or view.size > self.batch_limit or view.base_offset < self.position
+                or (self.end >= 0 and view.next_offset > self.end)):
+            return False
+        if self.maker.choose_codec(codec) != codec:
+            return False
+        return not self.merging or view.size >= self.maker.batch_bytes // 2
+
+    cdef Py_ssize_t room(self) noexcept:
+        """Bytes of records that fit into a batch of ours, whatever a codec makes of them."""
+        cdef Py_ssize_t fits = self.batch_limit - HEADER_SIZE - PACKING - self.batch_limit // 256
+        return max(1, min(self.maker.batch_bytes, fits))
+
+    cdef int take_records(self, const BatchView* view, SlabPool pool, Segments segments) except -1:
+        """Move the records of a batch v2 into batches of our own. Raises ``BrokenBatch``."""
+        cdef RecordWriter records = self.maker.records
+        cdef Reader r
+        cdef RecordView record
+        cdef int32_t i
+        cdef int64_t offset, timestamp
+        cdef int64_t least = view.base_offset
+        cdef bint dense = view.count == view.last_offset_delta + 1
+        cdef bint broken = False, over = False
+        cdef Py_ssize_t room = self.room()
+        self.broken_at = view.base_offset
+        self.maker.unpack(view, &r)
+        self.begin(self.maker.choose_codec(view.attributes & CODEC_BITS), pool)
+        with nogil:
+            for i in range(view.count):
+                broken = next_record(&r, &record) != RECORD_OK
+                # Where nothing is missing, its place tells a record's offset: some old clients
+                # wrote deltas that do not, and brokers pass over those of uncompressed records.
+                offset = view.base_offset + (i if dense else record.offset_delta)
+                if broken or offset < least or offset >= view.next_offset:
+                    broken = True
+                    break
+                over = 0 <= self.end <= offset
+                if over:
+                    break
+                least = offset + 1
+                if offset < self.position:
+                    continue
+                timestamp = view.max_timestamp
+                if not view.attributes & TIMESTAMP_TYPE_BIT:
+                    timestamp = record_time(view.base_timestamp, record.timestamp_delta)
+                if records.count and records.size() + record.body_size + FRONT > room:
+                    with gil:
+                        self.close_batch(pool)
+                self.take(records, offset, timestamp, record.body, record.body_size, segments)
+        if broken or (not over and left(&r)):
+            self.broken_at = least
+            raise BrokenBatch("malformed", "the batch's records do not come to what it says")
+        self.rebatched += 1
+        self.position = self.end if over else view.next_offset
+        return 0
+
+    cdef int take_messages(self, const BatchView* view, SlabPool pool, Segments segments) except -1:
+        """The same for an entry of a message set v0 or v1."""
+        cdef RecordWriter records = self.maker.records
+        cdef Reader head = reader(view.data, view.size)
+        cdef Py_ssize_t room = self.room()
+        cdef int64_t offset, least = 0
+        cdef bytes body
+        self.broken_at = max(self.position, view.base_offset)
+        messages = self.maker.unwrap(view)
+        take(&head, MAGIC_AT + 1)
+        self.begin(self.maker.choose_codec(read_i8(&head) & CODEC_BITS), pool)
+        for offset, timestamp, body in messages:
+            if offset < least or offset > view.base_offset:
+                raise BrokenBatch("malformed", f"offset {offset} inside the set that ends at "
+                                  f"{view.base_offset} is out of order")
+            if 0 <= self.end <= offset:
+                self.position = self.end
+                break
+            least = offset + 1
+            if offset < self.position:
+                continue
+            if records.count and records.size() + len(body) + FRONT > room:
+                self.close_batch(pool)
+            self.take(records, offset, timestamp, <const uint8_t*> <const char*> body, len(body),
+                      segments)
+        else:
+            self.position = view.next_offset
+        self.rebatched += 1
+        return 0
+
+    cdef int take(self, RecordWriter records, int64_t offset, int64_t timestamp,
+                  const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil:
+        """Put the record at this source offset into the batch being built."""
+        if self.next_known != INT64_MAX:
+            with gil:
+                if not self.follows(offset, 1):
+                    segments.add(offset, self.counter)
+        elif offset != self.expected_source:
+            segments.add(offset, self.counter)
+        if records.count == 0:
+            self.built_from = offset
+        records.add(timestamp, body, body_size)
+        self.counter += 1
+        self.expected_source = offset + 1
+        return 0
+
+    cdef int begin(self, int codec, SlabPool pool) except -1:
+        """What is put into batches from now on is compressed like this."""
+        if codec != self.maker.codec:
+            self.close_batch(pool)
+            self.maker.codec = codec
+        return 0
+
+    cdef int close_batch(self, SlabPool pool) except -1:
+        """Queue the batch being built, if there is one."""
+        cdef Rebatcher maker = self.maker
+        cdef RecordWriter records = maker.records
+        cdef const uint8_t* payload = records.buffer.data
+        cdef Py_ssize_t size = records.size()
+        cdef Item item
+        if records.count == 0:
+            return 0
+        packed = maker.pack()
+        if packed is not None:
+            payload = <const uint8_t*> <const char*> <bytes> packed
+            size = len(<bytes> packed)
+        item.count = records.count
+        item.counter = self.counter - records.count
+        item.slab = pool.keep(payload, size)
+        item.payload = item.slab.data
+        item.payload_size = <int32_t> size
+        item.source_base = self.built_from
+        item.source_next = self.expected_source
+        compose_header(
+            item.header, <int16_t> maker.codec, records.count, records.base_timestamp,
+            records.max_timestamp, self.producer_id, self.producer_epoch,
+            <int32_t> (item.counter & SEQUENCE_MASK), item.payload, size,
+        )
+        self.push(&item)
+        pool.release(item.slab)
+        records.reset()
         return 0
 
     cdef int partial(self, Reader* r) except -1:

@@ -3,6 +3,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 from copycore.bucket cimport Bucket
 from copycore.frames cimport FetchDecoder, FetchEncoder, ProduceDecoder, ProduceEncoder
 from copycore.partition cimport Item, PartitionCopy
+from copycore.rebatch cimport Rebatcher
 from copycore.transport cimport Channel, Slab, SlabPool
 
 
@@ -14,6 +15,7 @@ cdef class LaneState:
     cdef int32_t request_timeout
     cdef int32_t poll_wait
     cdef Bucket bucket
+    cdef Rebatcher maker
     cdef list events
     cdef int64_t first_ack
     cdef int64_t limited_ms             # waited for the bucket

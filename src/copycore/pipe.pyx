@@ -216,8 +216,8 @@ cdef class Pipe:
                     if answer.records_size:
                         served += 1
                         segments = Segments()
-                        part.absorb(&answer, decoder, self.slab, self.state.read_committed,
-                                    self.state.check_crc, segments)
+                        part.absorb(&answer, decoder, self.slab, self.pool,
+                                    self.state.read_committed, self.state.check_crc, segments)
                         if segments.size:
                             self.state.events.append(("segments", part, segments))
                     elif decoder.throttle_ms == 0 and part.position < part.end:

@@ -7,5 +7,5 @@ cdef class Segments:
     cdef readonly Py_ssize_t size
     cdef Py_ssize_t capacity
 
-    cdef int add(self, int64_t source, int64_t counter) except -1
-    cdef int grow(self, Py_ssize_t capacity) except -1
+    cdef int add(self, int64_t source, int64_t counter) except -1 nogil
+    cdef int grow(self, Py_ssize_t capacity) except -1 nogil

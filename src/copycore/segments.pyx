@@ -39,22 +39,24 @@ cdef class Segments:
         both = list(pairs)
         return cls([source for source, _ in both], [counter for _, counter in both])
 
-    cdef int grow(self, Py_ssize_t capacity) except -1:
+    cdef int grow(self, Py_ssize_t capacity) except -1 nogil:
         cdef int64_t* column
         if capacity <= self.capacity:
             return 0
         column = <int64_t*> realloc(self.source, capacity * sizeof(int64_t))
         if column == NULL:
-            raise MemoryError
+            with gil:
+                raise MemoryError
         self.source = column
         column = <int64_t*> realloc(self.counter, capacity * sizeof(int64_t))
         if column == NULL:
-            raise MemoryError
+            with gil:
+                raise MemoryError
         self.counter = column
         self.capacity = capacity
         return 0
 
-    cdef int add(self, int64_t source, int64_t counter) except -1:
+    cdef int add(self, int64_t source, int64_t counter) except -1 nogil:
         if self.size == self.capacity:
             self.grow(max(8, 2 * self.capacity))
         self.source[self.size] = source

@@ -29,6 +29,7 @@ cdef class SlabPool:
 
     cdef bint has_room(self) noexcept
     cdef Slab* borrow(self, Py_ssize_t size) except NULL
+    cdef Slab* keep(self, const void* data, Py_ssize_t size) except NULL
     cdef void release(self, Slab* slab) noexcept
 
 

@@ -8,7 +8,7 @@ The socket calls run without the GIL. A TLS connection is a subclass with its ow
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset, strerror
+from libc.string cimport memcpy, memset, strerror
 
 from copycore.cursor cimport read_i32, reader
 
@@ -65,13 +65,28 @@ cdef class SlabPool:
         self.in_use += slab.capacity
         return slab
 
+    cdef Slab* keep(self, const void* data, Py_ssize_t size) except NULL:
+        """A slab of its own for a copy of these bytes, holding one reference."""
+        cdef Slab* slab = <Slab*> calloc(1, sizeof(Slab))
+        if slab == NULL:
+            raise MemoryError
+        slab.data = <uint8_t*> malloc(max(size, 1))
+        if slab.data == NULL:
+            free(slab)
+            raise MemoryError
+        memcpy(slab.data, data, size)
+        slab.capacity = size
+        slab.references = 1
+        self.in_use += size
+        return slab
+
     cdef void release(self, Slab* slab) noexcept:
         """Give one reference back."""
         slab.references -= 1
         if slab.references > 0:
             return
         self.in_use -= slab.capacity
-        if slab.capacity > self.slab_size:
+        if slab.capacity != self.slab_size:
             free(slab.data)
             free(slab)
         else:

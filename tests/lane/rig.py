@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from copycore.bucket import Bucket
 from copycore.lane import Lane
 from copycore.partition import PartitionCopy
+from copycore.rebatch import Rebatcher
 from lane.broker import SourceBroker, SourceLog, TargetBroker, TargetLog
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Rig:
     read_committed: bool = True
     check_crc: bool = False
     bucket: Bucket | None = None
+    # Batches whose payload is no records cannot be taken apart.
+    maker: Rebatcher = field(default_factory=lambda: Rebatcher(merge="never"))
     request_bytes: int = 4 << 20
     request_timeout: int = 30_000
     poll_wait: int = 250
@@ -62,6 +65,7 @@ class Rig:
             read_committed=self.read_committed,
             check_crc=self.check_crc,
             bucket=self.bucket,
+            maker=self.maker,
             request_bytes=self.request_bytes,
             request_timeout=self.request_timeout,
             poll_wait=self.poll_wait,

@@ -1,0 +1,2 @@
+def unwrap(data, limit):
+    raise ValueError("not there yet")

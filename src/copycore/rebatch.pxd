@@ -1,0 +1,22 @@
+from libc.stdint cimport int32_t
+
+from copycore.batch cimport BatchView
+from copycore.cursor cimport Reader
+from copycore.records cimport RecordWriter
+
+
+cdef class Rebatcher:
+    cdef readonly int compression          # codec of what is re-encoded; −1 keeps the source's
+    cdef readonly int level
+    cdef readonly str merge                # "auto", "always" or "never"
+    cdef readonly Py_ssize_t batch_bytes   # of records in a batch of ours, before compression
+    cdef readonly Py_ssize_t cap           # bytes that one batch may decompress to
+    cdef RecordWriter records              # of the batch being built
+    cdef int codec                         # and its codec
+    cdef object unpacked                   # keeps the bytes alive that are taken apart
+
+    cdef int choose_codec(self, int source) noexcept
+    cdef int unpack(self, const BatchView* view, Reader* out) except -1
+    cdef list unwrap(self, const BatchView* view)
+    cdef object pack(self)
+    cdef bint pays(self, Reader slice_, bint merging) noexcept

@@ -1,0 +1,21 @@
+from typing import Literal
+
+class BrokenBatch(ValueError):
+    ending: Literal["corrupt", "malformed"]
+    def __init__(self, ending: Literal["corrupt", "malformed"], message: str) -> None: ...
+
+class Rebatcher:
+    compression: int
+    level: int
+    merge: str
+    batch_bytes: int
+    cap: int
+    def __init__(
+        self,
+        *,
+        compression: int = -1,
+        level: int = ...,
+        merge: Literal["auto", "always", "never"] = "auto",
+        batch_bytes: int = ...,
+        cap: int = ...,
+    ) -> None: ...

@@ -1,0 +1,113 @@
+"""Re-batching: what is needed to make batches of our own from the records of others.
+
+A batch has to be taken apart when a broker would refuse it as it is (gaps after compaction, old
+message sets, above the target's max.message.bytes), when its header would tell other times than
+its consumers saw (LogAppendTime), when a copy begins or ends inside it, and when it is worth it:
+a broker takes one batch of a partition a request and spends about 20 µs on each, whatever its
+size, so that many small ones cost the target more than merging them costs here.
+
+A ``Rebatcher`` serves one lane; the partitions build their batches in it one after the other, and
+none keeps anything in it between two fetches.
+"""
+
+from libc.stdint cimport uint8_t
+
+from copycore.batch cimport (
+    CODEC_BITS, CUT_BATCH, DENSE, HEADER_SIZE, BatchView, crc_matches, cut,
+)
+from copycore.codec cimport DEFAULT_LEVEL, compress, decompress
+from copycore.cursor cimport Reader, reader
+from copycore.records cimport RecordWriter
+
+from copycore.legacy import unwrap
+
+# Below this average size (bytes) the batches of a slice are merged; above twice that no more. What
+# a batch costs its broker is weighed against taking its records apart, and decompressing them.
+cdef Py_ssize_t[5] SMALL = [8 << 10, 1 << 10, 4 << 10, 4 << 10, 2 << 10]
+
+
+class BrokenBatch(ValueError):
+    """A batch that cannot be taken apart. ``ending`` as ``PartitionCopy.ending``."""
+
+    def __init__(self, str ending, str message):
+        super().__init__(message)
+        self.ending = ending
+
+
+cdef class Rebatcher:
+    """How records are put into new batches.
+
+    ``compression`` is the id of a codec, −1 for that of the batch a record comes from; ``level``
+    goes with it. ``batch_bytes`` of records make a batch, before compression. ``merge`` says
+    whether small batches are merged: "auto" where it pays, "always", or "never". A batch that
+    decompresses to more than ``cap`` bytes is broken.
+    """
+
+    def __init__(self, *, int compression=-1, int level=DEFAULT_LEVEL, str merge="auto",
+                 Py_ssize_t batch_bytes=512 << 10, Py_ssize_t cap=256 << 20):
+        if not -1 <= compression <= 4 or batch_bytes < 1 or cap < 1:
+            raise ValueError("no such codec, or a size that is not above zero")
+        if merge not in ("auto", "always", "never"):
+            raise ValueError("merge is auto, always or never")
+        self.compression = compression
+        self.level = level
+        self.merge = merge
+        self.batch_bytes = batch_bytes
+        self.cap = cap
+        self.records = RecordWriter()
+
+    cdef int choose_codec(self, int source) noexcept:
+        return source if self.compression < 0 else self.compression
+
+    cdef int unpack(self, const BatchView* view, Reader* out) except -1:
+        """Set ``out`` to the records of a batch v2, decompressed; they stay until the next call.
+
+        Nothing else vouches for bytes that are encoded anew, so the CRC is verified here, always.
+        Raises ``BrokenBatch``.
+        """
+        cdef int codec = view.attributes & CODEC_BITS
+        cdef const uint8_t* payload = view.data + HEADER_SIZE
+        cdef Py_ssize_t size = view.size - HEADER_SIZE
+        if not crc_matches(view):
+            raise BrokenBatch("corrupt", "the batch does not match its CRC-32C")
+        if codec:
+            try:
+                self.unpacked = decompress(codec, payload, size, self.cap)
+            except ValueError as error:
+                raise BrokenBatch("malformed", str(error)) from None
+            payload = <const uint8_t*> <const char*> <bytes> self.unpacked
+            size = len(<bytes> self.unpacked)
+        out[0] = reader(payload, size)
+        return 0
+
+    cdef list unwrap(self, const BatchView* view):
+        """The messages of a v0/v1 entry as (offset, time, body). Raises ``BrokenBatch``."""
+        try:
+            return unwrap(<bytes> view.data[:view.size], self.cap)
+        except ValueError as error:
+            raise BrokenBatch("malformed", str(error)) from None
+
+    cdef object pack(self):
+        """The records of the batch being built, as they travel; None where they stay as they are."""
+        if self.codec == 0:
+            return None
+        return compress(self.codec, self.records.buffer.data, self.records.size(), self.level)
+
+    cdef bint pays(self, Reader slice_, bint merging) noexcept:
+        """Whether the small batches of a slice are to be merged; ``merging`` if they were before.
+
+        Goes by what the slice's headers tell, and stays with what was chosen in between.
+        """
+        cdef BatchView view
+        cdef Py_ssize_t count = 0, size = 0, small = 0
+        if self.merge != "auto":
+            return self.merge == "always"
+        while cut(&slice_, &view) == CUT_BATCH:
+            if view.kind == DENSE:
+                if count == 0:
+                    small = SMALL[view.attributes & CODEC_BITS]
+                count += 1
+                size += view.size
+        if count < 2:
+            return False if count else merging
+        return size < count * (2 * small if merging else small)
