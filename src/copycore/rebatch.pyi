@@ -14,7 +14,7 @@ class Rebatcher:
         self,
         *,
         compression: int = -1,
-        level: int = ...,
+        level: int | None = None,
         merge: Literal["auto", "always", "never"] = "auto",
         batch_bytes: int = ...,
         cap: int = ...,

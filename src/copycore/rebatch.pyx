@@ -38,19 +38,19 @@ cdef class Rebatcher:
     """How records are put into new batches.
 
     ``compression`` is the id of a codec, −1 for that of the batch a record comes from; ``level``
-    goes with it. ``batch_bytes`` of records make a batch, before compression. ``merge`` says
+    goes with it, None for the codec's own. ``batch_bytes`` of records make a batch, before compression. ``merge`` says
     whether small batches are merged: "auto" where it pays, "always", or "never". A batch that
     decompresses to more than ``cap`` bytes is broken.
     """
 
-    def __init__(self, *, int compression=-1, int level=DEFAULT_LEVEL, str merge="auto",
+    def __init__(self, *, int compression=-1, level=None, str merge="auto",
                  Py_ssize_t batch_bytes=512 << 10, Py_ssize_t cap=256 << 20):
         if not -1 <= compression <= 4 or batch_bytes < 1 or cap < 1:
             raise ValueError("no such codec, or a size that is not above zero")
         if merge not in ("auto", "always", "never"):
             raise ValueError("merge is auto, always or never")
         self.compression = compression
-        self.level = level
+        self.level = DEFAULT_LEVEL if level is None else level
         self.merge = merge
         self.batch_bytes = batch_bytes
         self.cap = cap

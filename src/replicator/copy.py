@@ -17,6 +17,7 @@ from pathlib import Path
 
 from copycore.bucket import Bucket
 from copycore.lane import Lane
+from copycore.rebatch import Rebatcher
 from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.admin import Admin, TopicSpec
 from replicator.cluster.topics import Choice
@@ -194,17 +195,19 @@ class CopyJob:
                 new.append((place, binding, part.start))
             elif part.start < part.end or part.end < 0:
                 resumed.append((place, part.counter))
-            tasks.append(self._task(part, binding, number, lanes))
+            limit = plan.batch_limits[part.topic]
+            tasks.append(self._task(part, binding, limit, number, lanes))
         maps.write_bindings(writer, new)
         maps.restate(writer, resumed)
         return tasks
 
     def _task(
-        self, part: PartitionPlan, binding: Binding, number: int, lanes: int
+        self, part: PartitionPlan, binding: Binding, batch_limit: int, number: int, lanes: int
     ) -> PartitionTask:
         fresh = part.binding is None
         return PartitionTask(
             topic=part.topic,
+            batch_limit=batch_limit,
             target_topic=binding.target_topic,
             partition=part.partition,
             binding=binding,
@@ -280,6 +283,7 @@ class CopyJob:
                     read_committed=settings.isolation == "read_committed",
                     check_crc=settings.check_crc,
                     bucket=bucket,
+                    maker=self._maker(),
                     request_bytes=request_bytes,
                     pause_limit=PAUSE_LIMIT_MS,
                 ),
@@ -290,6 +294,16 @@ class CopyJob:
             )
             for _ in range(count)
         ]
+
+    def _maker(self) -> Rebatcher:
+        settings = self._settings
+        codec, level = settings.compression
+        return Rebatcher(
+            compression=codec,
+            level=level,
+            merge=settings.merge,
+            batch_bytes=settings.batch_bytes,
+        )
 
     def _broker_pairs(self) -> int:
         """How many pairs of source and target leaders the partitions make."""
@@ -325,6 +339,8 @@ class CopyJob:
             logical_bytes=self._sampler.logical(tasks),
             batches=sum(task.total("batches") for task in tasks),
             skipped_batches=sum(task.total("skipped") for task in tasks),
+            passed_batches=sum(task.total("passed") for task in tasks),
+            rebatched_batches=sum(task.total("rebatched") for task in tasks),
             offsets_total=total,
             offsets_done=done,
             bytes_total=None if plan is None else plan.shown.bytes,
@@ -376,6 +392,8 @@ class CopyJob:
             logical_bytes=snapshot.logical_bytes,
             batches=snapshot.batches,
             skipped_batches=snapshot.skipped_batches,
+            passed_batches=snapshot.passed_batches,
+            rebatched_batches=snapshot.rebatched_batches,
             recoveries=snapshot.recoveries,
             topics=topics,
             faults=faults,
@@ -400,6 +418,8 @@ class CopyJob:
             bytes=sum(task.total("bytes") for task in tasks),
             batches=sum(task.total("batches") for task in tasks),
             skipped_batches=sum(task.total("skipped") for task in tasks),
+            passed_batches=sum(task.total("passed") for task in tasks),
+            rebatched_batches=sum(task.total("rebatched") for task in tasks),
             resumed=plan.resume,
             created=plan.target_topic in self._created,
             held_back=plan.held_back,

@@ -294,6 +294,7 @@ class Driver:
             producer_id=task.binding.producer_id,
             producer_epoch=task.binding.producer_epoch,
             known=task.ahead,
+            batch_limit=task.batch_limit,
         )
 
     def _locate(self, tasks: Sequence[PartitionTask]) -> None:

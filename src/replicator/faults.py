@@ -24,7 +24,7 @@ _EXIT: dict[FaultKind, ExitCode] = {
     "timestamp-refused": ExitCode.FATAL,
     "record-refused": ExitCode.FATAL,
     "corrupt-batch": ExitCode.FATAL,
-    "needs-rebatch": ExitCode.FATAL,
+    "unknown-codec": ExitCode.FATAL,
     "superseded": ExitCode.INCOMPLETE,
     "unreachable": ExitCode.INCOMPLETE,
 }
@@ -47,8 +47,7 @@ _HINT: dict[FaultKind, str] = {
     "without a key",
     "corrupt-batch": "the source's copy of this batch is damaged: restore it from a replica, or "
     "leave the partition out",
-    "needs-rebatch": "this batch cannot go through unchanged, and re-batching is not built yet: "
-    "leave the partition out",
+    "unknown-codec": "a newer copystream may know the codec; else leave the partition out",
     "superseded": "let the other copystream finish; the same command then goes on",
     "unreachable": "see that the brokers are up; the same command then goes on",
 }
@@ -126,10 +125,10 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
             return Verdict(
                 fault(task, "corrupt-batch", "source", source, text, offset=part.end_offset), ""
             )
-        case "not-passable":
-            text = _needs(part.end_message or "")
+        case "unknown-codec":
+            text = f"the batch is compressed with codec {part.end_message}, which Kafka has not"
             return Verdict(
-                fault(task, "needs-rebatch", "source", source, text, offset=part.end_offset), ""
+                fault(task, "unknown-codec", "source", source, text, offset=part.end_offset), ""
             )
         case "short":
             return Verdict(None, f"source: {part.end_message}", out_of_range=True)
@@ -162,16 +161,3 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
         case _:
             reason = f"{part.end_side}: {part.end_message or name}"
             return Verdict(None, reason, refresh=code in UNKNOWN_TOPIC)
-
-
-def _needs(why: str) -> str:
-    if why.startswith("starts-inside:"):
-        base = why.partition(":")[2]
-        return f"the copy would start inside the batch that begins at offset {base}"
-    words = {
-        "gapped": "a compacted batch has gaps",
-        "log-append-time": "the batch carries LogAppendTime, its records' own times differ",
-        "old-magic": "the batch is a message set of format v0 or v1",
-        "unknown-codec": "the batch is compressed with an unknown codec",
-    }
-    return words.get(why, f"the batch is {why}")

@@ -19,7 +19,14 @@ from replicator.selection import (
     print_start,
     print_until,
 )
-from replicator.values import parse_rate, parse_size, print_rate, print_size
+from replicator.values import (
+    parse_compression,
+    parse_rate,
+    parse_size,
+    print_compression,
+    print_rate,
+    print_size,
+)
 
 ENV_PREFIX = "COPYSTREAM_"
 
@@ -180,6 +187,18 @@ OVERRIDE = ValueType(
     separator="lines",
     grammar="A Kafka client property under its Java name, as in `client.properties`. "
     "It wins over the file; `--source` and `--target` win over both.",
+)
+COMPRESSION = ValueType(
+    metavar="CODEC[:LEVEL]",
+    parse=parse_compression,
+    print=print_compression,
+    grammar="`source`, `none`, `gzip`, `snappy`, `lz4` or `zstd`; behind a colon the level of gzip "
+    "(1 to 9), lz4 (0 to 16) or zstd (1 to 22), as in `zstd:6`.",
+)
+BATCH_SIZE = ValueType(
+    metavar="SIZE",
+    parse=_at_least(1 << 10, parse_size, "1KiB"),
+    print=print_size,
 )
 LANES = ValueType(metavar="N|auto", parse=_lanes, print=lambda n: str(n or "auto"))
 FACTOR = ValueType(metavar="N", parse=_at_least(1, _count, "1"))
@@ -344,6 +363,39 @@ OPTIONS: Sequence[Option] = (
         group=HOW,
         commands=("copy",),
         help="Highest rate of bytes written to the target.",
+    ),
+    Option(
+        name="merge",
+        flags=("--merge",),
+        value=_one_of("auto", "always", "never"),
+        default="auto",
+        field="merge",
+        group=HOW,
+        commands=("copy",),
+        help="Whether small batches become larger ones: auto where that costs less than what it "
+        "saves the target. Other batches go through unchanged, unless they cannot.",
+    ),
+    Option(
+        name="batch-bytes",
+        flags=("--batch-bytes",),
+        value=BATCH_SIZE,
+        default="512KiB",
+        field="batch_bytes",
+        group=HOW,
+        commands=("copy",),
+        help="Size of the batches made here, before compression; never above the target's "
+        "max.message.bytes.",
+    ),
+    Option(
+        name="compression",
+        flags=("--compression",),
+        value=COMPRESSION,
+        default="source",
+        field="compression",
+        group=HOW,
+        commands=("copy",),
+        help="Compress everything anew with this codec. source keeps each batch's own, so that "
+        "most batches need not be opened.",
     ),
     Option(
         name="check-crc",

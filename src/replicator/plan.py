@@ -45,6 +45,9 @@ class PartitionPlan:
     binding: Binding | None
 
 
+DEFAULT_BATCH_LIMIT = 1048588  # bytes: Kafka's own, where a topic's configs may not be read
+
+
 @dataclass(slots=True)
 class FullPlan:
     """The plan to show, and the partitions behind it (of topics without a conflict)."""
@@ -53,6 +56,7 @@ class FullPlan:
     partitions: list[PartitionPlan]
     sources: Mapping[str, TopicMeta]
     targets: dict[str, TopicMeta] = field(default_factory=dict)
+    batch_limits: Mapping[str, int] = field(default_factory=dict)  # bytes, of the target topics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +236,18 @@ class Planner:
             partitions=partitions,
             sources={topic: metas[topic] for topic in choice.topics},
             targets=dict(targets),
+            batch_limits={plan.topic: self._batch_limit(plan, facts) for plan in shown},
         )
+
+    @staticmethod
+    def _batch_limit(plan: TopicPlan, facts: Facts) -> int:
+        """max.message.bytes that the target topic has, or will have."""
+        configs = (
+            {**facts.target_facts.defaults, **plan.configs}
+            if plan.create
+            else facts.target_configs[plan.target_topic].effective
+        )
+        return int(configs.get("max.message.bytes", DEFAULT_BATCH_LIMIT))
 
     def _offsets(
         self,
@@ -281,8 +296,7 @@ class Planner:
             case AtTime(timestamp=timestamp):
                 at = self._offsets(self._source, places, timestamp)
                 latest = self._latest(places) if any(offset < 0 for offset in at.values()) else {}
-                found = {place: latest[place] if at[place] < 0 else at[place] for place in places}
-                return self._whole_batches(found, starts)
+                return {place: latest[place] if at[place] < 0 else at[place] for place in places}
             case AtOffsets() as chosen:
                 found = {place: chosen.offset(*place) for place in places}
                 latest = self._latest(places)
@@ -295,19 +309,6 @@ class Planner:
                             hint="correct the offsets file",
                         )
                 return found
-
-    def _whole_batches(
-        self, found: Mapping[TopicPartition, int], starts: Mapping[TopicPartition, int]
-    ) -> dict[TopicPartition, int]:
-        """A time may fall inside a batch: then the copy begins with that whole batch."""
-        holding = last_batches(
-            self._source, {place: at for place, at in found.items() if at > starts[place]}
-        )
-        aligned = dict(found)
-        for place, batch in holding.items():
-            if batch is not None and batch.magic == 2 and batch.base_offset >= starts[place]:
-                aligned[place] = batch.base_offset
-        return aligned
 
     def _written(
         self, places: Sequence[TopicPartition], targets: Mapping[str, TopicMeta]
@@ -361,7 +362,7 @@ def _mismatch(
 
 
 def _not_before(start: int, end: int) -> int:
-    """The end of a copy from ``start``; whole batches may have carried it past an earlier end."""
+    """The end of a copy from ``start``, which an earlier run may have carried past this end."""
     return end if end < 0 else max(start, end)
 
 

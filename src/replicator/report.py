@@ -23,7 +23,7 @@ FaultKind = Literal[
     "timestamp-refused",
     "record-refused",  # any other INVALID_RECORD of the target
     "corrupt-batch",
-    "needs-rebatch",  # a batch that cannot be passed through unchanged
+    "unknown-codec",  # a batch that nobody here can open or vouch for
     "refused",  # the plan refuses the topic: its target is not what a copy needs
     "superseded",  # another copystream took this topic over
     "denied",
@@ -98,6 +98,8 @@ class Snapshot(Struct, kw_only=True):
     logical_bytes: int | None  # uncompressed size (estimated from samples), None while unknown
     batches: int
     skipped_batches: int  # control, aborted, empty
+    passed_batches: int  # of the source, unchanged but for their headers
+    rebatched_batches: int  # of the source, their records put into new batches
     offsets_total: int  # offsets to copy in this run
     offsets_done: int
     bytes_total: int | None
@@ -120,6 +122,8 @@ class TopicSummary(Struct, kw_only=True, omit_defaults=True):
     bytes: int
     batches: int
     skipped_batches: int
+    passed_batches: int
+    rebatched_batches: int
     resumed: bool = False
     created: bool = False
     held_back: dict[str, str] = {}
@@ -143,6 +147,8 @@ class Summary(Struct, kw_only=True, omit_defaults=True):
     logical_bytes: int | None
     batches: int
     skipped_batches: int
+    passed_batches: int
+    rebatched_batches: int
     recoveries: int
     topics: list[TopicSummary]
     faults: list[Fault] = []

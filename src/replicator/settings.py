@@ -12,6 +12,7 @@ from replicator.errors import UsageError
 from replicator.options import options_of
 from replicator.report import Side
 from replicator.selection import AtTime, Current, Latest, Partitions, Start, Until
+from replicator.values import Compression
 
 if TYPE_CHECKING:
     from replicator.config import ClientConfig
@@ -31,6 +32,9 @@ class CopySettings(Struct, frozen=True, kw_only=True):
     lanes: int  # 0: chosen from the cores and partitions
     memory: int  # bytes fetched but not yet acknowledged, all lanes together
     throttle: int | None  # bytes per second written to the target
+    merge: Literal["auto", "always", "never"]
+    batch_bytes: int
+    compression: Compression
     check_crc: bool
     restart: bool  # forget what an earlier copy of these topics saved
     replication_factor: int | None  # None: the source's, capped by the target's brokers

@@ -27,6 +27,7 @@ class PartitionTask:
     position: int  # everything before is on the target
     counter: int  # number of the next record
     mapped: int  # where the durable map had that record when the target's log was asked
+    batch_limit: int  # bytes of a batch that the target takes
     lane: int
     slot: int  # which of a lane's connections to the same brokers
 
@@ -49,6 +50,8 @@ class PartitionTask:
             "plain_bytes": 0,
             "batches": 0,
             "skipped": 0,
+            "passed": 0,
+            "rebatched": 0,
         }
     )
 

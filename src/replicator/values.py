@@ -11,6 +11,10 @@ import re
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import NamedTuple
+
+from copycore.batch import CODECS
+from copycore.codec import level_range
 
 _PREFIXES = ["", "K", "M", "G", "T", "P"]
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKmMgGtTpP]?)(i?)(B?)")
@@ -72,6 +76,36 @@ def parse_rate(text: str) -> int | None:
 
 def print_rate(rate: int | None) -> str:
     return "off" if rate is None else f"{print_size(rate)}/s"
+
+
+class Compression(NamedTuple):
+    """A codec by its id in a batch's attributes, −1 for the source's; None is its own level."""
+
+    codec: int
+    level: int | None
+
+
+def parse_compression(text: str) -> Compression:
+    """``source``, a codec's name, or ``CODEC:LEVEL``."""
+    name, colon, number = text.partition(":")
+    names = ["source", *CODECS]
+    if name not in names:
+        raise ValueError(f"expected {', '.join(names[:-1])} or {names[-1]}")
+    codec = names.index(name) - 1
+    if not colon:
+        return Compression(codec, None)
+    levels = level_range(codec) if codec > 0 else None
+    if levels is None:
+        raise ValueError(f"{name} has no levels")
+    low, high = levels
+    if not (number.isascii() and number.isdigit() and low <= int(number) <= high):
+        raise ValueError(f"expected a level from {low} to {high} for {name}")
+    return Compression(codec, int(number))
+
+
+def print_compression(compression: Compression) -> str:
+    name = "source" if compression.codec < 0 else CODECS[compression.codec]
+    return name if compression.level is None else f"{name}:{compression.level}"
 
 
 def parse_duration(text: str) -> int:

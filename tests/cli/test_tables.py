@@ -25,6 +25,8 @@ def topic(name: str, **changes: Any) -> TopicSummary:
         "bytes": 5_000_000,
         "batches": 10,
         "skipped_batches": 0,
+        "passed_batches": 10,
+        "rebatched_batches": 0,
     }
     return TopicSummary(**{**fields, **changes})
 
@@ -45,6 +47,8 @@ def summary(**changes: Any) -> Summary:
         "logical_bytes": None,
         "batches": 20,
         "skipped_batches": 0,
+        "passed_batches": 10,
+        "rebatched_batches": 0,
         "recoveries": 0,
         "topics": [topic("orders"), topic("x", target_topic="y", created=True)],
     }

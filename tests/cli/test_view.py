@@ -140,6 +140,8 @@ def snapshot(elapsed: float, done: int, **changes: Any) -> Snapshot:
         "logical_bytes": None,
         "batches": done,
         "skipped_batches": 0,
+        "passed_batches": 10,
+        "rebatched_batches": 0,
         "offsets_total": 4000,
         "offsets_done": done,
         "bytes_total": None,

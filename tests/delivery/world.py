@@ -203,6 +203,7 @@ def make_task(
         position=start,
         counter=0,
         mapped=start,
+        batch_limit=1048588,
         lane=lane,
         slot=0,
         located=located,

@@ -26,7 +26,7 @@ def test_every_codec_and_batch_size_passes_through_unchanged(flow, topic_name, r
     topic = topic_name(codec)
     flow.create(topic, len(BATCH_SHAPES))
     codecs_and_sizes(flow.source.bootstrap, topic, codec, rng, megabytes=1)
-    summary = flow.copy(topic).expect(0).summary
+    summary = flow.copy(topic, "--merge", "never").expect(0).summary
     verdict = flow.verify(topic)
     assert summary.records == verdict.records
     stored = 0

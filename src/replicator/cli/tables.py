@@ -125,6 +125,8 @@ def _summary_row(topic: TopicSummary) -> list[str]:
         details.append("resumed")
     if topic.skipped_batches:
         details.append(f"{count(topic.skipped_batches)} batches skipped")
+    if topic.rebatched_batches:
+        details.append(f"{count(topic.rebatched_batches)} re-batched")
     return [
         topic.topic,
         "same" if topic.target_topic == topic.topic else topic.target_topic,

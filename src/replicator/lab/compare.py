@@ -3,8 +3,8 @@
 This is the judge of the tests, the demo and the benchmarks, so it shares nothing with the engine
 it judges: records are read by librdkafka, read-committed and with CRC checks on, as an
 application would read them. Offsets may differ between the sides; nothing else that a consumer
-can see may: key, value, headers (order, repeats, null against empty), timestamp and its type,
-the order in a partition and the number of records.
+can see may: key, value, headers (order, repeats, null against empty), timestamp (but not who set
+it: in a copy of append times it is a producer), the order in a partition, the number of records.
 
 Both sides stream at full speed, each in a thread of its own, and fold their records into one
 digest per block. Block borders depend on the records alone, so equal streams have equal blocks;
@@ -37,7 +37,7 @@ DETAILS_SHOWN = 12
 HOLE_SECONDS = 5.0
 STALL_SECONDS = 60.0
 
-_frame = struct.Struct(">qiiii")
+_frame = struct.Struct(">qiii")
 _header_frame = struct.Struct(">ii")
 
 
@@ -213,12 +213,11 @@ class _Side(Struct):
 def _encode(message: Record, parts: list[bytes]) -> int:
     """Append the record, unambiguously, to ``parts``; the size of its key, value and headers."""
     key, value, headers = message.key(), message.value(), message.headers()
-    kind, stamp = message.timestamp()
+    _, stamp = message.timestamp()
     size = (0 if key is None else len(key)) + (0 if value is None else len(value))
     parts.append(
         _frame.pack(
             stamp,
-            kind,
             -1 if key is None else len(key),
             -1 if value is None else len(value),
             0 if headers is None else len(headers),
@@ -255,10 +254,10 @@ def _print(message: Record) -> Print:
 
     headers: list[bytes] = []
     _encode_headers(message.headers() or [], headers)
-    kind, stamp = message.timestamp()
+    _, stamp = message.timestamp()
     return Print(
         offset=message.offset(),
-        timestamp=_frame.pack(stamp, kind, 0, 0, 0),
+        timestamp=_frame.pack(stamp, 0, 0, 0),
         key=nullable(message.key()),
         value=nullable(message.value()),
         headers=digest(headers),

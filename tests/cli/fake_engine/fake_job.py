@@ -128,6 +128,8 @@ class CopyJob:
             logical_bytes=done * 3000,
             batches=done // 100,
             skipped_batches=0,
+            passed_batches=1,
+            rebatched_batches=0,
             offsets_total=10_000,
             offsets_done=done,
             bytes_total=10_000_000,
@@ -181,6 +183,8 @@ class CopyJob:
             logical_bytes=5_000_000_000,
             batches=20_000,
             skipped_batches=7,
+            passed_batches=1,
+            rebatched_batches=0,
             recoveries=1,
             topics=[
                 TopicSummary(
@@ -192,6 +196,8 @@ class CopyJob:
                     bytes=2_000_000_000,
                     batches=20_000,
                     skipped_batches=7,
+                    passed_batches=1,
+                    rebatched_batches=0,
                     created=True,
                     held_back={"message.timestamp.type": "LogAppendTime"},
                 )
