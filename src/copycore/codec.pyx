@@ -1,7 +1,8 @@
 """Compression of a batch's records, by library: gzip, snappy, lz4 and zstd.
 
 What is read is what Kafka's Java classes read (``org.apache.kafka.common.compress``), and what is
-written they read too. Bytes behind the end of the compressed data:
+written they read too. Where they pass over damage in silence (a second member or frame that is cut
+or damaged, a content size that is wrong) it is refused here. Bytes behind the end of the data:
 
 ====== ============================================= ==================================
 codec  read                                          trailing bytes
@@ -71,7 +72,7 @@ cdef int LZ4_CONTENT_CHECKSUM = 0x04
 cdef uint32_t ZSTD_SKIPPABLE = 0x184D2A50u         # and the fifteen that follow
 cdef Py_ssize_t ZSTD_BLOCK = 128 << 10
 cdef uint64_t ZSTD_WINDOW = 1 << 27      # libzstd's own limit, which zstd-jni keeps
-cdef uint64_t ZSTD_KEPT_WINDOW = 8 << 20 # a context with a larger one is not kept
+cdef uint64_t ZSTD_KEPT_WINDOW = 8 << 20  # a context with a larger one is not kept
 
 # Kafka's ranges (KIP-390) but for lz4, whose 0 is the fast mode that Kafka's default stands for.
 LEVELS = {GZIP: (1, 9), LZ4: (0, 12), ZSTD: (-131072, 22)}
@@ -81,10 +82,10 @@ KEPT = local()
 
 
 class CodecError(ValueError):
-    """A codec's data that is damaged, or larger than it may be.
+    """A codec's data that is damaged, or larger than it may be."""
 
-    ``codec`` is its name; ``limit`` the bytes it may decompress to where it is larger, else None.
-    """
+    codec = ""      # its name
+    limit = None    # the bytes that it may decompress to, where it is larger
 
     def __init__(self, codec, reason, limit=None):
         super().__init__(f"{codec} data {reason}")
@@ -175,14 +176,15 @@ cdef bytes gunzip(const uint8_t* data, Py_ssize_t size, Py_ssize_t limit):
             return out.whole()
 
 
-cdef int xerial_header(Reader* r) except -1:
+cdef int another_header(Reader* r) except -1:
+    """A stream behind a stream. Java looks at the version here, though not in the first header."""
     cdef const uint8_t* magic = take(r, len(XERIAL))
     cdef int32_t version = read_i32(r)
     read_i32(r)
     if r.failed:
         raise truncated(SNAPPY)
     if magic[:len(XERIAL)] != XERIAL or version < 1:
-        raise damaged(SNAPPY, "no header of a version known")
+        raise damaged(SNAPPY, "another header inside of it")
     return 0
 
 
@@ -194,7 +196,7 @@ cdef int32_t next_chunk(Reader* r, const uint8_t** chunk, int32_t* size) except?
     while left(r) >= 4:
         ahead = r[0]
         if read_i32(&ahead) == XERIAL_HEAD:
-            xerial_header(r)
+            another_header(r)
             continue
         size[0] = read_i32(r)
         chunk[0] = take(r, size[0])
@@ -233,7 +235,7 @@ cdef bytes unsnappy(const uint8_t* data, Py_ssize_t size, Py_ssize_t limit):
         unsnap(data, size, PyBytes_AS_STRING(out), total)
         return out
 
-    xerial_header(&r)
+    take(&r, len(XERIAL_HEADER))
     again = r
     while (plain := next_chunk(&r, &chunk, &chunk_size)) >= 0:
         total += plain

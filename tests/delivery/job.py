@@ -32,6 +32,7 @@ class FakePart:
         self.counter = self.acked_counter = counter
         self.rest = rest
         self.records = self.bytes = self.plain_bytes = self.batches = self.skipped = 0
+        self.passed = self.rebatched = 0
         self.wants_sample = False
         self.sample: bytes | None = None
         self.ending: str | None = None
