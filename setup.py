@@ -21,6 +21,7 @@ MODULES = [
     "frames",
     "segments",
     "bucket",
+    "allowance",
     "transport",
     "partition",
     "pipe",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from copycore.allowance import Allowance
 from copycore.bucket import Bucket
 from copycore.lane import Lane
 from copycore.partition import PartitionCopy
@@ -38,6 +39,7 @@ class Rig:
     read_committed: bool = True
     check_crc: bool = False
     bucket: Bucket | None = None
+    allowance: Allowance | None = None
     request_bytes: int = 4 << 20
     request_timeout: int = 30_000
     poll_wait: int = 250
@@ -62,6 +64,7 @@ class Rig:
             read_committed=self.read_committed,
             check_crc=self.check_crc,
             bucket=self.bucket,
+            allowance=self.allowance,
             request_bytes=self.request_bytes,
             request_timeout=self.request_timeout,
             poll_wait=self.poll_wait,
