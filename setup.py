@@ -25,6 +25,7 @@ MODULES = [
     "rebatch",
     "segments",
     "bucket",
+    "allowance",
     "transport",
     "partition",
     "pipe",

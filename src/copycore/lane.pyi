@@ -2,6 +2,7 @@ import socket
 from collections.abc import Callable
 from typing import Literal
 
+from copycore.allowance import Allowance
 from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy
 from copycore.pipe import Pipe
@@ -31,6 +32,7 @@ class Lane:
         check_crc: bool,
         bucket: Bucket | None = None,
         maker: Rebatcher | None = None,
+        allowance: Allowance | None = None,
         request_bytes: int = ...,
         request_timeout: int = ...,
         poll_wait: int = ...,

@@ -9,6 +9,7 @@ from libc.errno cimport EINTR, errno
 from libc.stdint cimport int16_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc
 
+from copycore.allowance cimport Allowance
 from copycore.bucket cimport Bucket
 from copycore.partition cimport PartitionCopy
 from copycore.pipe cimport LaneState, Pipe
@@ -28,7 +29,8 @@ cdef extern from "<poll.h>" nogil:
 
 
 cdef class Lane:
-    """See the module's text. ``bucket`` None means no rate limit. ``maker`` is of this lane only.
+    """See the module's text. ``bucket`` None means no rate limit, ``allowance`` None none on
+    what is sent in all. ``maker`` is of this lane only.
 
     ``request_bytes``: payload of a Produce request above which no further partition joins it.
     ``request_timeout``: ms until an unanswered request counts as lost. ``poll_wait``: ms a Fetch
@@ -37,15 +39,15 @@ cdef class Lane:
     """
 
     def __init__(self, bytes client_id, *, bint read_committed, bint check_crc, Bucket bucket=None,
-                 Rebatcher maker=None,
-                 int32_t request_bytes=4 << 20, int32_t request_timeout=30_000,
-                 int32_t poll_wait=250, int32_t pause_limit=0):
+                 Allowance allowance=None, Rebatcher maker=None, int32_t request_bytes=4 << 20,
+                 int32_t request_timeout=30_000, int32_t poll_wait=250, int32_t pause_limit=0):
         self.state = LaneState()
         self.state.client_id = client_id
         self.state.read_committed = read_committed
         self.state.check_crc = check_crc
         self.state.bucket = bucket
         self.state.maker = Rebatcher() if maker is None else maker
+        self.state.allowance = allowance
         self.state.request_bytes = request_bytes
         self.state.request_timeout = request_timeout
         self.state.poll_wait = poll_wait

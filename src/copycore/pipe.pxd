@@ -1,5 +1,6 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 
+from copycore.allowance cimport Allowance
 from copycore.bucket cimport Bucket
 from copycore.frames cimport FetchDecoder, FetchEncoder, ProduceDecoder, ProduceEncoder
 from copycore.partition cimport Item, PartitionCopy
@@ -16,6 +17,7 @@ cdef class LaneState:
     cdef int32_t poll_wait
     cdef Bucket bucket
     cdef Rebatcher maker
+    cdef Allowance allowance            # None: the run has no limit
     cdef list events
     cdef int64_t first_ack
     cdef int64_t limited_ms             # waited for the bucket
@@ -25,6 +27,7 @@ cdef class LaneState:
 
     cdef bint held_back(self, int64_t now)
     cdef int spend(self, Py_ssize_t size) except -1
+    cdef list allowed(self, list parts)
 
 
 cdef class Request:

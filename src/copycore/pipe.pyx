@@ -53,6 +53,18 @@ cdef class LaneState:
             self.bucket.spend(size)
         return 0
 
+    cdef list allowed(self, list parts):
+        """Those of ``parts``, from the first on, whose front batch the limits of the run allow."""
+        cdef PartitionCopy part
+        cdef Py_ssize_t i
+        if self.allowance is not None:
+            for i in range(len(parts)):
+                part = parts[i]
+                if not self.allowance.take(part.front().count,
+                                           part.front().payload_size + HEADER_SIZE):
+                    return parts[:i]
+        return parts
+
 
 cdef class Request:
 
@@ -294,6 +306,9 @@ cdef class Pipe:
                and len(self.requests) < IN_FLIGHT and now >= self.produce_not_before):
             chosen = self.choose_ready()
             if not chosen or self.state.held_back(now):
+                return 0
+            chosen = self.state.allowed(chosen)
+            if not chosen:
                 return 0
             topics = {}
             for part in chosen:

@@ -23,10 +23,11 @@ from replicator.cluster.admin import Admin, TopicSpec
 from replicator.cluster.topics import Choice
 from replicator.drive import Driver, Report
 from replicator.errors import ExitCode, UsageError
+from replicator.limits import RunLimits
 from replicator.logical import Sampler
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.plan import FullPlan, PartitionPlan, Planner
-from replicator.report import Fault, Plan, Side, Snapshot, Summary, TopicPlan, TopicSummary
+from replicator.report import Fault, Limit, Plan, Side, Snapshot, Summary, TopicPlan, TopicSummary
 from replicator.settings import CopySettings
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 from replicator.state.claims import Claims
@@ -58,6 +59,12 @@ class CopyJob:
             settings, self._source, self._target, self._source_admin, self._target_admin
         )
         self._began = time.monotonic()
+        self._limits = RunLimits(
+            size=settings.max_bytes,
+            records=settings.max_records,
+            milliseconds=settings.max_duration,
+            began=self._began,
+        )
         self._phase = "starting"
         self._plan: FullPlan | None = None
         self._created: set[str] = set()
@@ -238,6 +245,7 @@ class CopyJob:
             inbox,
             self._keep(claims),
             claims.holds,
+            self._limits,
         )
         self._driver = driver
         self._sampler.begin(self._tasks)
@@ -284,6 +292,7 @@ class CopyJob:
                     check_crc=settings.check_crc,
                     bucket=bucket,
                     maker=self._maker(),
+                    allowance=self._limits.allowance,
                     request_bytes=request_bytes,
                     pause_limit=PAUSE_LIMIT_MS,
                 ),
@@ -375,7 +384,8 @@ class CopyJob:
         topics = [self._topic_summary(topic) for topic in plan.shown.topics]
         unfinished = any(not task.finished or task.stopped for task in self._tasks)
         snapshot = self.snapshot()
-        status, code = _outcome(faults, unfinished, stop.requested, snapshot.records)
+        limit = self._limits.reached if unfinished else None
+        status, code = _outcome(faults, unfinished, stop.requested, limit, snapshot.records)
         acks = [worker.lane.first_ack for worker in self._workers if worker.lane.first_ack >= 0]
         return Summary(
             status=status,  # type: ignore[arg-type]
@@ -398,6 +408,7 @@ class CopyJob:
             topics=topics,
             faults=faults,
             skipped=dict(choice.skipped),
+            limit=limit,
         )
 
     def _topic_summary(self, plan: TopicPlan) -> TopicSummary:
@@ -438,7 +449,11 @@ def _strongest(waited: dict[str, int]) -> str:
 
 
 def _outcome(
-    faults: Sequence[Fault], unfinished: bool, interrupted: bool, records: int
+    faults: Sequence[Fault],
+    unfinished: bool,
+    interrupted: bool,
+    limit: Limit | None,
+    records: int,
 ) -> tuple[str, ExitCode]:
     """Status and exit code: the fault a rerun helps least comes first."""
     codes = {fault.exit_code for fault in faults}
@@ -454,7 +469,11 @@ def _outcome(
             return "failed", code
     if interrupted and unfinished:
         return "interrupted", ExitCode.INTERRUPTED
-    if faults or unfinished:
+    if faults:
+        return "incomplete", ExitCode.INCOMPLETE
+    if limit is not None and unfinished:
+        return "limited", ExitCode.DURATION if limit.name == "max-duration" else ExitCode.VOLUME
+    if unfinished:
         return "incomplete", ExitCode.INCOMPLETE
     return ("done" if records else "nothing-left"), ExitCode.DONE
 

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from replicator.cli.main import PROGRAM, program
 from replicator.cli.params import TableCommand
 from replicator.options import OPTIONS, Option, ValueType, options_of
-from replicator.report import Fault, Plan, Summary, TopicPlan, TopicSummary
+from replicator.report import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
 
 _WIDTH = 98  # of the help blocks; fixed, so that a page does not depend on a terminal
 _MADE = "<!-- Made by `make docs` from the code. Edit the code, not this page. -->"
@@ -122,7 +122,7 @@ def json_page() -> str:
         "| `hint` (optional) | text: what to do |",
         "",
     ]
-    for struct in (Summary, TopicSummary, Fault, Plan, TopicPlan):
+    for struct in (Summary, TopicSummary, Fault, Limit, Plan, TopicPlan):
         lines += [f"## {struct.__name__}", "", "| Field | Type |", "| --- | --- |"]
         hints = get_type_hints(struct)
         for field in msgspec.structs.fields(struct):

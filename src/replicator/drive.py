@@ -18,6 +18,7 @@ from copycore.segments import Segments
 from replicator import faults
 from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta, broker_errors
 from replicator.errors import CopystreamError
+from replicator.limits import RunLimits
 from replicator.locate import ForeignWriter, NotYet, counters
 from replicator.offsets.store import OffsetMaps
 from replicator.report import Fault, FaultKind, Side
@@ -56,6 +57,7 @@ class Driver:
         inbox: queue.SimpleQueue[Report],
         keep: Callable[[], bool],
         holds: Callable[[], bool],
+        limits: RunLimits,
     ) -> None:
         self._source = source
         self._target = target
@@ -65,6 +67,8 @@ class Driver:
         self._inbox = inbox
         self._keep = keep
         self._holds = holds
+        self._limits = limits
+        self._following = any(task.end < 0 for task in tasks)
         self._workers: Sequence[LaneWorker] = ()
         self._of_part: dict[PartitionCopy, PartitionTask] = {}
         self._source_ids: dict[str, str] = {}
@@ -76,7 +80,9 @@ class Driver:
         self.recoveries = 0
 
     def run(self, workers: Sequence[LaneWorker], stop: StopSignal) -> None:
-        """Until every task is finished, or ``stop`` is requested and nothing is in flight."""
+        """Until every task is finished, or ``stop`` is requested or a limit is reached, and
+        nothing is in flight.
+        """
         self._workers = workers
         now = time.monotonic()
         for task in self._tasks:
@@ -84,7 +90,7 @@ class Driver:
             self._source_ids[task.topic] = task.binding.source_id
             self._target_ids[task.target_topic] = task.binding.target_id
         while not all(task.finished for task in self._tasks):
-            if stop.requested and not self._stopping:
+            if not self._stopping and (stop.requested or self._limited()):
                 self._stop()
             self._place_due()
             self._take_reports()
@@ -107,6 +113,9 @@ class Driver:
         self._maps.send_segments(self._writer, (part.topic, part.partition), segments, delivered)
 
     # --- the loop ----------------------------------------------------------------------------
+
+    def _limited(self) -> bool:
+        return self._limits.end(time.monotonic(), following=self._following)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -141,7 +150,8 @@ class Driver:
         task.located = False
         if task.fault is not None:
             return
-        if part.ending == "done":
+        # All of it may have been in flight when it was stopped.
+        if part.ending == "done" or (self._stopping and 0 <= task.end <= task.position):
             task.done = True
             self._note_tail(task)
         elif self._stopping:

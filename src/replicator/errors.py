@@ -2,7 +2,8 @@
 
 Exit codes: 0 done · 1 other · 2 usage or configuration · 3 source unreachable or denied ·
 4 target unreachable or denied · 5 incomplete, a rerun helps · 7 incomplete, a rerun will not
-help · 11 state does not match (for example a recreated topic) · 130 interrupted, state saved.
+help · 8 --max-bytes or --max-records reached · 10 --max-duration reached (both as rclone's) ·
+11 state does not match (for example a recreated topic) · 130 interrupted, state saved.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ class ExitCode(IntEnum):
     TARGET = 4
     INCOMPLETE = 5
     FATAL = 7
+    VOLUME = 8
+    DURATION = 10
     STATE = 11
     INTERRUPTED = 130
 

@@ -20,10 +20,13 @@ from replicator.selection import (
     print_until,
 )
 from replicator.values import (
+    MAX_OFFSET,
     parse_compression,
+    parse_duration,
     parse_rate,
     parse_size,
     print_compression,
+    print_duration,
     print_rate,
     print_size,
 )
@@ -101,6 +104,19 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise ValueError("expected a whole number")
     return int(text)
+
+
+def _records(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_OFFSET):
+        raise ValueError("expected a whole number")
+    return int(text)
+
+
+def _duration(text: str) -> int:
+    duration = parse_duration(text)
+    if duration > MAX_OFFSET:
+        raise ValueError("the duration is longer than Kafka has milliseconds for")
+    return duration
 
 
 def _lanes(text: str) -> int:
@@ -201,6 +217,14 @@ BATCH_SIZE = ValueType(
     print=print_size,
 )
 LANES = ValueType(metavar="N|auto", parse=_lanes, print=lambda n: str(n or "auto"))
+VOLUME = ValueType(metavar="SIZE", parse=_at_least(1, parse_size, "1B"), print=print_size)
+RECORDS = ValueType(metavar="N", parse=_at_least(1, _records, "1"))
+DURATION = ValueType(
+    metavar="DURATION",
+    parse=_at_least(1000, _duration, "1s"),
+    print=print_duration,
+    grammar="Numbers with a unit, larger units first: `90s`, `15m`, `1h30m`, `2d`, `1w`.",
+)
 FACTOR = ValueType(metavar="N", parse=_at_least(1, _count, "1"))
 SWITCH = ValueType(metavar="", parse=str)
 VERBOSITY = ValueType(metavar="N", parse=_count)
@@ -428,6 +452,37 @@ OPTIONS: Sequence[Option] = (
         commands=("copy",),
         help="Forget where an earlier copy of these topics stopped and begin anew; their target "
         "topics must be missing or empty.",
+    ),
+    Option(
+        name="max-bytes",
+        flags=("--max-bytes",),
+        value=VOLUME,
+        default_note="no limit",
+        field="max_bytes",
+        group=HOW,
+        commands=("copy",),
+        help="End this run before it writes more bytes than that; the same command then goes on. "
+        "Exit code 8.",
+    ),
+    Option(
+        name="max-records",
+        flags=("--max-records",),
+        value=RECORDS,
+        default_note="no limit",
+        field="max_records",
+        group=HOW,
+        commands=("copy",),
+        help="End this run before it writes more records than that. Exit code 8.",
+    ),
+    Option(
+        name="max-duration",
+        flags=("--max-duration",),
+        value=DURATION,
+        default_note="no limit",
+        field="max_duration",
+        group=HOW,
+        commands=("copy",),
+        help="End this run after that time: what is in flight is finished. Exit code 10.",
     ),
     Option(
         name="dry-run",

@@ -130,10 +130,22 @@ class TopicSummary(Struct, kw_only=True, omit_defaults=True):
     warnings: list[str] = []
 
 
+LimitName = Literal["max-bytes", "max-records", "max-duration"]
+
+
+class Limit(Struct, kw_only=True, omit_defaults=True):
+    """A limit on a run that was reached. ``value`` and ``used`` are bytes, records or seconds."""
+
+    name: LimitName  # the option
+    value: float  # as it was given
+    used: float  # sent when it was reached; over a lost connection also what did not arrive
+    next: int | None = None  # what the batch has that did not fit any more
+
+
 class Summary(Struct, kw_only=True, omit_defaults=True):
     """The whole run, at its end; the one JSON document of ``-o json``."""
 
-    status: Literal["done", "nothing-left", "incomplete", "failed", "interrupted"]
+    status: Literal["done", "nothing-left", "incomplete", "limited", "failed", "interrupted"]
     exit_code: int
     source: str
     target: str
@@ -153,3 +165,4 @@ class Summary(Struct, kw_only=True, omit_defaults=True):
     topics: list[TopicSummary]
     faults: list[Fault] = []
     skipped: dict[str, str] = {}
+    limit: Limit | None = None  # that ended the run

@@ -38,6 +38,9 @@ class CopySettings(Struct, frozen=True, kw_only=True):
     check_crc: bool
     restart: bool  # forget what an earlier copy of these topics saved
     replication_factor: int | None  # None: the source's, capped by the target's brokers
+    max_bytes: int | None  # of batches written in this run
+    max_records: int | None
+    max_duration: int | None  # milliseconds
 
 
 def copy_settings(values: Mapping[str, Any]) -> CopySettings:

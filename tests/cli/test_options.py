@@ -74,6 +74,7 @@ def test_defaults_become_settings() -> None:
     assert settings.check_crc is False
     assert settings.restart is False
     assert settings.replication_factor is None
+    assert (settings.max_bytes, settings.max_records, settings.max_duration) == (None,) * 3
     assert settings.source.bootstrap == (("a", 9092),)
     assert settings.target.bootstrap == (("b", 9092),)
 
@@ -85,6 +86,46 @@ def test_settings_that_copy_nothing_are_refused() -> None:
         copy_settings({**defaults(), "from": AtTime(5), "until": AtTime(5)})
     copy_settings({**defaults(), "from": AtTime(5), "until": AtTime(6)})
     copy_settings({**defaults(), "from": AtTime(5), "until": Forever()})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("max-bytes", "1", 1),
+        ("max-bytes", "20MB", 20_000_000),
+        ("max-bytes", "1.5GiB", 3 << 29),
+        ("max-records", "1", 1),
+        ("max-records", str(2**63 - 1), 2**63 - 1),
+        ("max-duration", "1s", 1000),
+        ("max-duration", "2h", 7_200_000),
+    ],
+)
+def test_limits_on_a_run(name: str, text: str, value: int) -> None:
+    kind = options(name).value
+    assert kind.parse(text) == value
+    assert kind.parse(kind.print(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("max-bytes", "0"),
+        ("max-bytes", "9300PB"),
+        ("max-bytes", "off"),
+        ("max-records", "0"),
+        ("max-records", "-1"),
+        ("max-records", "1k"),
+        ("max-records", "²"),
+        ("max-records", str(2**63)),
+        ("max-records", "9" * 5000),
+        ("max-duration", "999ms"),
+        ("max-duration", "30"),
+        ("max-duration", "9" * 400 + "w"),
+    ],
+)
+def test_limits_on_a_run_that_make_no_sense(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|the least is|longer|larger"):
+        options(name).value.parse(text)
 
 
 def options(name: str) -> Option:

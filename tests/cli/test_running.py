@@ -45,6 +45,9 @@ TEXTS = {
     "check-crc": "1",
     "restart": "1",
     "replication-factor": "2",
+    "max-bytes": "1.5kB",
+    "max-records": "12345678901",
+    "max-duration": "1m30s",
 }
 SETTINGS = {
     "topics": ["orders"],
@@ -64,6 +67,9 @@ SETTINGS = {
     "check_crc": True,
     "restart": True,
     "replication_factor": 2,
+    "max_bytes": 1500,
+    "max_records": 12_345_678_901,
+    "max_duration": 90_000,
 }
 ROWS = [option for option in OPTIONS if option.field and option.flags]
 FLAGS = [
@@ -154,6 +160,7 @@ def test_the_result_is_on_stdout_and_the_rest_on_stderr(copystream: Run) -> None
         ("done", 0, "done; copied"),
         ("nothing", 0, "nothing left to copy"),
         ("fault", 7, "corrupt-batch orders-3 at offset 1200 on source"),
+        ("limited", 8, "stopped by --max-records 1234568 after 1234567, the next batch has 20; "),
     ],
 )
 def test_the_exit_code_is_the_summary_s(copystream: Run, job: str, code: int, words: str) -> None:

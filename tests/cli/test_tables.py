@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from replicator.cli.tables import plan_text, summary_text, table
-from replicator.report import Fault, Plan, Summary, TopicPlan, TopicSummary
+from replicator.report import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
 
 
 def unpainted(text: str, style: str) -> str:
@@ -87,6 +87,46 @@ def test_nothing_left_says_so_without_figures() -> None:
 def test_a_rerun_that_helps_is_named(status: str) -> None:
     text = summary_text(summary(status=status), unpainted)
     assert text.endswith("to go on: run the same command again")
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        (
+            Limit(name="max-bytes", value=20_000_000, used=19_999_000, next=131_133),
+            "stopped by --max-bytes 20MB after 19999kB, the next batch has 131133B",
+        ),
+        (
+            Limit(name="max-records", value=2010, used=2000, next=20),
+            "stopped by --max-records 2010 after 2000, the next batch has 20",
+        ),
+        (
+            Limit(name="max-records", value=2000, used=2000),
+            "stopped by --max-records 2000 after 2000",
+        ),
+        (Limit(name="max-duration", value=5400.0, used=5400.1), "stopped by --max-duration 1h30m"),
+    ],
+)
+def test_a_limit_tells_how_far_it_came_and_how_to_go_on(limit: Limit, told: str) -> None:
+    assert summary_text(summary(status="limited", exit_code=8, limit=limit), unpainted).endswith(
+        f"\n\n{told}; copied 2,000 records, 10.0 MB in 2.0s, 5.00 MB/s\n"
+        "to go on: run the same command again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "least"),
+    [
+        (Limit(name="max-bytes", value=8192, used=0, next=131_133), "--max-bytes to 131133B"),
+        (Limit(name="max-records", value=19, used=5, next=20), "--max-records to 20"),
+    ],
+)
+def test_a_limit_below_one_batch_says_what_that_needs(limit: Limit, least: str) -> None:
+    text = summary_text(summary(status="limited", exit_code=8, limit=limit), unpainted)
+    assert text.endswith(
+        f"to go on: raise {least} at least, which the next batch needs, and run the same command "
+        "again"
+    )
 
 
 def test_faults_tell_where_why_and_what_to_do() -> None:

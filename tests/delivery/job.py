@@ -11,12 +11,17 @@ from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
 from delivery.world import FakeCluster, make_task
 from replicator import drive
 from replicator.errors import CopystreamError
+from replicator.limits import RunLimits
 from replicator.offsets.store import OffsetMaps
 from replicator.report import Fault
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
 
 END = 100  # of a topic's source log, unless told otherwise
+
+
+def no_limits(began: float) -> RunLimits:
+    return RunLimits(size=None, records=None, milliseconds=None, began=began)
 
 
 class FakePart:
@@ -128,6 +133,7 @@ class World:
         self.script: Callable[[FakePart], None] = self.finish
         self.claimed = self.held = True
         self.stop = StopSignal()
+        self.limits = no_limits(clock())
         self.workers = [FakeWorker(self)]
         self.driver: drive.Driver | None = None
 
@@ -156,6 +162,7 @@ class World:
             self.inbox,  # type: ignore[arg-type]
             lambda: self.claimed,
             lambda: self.held,
+            self.limits,
         )
         self.driver.run(self.workers, self.stop)  # type: ignore[arg-type]
         return self.driver
@@ -166,7 +173,7 @@ class World:
         """The target gets ``count`` records; the lane hears of ``acked`` of them."""
         log = self.target.log(part.topic)
         if count:
-            log.write(count, part.counter)
+            log.write(count, part.acked_counter)
         heard = count if acked is None else acked
         part.acked += heard
         part.acked_counter += heard

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from copycore.partition import PartitionCopy
 from core import oracle
 from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
+from delivery.job import no_limits
 from delivery.world import PRODUCER, FakeCluster, make_task
 from lane.broker import SourceLog, TargetBroker, TargetLog, batch, span
 from lane.expected import expect
@@ -168,6 +169,7 @@ class Copying:
             self,  # type: ignore[arg-type]
             lambda: True,
             lambda: True,
+            no_limits(self.clock()),
         )
         self.process.live(self, driver)
         try:

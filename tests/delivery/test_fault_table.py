@@ -47,6 +47,7 @@ def check_fault(found: Fault | None, kind: str, side: Side, exit_code: ExitCode)
 
 # --- endings that are faults ----------------------------------------------------------------------
 
+
 def test_a_codec_that_nobody_knows() -> None:
     verdict = judge(ended("unknown-codec", "source", message="6"))
     found = check_fault(verdict.fault, "unknown-codec", "source", ExitCode.FATAL)

@@ -10,7 +10,7 @@ from delivery.world import make_task
 from replicator import faults
 from replicator.copy import _outcome, _strongest
 from replicator.errors import ExitCode
-from replicator.report import Fault
+from replicator.report import Fault, Limit, LimitName
 
 # The fault that a rerun helps least comes first.
 PRECEDENCE = [
@@ -33,43 +33,69 @@ def fault(code: ExitCode) -> Fault:
 def test_a_fault_for_good_is_the_outcome(
     code: ExitCode, interrupted: bool, unfinished: bool
 ) -> None:
-    assert _outcome([fault(code)], unfinished, interrupted, 5) == ("failed", code)
+    assert _outcome([fault(code)], unfinished, interrupted, None, 5) == ("failed", code)
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations(PRECEDENCE, 2)))
 def test_of_two_faults_the_worse_counts(first: ExitCode, second: ExitCode) -> None:
     for order in ([fault(first), fault(second)], [fault(second), fault(first)]):
-        assert _outcome(order, True, False, 5) == ("failed", first)
-        assert _outcome([*order, fault(ExitCode.INCOMPLETE)], True, True, 0) == ("failed", first)
+        assert _outcome(order, True, False, None, 5) == ("failed", first)
+        assert _outcome([*order, fault(ExitCode.INCOMPLETE)], True, True, None, 0) == (
+            "failed",
+            first,
+        )
 
 
 def test_what_a_rerun_helps_is_incomplete() -> None:
-    assert _outcome([fault(ExitCode.INCOMPLETE)], False, False, 5) == (
+    assert _outcome([fault(ExitCode.INCOMPLETE)], False, False, None, 5) == (
         "incomplete",
         ExitCode.INCOMPLETE,
     )
-    assert _outcome([], True, False, 5) == ("incomplete", ExitCode.INCOMPLETE)
+    assert _outcome([], True, False, None, 5) == ("incomplete", ExitCode.INCOMPLETE)
 
 
 def test_interrupted_only_if_something_is_left() -> None:
-    assert _outcome([], True, True, 5) == ("interrupted", ExitCode.INTERRUPTED)
-    assert _outcome([fault(ExitCode.INCOMPLETE)], True, True, 5) == (
+    assert _outcome([], True, True, None, 5) == ("interrupted", ExitCode.INTERRUPTED)
+    assert _outcome([fault(ExitCode.INCOMPLETE)], True, True, None, 5) == (
         "interrupted",
         ExitCode.INTERRUPTED,
     )
-    assert _outcome([], False, True, 5) == ("done", ExitCode.DONE)
+    assert _outcome([], False, True, None, 5) == ("done", ExitCode.DONE)
+
+
+LIMITS: list[tuple[LimitName, ExitCode]] = [
+    ("max-bytes", ExitCode.VOLUME),
+    ("max-records", ExitCode.VOLUME),
+    ("max-duration", ExitCode.DURATION),
+]
+
+
+@pytest.mark.parametrize(("name", "code"), LIMITS)
+def test_a_limit_counts_only_if_something_is_left(name: LimitName, code: ExitCode) -> None:
+    limit = Limit(name=name, value=5, used=4)
+    assert _outcome([], True, False, limit, 5) == ("limited", code)
+    assert _outcome([], False, False, limit, 5) == ("done", ExitCode.DONE)
+    assert _outcome([], True, True, limit, 5) == ("interrupted", ExitCode.INTERRUPTED)
+
+
+@pytest.mark.parametrize(("name", "code"), LIMITS)
+def test_a_limit_hides_no_fault(name: LimitName, code: ExitCode) -> None:
+    limit = Limit(name=name, value=5, used=4)
+    for bad in (*PRECEDENCE, ExitCode.INCOMPLETE):
+        assert _outcome([fault(bad)], True, False, limit, 5)[1] == bad != code
 
 
 def test_done_and_nothing_left() -> None:
-    assert _outcome([], False, False, 1) == ("done", ExitCode.DONE)
-    assert _outcome([], False, False, 0) == ("nothing-left", ExitCode.DONE)
+    assert _outcome([], False, False, None, 1) == ("done", ExitCode.DONE)
+    assert _outcome([], False, False, None, 0) == ("nothing-left", ExitCode.DONE)
 
 
 def test_every_exit_code_of_a_fault_has_a_place() -> None:
-    """A fault must never end in exit code 0."""
+    """A fault must never end in exit code 0. Those of a limit or a signal are of no fault."""
+    others = (ExitCode.DONE, ExitCode.VOLUME, ExitCode.DURATION, ExitCode.INTERRUPTED)
     for code in ExitCode:
-        if code not in (ExitCode.DONE, ExitCode.INTERRUPTED):
-            assert _outcome([fault(code)], False, False, 0)[1] == code
+        if code not in others:
+            assert _outcome([fault(code)], False, False, None, 0)[1] == code
 
 
 def test_the_strongest_brake_is_named() -> None:

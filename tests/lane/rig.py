@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from copycore.allowance import Allowance
 from copycore.bucket import Bucket
 from copycore.lane import Lane
 from copycore.partition import PartitionCopy
@@ -41,6 +42,7 @@ class Rig:
     bucket: Bucket | None = None
     # Batches whose payload is no records cannot be taken apart.
     maker: Rebatcher = field(default_factory=lambda: Rebatcher(merge="never"))
+    allowance: Allowance | None = None
     request_bytes: int = 4 << 20
     request_timeout: int = 30_000
     poll_wait: int = 250
@@ -66,6 +68,7 @@ class Rig:
             check_crc=self.check_crc,
             bucket=self.bucket,
             maker=self.maker,
+            allowance=self.allowance,
             request_bytes=self.request_bytes,
             request_timeout=self.request_timeout,
             poll_wait=self.poll_wait,

@@ -40,6 +40,10 @@ _EXAMPLES = (
         "copystream copy --source a:9092 --target b:9092 --from -2h --partitions 0,3 orders",
     ),
     (
+        "two hours of a long copy a night",
+        "copystream copy --source a:9092 --target b:9092 --max-duration 2h orders",
+    ),
+    (
         "for a script",
         "copystream copy --source a:9092 --target b:9092 -o json --progress none orders",
     ),

@@ -6,12 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from replicator.cli.units import clock, count, plural, short
-from replicator.report import Fault, Plan, Summary, TopicPlan, TopicSummary
+from replicator.report import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
+from replicator.values import print_duration, print_size
 
 Paint = Callable[[str, str], str]
 Align = Literal["left", "right"]
 
-_STATUS_STYLES = {"done": "good", "nothing-left": "good", "incomplete": "warning"}
+_STATUS_STYLES = {
+    "done": "good",
+    "nothing-left": "good",
+    "incomplete": "warning",
+    "limited": "warning",
+}
 _VERDICTS = {
     "done": "done",
     "nothing-left": "nothing left to copy: the target has everything up to the end",
@@ -140,7 +146,9 @@ def _summary_row(topic: TopicSummary) -> list[str]:
 
 def _verdict(summary: Summary, paint: Paint) -> str:
     style = _STATUS_STYLES.get(summary.status, "error")
-    lines = [paint(_VERDICTS[summary.status], style)]
+    limit = summary.limit if summary.status == "limited" else None
+    verdict = _limited(limit) if limit is not None else _VERDICTS[summary.status]
+    lines = [paint(verdict, style)]
     if summary.status != "nothing-left":
         amount = f"{plural(summary.records, 'record')}, {short(summary.bytes, 'B')}"
         if summary.logical_bytes is not None:
@@ -150,7 +158,13 @@ def _verdict(summary: Summary, paint: Paint) -> str:
             lines[0] += f", {short(summary.bytes / summary.elapsed, 'B/s')}"
     if summary.recoveries:
         lines.append(f"recovered {plural(summary.recoveries, 'time')} from the target's own log")
-    if summary.status in ("interrupted", "incomplete"):
+    if limit is not None and limit.next is not None and limit.next > limit.value:
+        least = _amount(limit, limit.next)
+        lines.append(
+            f"{paint('to go on:', 'strong')} raise --{limit.name} to {least} at least, which the "
+            "next batch needs, and run the same command again"
+        )
+    elif summary.status in ("interrupted", "incomplete", "limited"):
         lines.append(f"{paint('to go on:', 'strong')} run the same command again")
     elif summary.status == "failed":
         lines.append(
@@ -158,6 +172,27 @@ def _verdict(summary: Summary, paint: Paint) -> str:
             "again; what is copied stays"
         )
     return "\n".join(lines)
+
+
+def _limited(limit: Limit) -> str:
+    text = f"stopped by --{limit.name} {_amount(limit, limit.value)}"
+    if limit.name == "max-duration":
+        return text
+    text += f" after {_amount(limit, limit.used)}"
+    if limit.next is not None:
+        text += f", the next batch has {_amount(limit, limit.next)}"
+    return text
+
+
+def _amount(limit: Limit, number: float) -> str:
+    """As it would be typed."""
+    match limit.name:
+        case "max-bytes":
+            return print_size(int(number))
+        case "max-records":
+            return str(int(number))
+        case "max-duration":
+            return print_duration(int(number * 1000))
 
 
 def _fault(fault: Fault, paint: Paint) -> str:

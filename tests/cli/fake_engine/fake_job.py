@@ -10,6 +10,7 @@ import msgspec
 from replicator.errors import StateError, TargetError
 from replicator.report import (
     Fault,
+    Limit,
     PartitionProgress,
     Plan,
     Snapshot,
@@ -33,6 +34,7 @@ FAULT = Fault(
     hint="read it with another client to see whether the disk is damaged",
     exit_code=7,
 )
+LIMIT = Limit(name="max-records", value=1_234_568, used=1_234_567, next=20)
 
 
 class CopyJob:
@@ -110,6 +112,8 @@ class CopyJob:
                     return self._summary("interrupted", 130)
         if self.mode in ("fault", "slow-fault"):
             return self._summary("failed", 7, faults=[FAULT])
+        if self.mode == "limited":
+            return self._summary("limited", 8, limit=LIMIT)
         if self.mode == "nothing":
             return self._summary("nothing-left", 0)
         return self._summary("done", 0)
@@ -167,7 +171,13 @@ class CopyJob:
             fields[side] = {"bootstrap": config.bootstrap_text, "client_id": config.client_id}
         return msgspec.json.encode(fields).decode()
 
-    def _summary(self, status: str, exit_code: int, faults: list[Fault] | None = None) -> Summary:
+    def _summary(
+        self,
+        status: str,
+        exit_code: int,
+        faults: list[Fault] | None = None,
+        limit: Limit | None = None,
+    ) -> Summary:
         return Summary(
             status=status,
             exit_code=exit_code,
@@ -203,4 +213,5 @@ class CopyJob:
                 )
             ],
             faults=faults or [],
+            limit=limit,
         )

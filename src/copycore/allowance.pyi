@@ -1,0 +1,6 @@
+class Allowance:
+    records_left: int
+    bytes_left: int
+    refused: tuple[int, int] | None
+    def __init__(self, records: int | None, size: int | None) -> None: ...
+    def take(self, records: int, size: int) -> bool: ...

@@ -1,0 +1,64 @@
+"""The limits on a run: how much it may write to the target, and how long it may take.
+
+Volume is decided in the lanes, where a batch is about to be sent (``copycore.allowance``), so that
+it is never exceeded; the driver only notices. Time is looked at by the driver, and what is in
+flight by then is finished.
+"""
+
+from __future__ import annotations
+
+from copycore.allowance import Allowance
+from replicator.report import Limit, LimitName
+
+
+class RunLimits:
+    """The limits of one run; ``reached`` is the first one that was, None before."""
+
+    def __init__(
+        self, *, size: int | None, records: int | None, milliseconds: int | None, began: float
+    ) -> None:
+        """``size`` in bytes, as ``report.Summary.bytes`` counts them, ``began`` in monotonic
+        seconds; None where there is no limit.
+        """
+        self._size = size
+        self._records = records
+        self._seconds = None if milliseconds is None else milliseconds / 1000
+        self._began = began
+        self.allowance: Allowance | None = None
+        if size is not None or records is not None:
+            self.allowance = Allowance(records, size)
+        self.reached: Limit | None = None
+
+    def end(self, now: float, *, following: bool) -> bool:
+        """Whether the run has to end; ``now`` in monotonic seconds.
+
+        Only a batch that no longer fits ends a run: one that was allowed just as much as there was
+        is done. One that follows would wait for such a batch for ever, so it ends without.
+        """
+        if self.reached is None:
+            self.reached = self._volume(following) or self._duration(now)
+        return self.reached is not None
+
+    def _volume(self, following: bool) -> Limit | None:
+        allowance = self.allowance
+        if allowance is None:
+            return None
+        records, size = allowance.refused or (None, None)
+        volumes: list[tuple[LimitName, int | None, int, int | None]] = [
+            ("max-records", self._records, allowance.records_left, records),
+            ("max-bytes", self._size, allowance.bytes_left, size),
+        ]
+        for name, value, left, asked in volumes:
+            if value is None:
+                continue
+            if asked is not None and asked > left:
+                return Limit(name=name, value=value, used=value - left, next=asked)
+            if following and left == 0:
+                return Limit(name=name, value=value, used=value)
+        return None
+
+    def _duration(self, now: float) -> Limit | None:
+        elapsed = now - self._began
+        if self._seconds is None or elapsed < self._seconds:
+            return None
+        return Limit(name="max-duration", value=self._seconds, used=elapsed)
