@@ -14,7 +14,7 @@ from copycore.segments import Segments
 from delivery.fakes import FakeReader, FakeWriter, StateTopic
 from replicator.errors import ExitCode, StateError, TargetError
 from replicator.offsets.map import PartitionMap
-from replicator.offsets.store import RESTATED, Binding, OffsetMaps
+from replicator.offsets.store import LARGEST_CHUNK, RESTATED, Binding, OffsetMaps
 from replicator.state import OFFSET_MAP_TOPIC
 
 PLACE = ("orders", 3)
@@ -241,6 +241,28 @@ def test_a_long_map_is_restated_at_its_end_only(topic: StateTopic) -> None:
     assert answers(replayed(topic), [0, 5, 4 * RESTATED, 5 * RESTATED]) == [
         0, 10, 8 * RESTATED, 10 * RESTATED - 1,
     ]  # fmt: skip
+
+
+def test_many_segments_at_once_are_several_records(topic: StateTopic) -> None:
+    """A broker takes records of 1 MB; they are durable when the last one is."""
+    maps, writer = ours(), FakeWriter(topic)
+    maps.write_bindings(writer, [(PLACE, BINDING, 0)])
+    count = 2 * LARGEST_CHUNK + 7
+    many = Segments(
+        [10_000_000 * n for n in range(1, count + 1)], [2 * n for n in range(1, count + 1)]
+    )
+    told: list[object] = []
+    writer.hold = True
+    maps.send_segments(writer, PLACE, many, lambda error, _offset: told.append(error))
+    assert len(writer.held) == 3
+    assert all(len(value or b"") < 900_000 for _, value, _ in writer.held)
+    held, writer.held = writer.held, []
+    for number, (key, value, delivered) in enumerate(held):
+        assert (told, maps.segments(PLACE)) == ([], 1), number
+        delivered(None, topic.append(key, value))
+    assert told == [None]
+    for known in (maps, replayed(topic)):
+        assert answers(known, [2, 3, 2 * count]) == [10_000_000, 10_000_001, 10_000_000 * count]
 
 
 def test_a_registry_that_went_back_is_refused(topic: StateTopic) -> None:

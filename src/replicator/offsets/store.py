@@ -30,6 +30,7 @@ from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 from replicator.state.log import Delivered, Record, StateWriter, ignored
 
 RESTATED = 1000  # segments at the end of a map that a new holder writes again
+LARGEST_CHUNK = 50_000  # segments; about 100 kB, and below a broker's limit of 1 MB for any holes
 
 TopicPartition = tuple[str, int]
 
@@ -140,7 +141,7 @@ class OffsetMaps:
         records: list[Record] = []
         for place, binding, start in new:
             records.append((self._key("binding", place), msgspec.json.encode(binding)))
-            records.append(self._chunk(place, Segments([start], [0])))
+            records += self._chunks(place, Segments([start], [0]))
         writer.write(OFFSET_MAP_TOPIC, records)
         for place, binding, start in new:
             self._bind(place, binding)
@@ -155,7 +156,7 @@ class OffsetMaps:
         replaced: list[bytes] = []
         for place, counter in where:
             segments = self._tail(place, counter, RESTATED)
-            records.append(self._chunk(place, segments))
+            records += self._chunks(place, segments)
             found = self._found.pop(place, {})
             replaced += [key for key, first in found.items() if first >= segments.first]
         writer.write(OFFSET_MAP_TOPIC, records)
@@ -177,22 +178,31 @@ class OffsetMaps:
         delivered: Delivered,
     ) -> None:
         """Write segments; ``delivered`` is called when they are durable."""
-        key, value = self._chunk(place, segments)
+        records = self._chunks(place, segments)
         first = segments.first
+        failures: list[CopystreamError] = []
+        left = len(records)
 
-        def added(error: CopystreamError | None, offset: int) -> None:
-            if error is None:
+        def written(error: CopystreamError | None, offset: int) -> None:
+            nonlocal left
+            left -= 1
+            if error is not None:
+                failures.append(error)
+            if left:
+                return
+            if not failures:
                 self._add(place, segments)
             with self._lock:
                 self._on_the_way[place] -= 1
-                if error is not None:
+                if failures:
                     # A time-out does not tell whether it was written.
                     self._doubtful[place] = min(first, self._doubtful.get(place, first))
-            delivered(error, offset)
+            delivered(failures[0] if failures else None, offset)
 
         with self._lock:
             self._on_the_way[place] += 1
-        writer.send(OFFSET_MAP_TOPIC, key, value, added)
+        for key, value in records:
+            writer.send(OFFSET_MAP_TOPIC, key, value, written)
 
     def settled(self, writer: StateWriter, place: TopicPartition) -> bool:
         """Whether a reader of the topic would find this very map, so that somebody may begin from
@@ -221,8 +231,14 @@ class OffsetMaps:
         generation = self._generations[topic]
         return msgspec.json.encode([kind, self._flow, topic, partition, generation, *rest])
 
-    def _chunk(self, place: TopicPartition, segments: Segments) -> Record:
-        return self._key("chunk", place, segments.first), segments.encode()
+    def _chunks(self, place: TopicPartition, segments: Segments) -> list[Record]:
+        if len(segments) > LARGEST_CHUNK:
+            sources, counters = segments.sources, segments.counters
+            cuts = [slice(at, at + LARGEST_CHUNK) for at in range(0, len(sources), LARGEST_CHUNK)]
+            parts = [Segments(sources[cut], counters[cut]) for cut in cuts]
+        else:
+            parts = [segments]
+        return [(self._key("chunk", place, part.first), part.encode()) for part in parts]
 
     def _bind(self, place: TopicPartition, binding: Binding) -> None:
         with self._lock:
