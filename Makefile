@@ -9,6 +9,7 @@ TOOLS := $(VENV)/tools.stamp
 BUILT := $(VENV)/built.stamp
 INSTALLED := $(VENV)/installed.stamp
 CORE := setup.py $(wildcard src/copycore/*.pyx src/copycore/*.pxd src/copycore/*.h)
+WORKERS ?= 2
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
 .PHONY: help setup demo test lint docs bench microbench soak sanitize clean
@@ -44,8 +45,10 @@ $(INSTALLED): $(TOOLS) | $(BUILT)
 demo: setup
 	$(BIN)/python -m replicator.lab.demo
 
+# Most tests wait for brokers, so two files at a time take half as long; each worker has a source
+# and a target of its own.
 test: setup
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .
@@ -63,8 +66,9 @@ bench: setup
 microbench: setup
 	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only
 
+# Shown at once: a seed is of no use when it is lost with the machine.
 soak: setup
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m soak -v --capture=no --durations=0
 
 sanitize: setup
 	bash tests/sanitize.sh

@@ -44,10 +44,14 @@ def connect_to() -> Iterator[Connect]:
 
 
 @pytest.fixture(params=[KAFKA_3, KAFKA_4])
-def lab(request: pytest.FixtureRequest, cluster_factory: Callable[..., LabCluster]) -> LabCluster:
+def lab(
+    request: pytest.FixtureRequest,
+    cluster_factory: Callable[..., LabCluster],
+    own_cluster: Callable[..., LabCluster],
+) -> LabCluster:
     if request.param == KAFKA_4:
         return cluster_factory("source")
-    return cluster_factory("old", version=KAFKA_3)
+    return own_cluster("old", version=KAFKA_3)
 
 
 def write(lab: LabCluster, topic: str, partition: int, *timestamps: int) -> None:
@@ -189,8 +193,8 @@ def test_data_connections_are_separate_and_speak_what_the_data_path_needs(
 
 
 @pytest.fixture
-def three(cluster_factory: Callable[..., LabCluster]) -> LabCluster:
-    return cluster_factory("three", nodes=3)
+def three(own_cluster: Callable[..., LabCluster]) -> LabCluster:
+    return own_cluster("three", nodes=3)
 
 
 def test_each_leader_answers_for_its_partitions(
@@ -270,9 +274,9 @@ def test_a_killed_leader_is_followed_to_the_next(
 
 
 def test_a_restarted_broker_is_found_again(
-    cluster_factory: Callable[..., LabCluster], connect_to: Connect, topic_name: TopicName
+    own_cluster: Callable[..., LabCluster], connect_to: Connect, topic_name: TopicName
 ) -> None:
-    lab = cluster_factory("bounced")
+    lab = own_cluster("bounced")
     cluster = connect_to(lab)
     topic = topic_name("a")
     create_topic(lab.bootstrap, topic)

@@ -152,15 +152,23 @@ def test_a_topic_that_is_not_there(target: Target, topic_name: TopicName) -> Non
     assert gone in caught.value.message
 
 
+DEFAULTS = {
+    "log.retention.hours": "3",
+    "message.max.bytes": "2000000",
+    "log.cleanup.policy": "compact",
+}
+
+
+@pytest.fixture
+def configured(own_cluster: Callable[..., LabCluster]) -> LabCluster:
+    """A broker whose defaults are not Kafka's."""
+    return own_cluster("defaults", properties=DEFAULTS)
+
+
 def test_what_a_new_topic_gets(
-    cluster_factory: Callable[..., LabCluster], connect_to: Connect, topic_name: TopicName
+    configured: LabCluster, connect_to: Connect, topic_name: TopicName
 ) -> None:
-    properties = {
-        "log.retention.hours": "3",
-        "message.max.bytes": "2000000",
-        "log.cleanup.policy": "compact",
-    }
-    target = connect_to(cluster_factory("defaults", properties=properties))
+    target = connect_to(configured)
     defaults = target.admin.topic_defaults()
     name = topic_name("a")
     assert target.admin.create_topics([TopicSpec(name, 1, 1)]) == {}
@@ -171,20 +179,19 @@ def test_what_a_new_topic_gets(
 
 
 def test_a_broker_that_does_not_answer(
-    cluster_factory: Callable[..., LabCluster], connect_to: Connect, topic_name: TopicName
+    configured: LabCluster, connect_to: Connect, topic_name: TopicName
 ) -> None:
-    lab = cluster_factory("bounced")
-    target = connect_to(lab)
-    lab.pause()
+    target = connect_to(configured)
+    configured.pause()
     try:
         name = topic_name("a")
         failed = target.admin.create_topics([TopicSpec(name, 1, 1)], timeout=1.0)
     finally:
-        lab.resume()
-        lab.wait_ready()
+        configured.resume()
+        configured.wait_ready()
     assert isinstance(failed[name], Unreachable)
     assert isinstance(failed[name], TargetError)
-    assert lab.bootstrap in failed[name].message
+    assert configured.bootstrap in failed[name].message
 
 
 # Permissions
@@ -196,9 +203,9 @@ AUTHORIZER = {
 
 
 @pytest.fixture
-def guarded(cluster_factory: Callable[..., LabCluster], connect_to: Connect) -> Target:
+def guarded(own_cluster: Callable[..., LabCluster], connect_to: Connect) -> Target:
     """A cluster where a topic that has an ACL is closed but for that, and all others are open."""
-    target = connect_to(cluster_factory("guarded", properties=AUTHORIZER))
+    target = connect_to(own_cluster("guarded", properties=AUTHORIZER))
     allow, deny = AclPermissionType.ALLOW, AclPermissionType.DENY
     # The brokers are the same anonymous user as we are, and keep all they need.
     cluster = (ResourceType.BROKER, "kafka-cluster")

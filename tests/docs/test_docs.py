@@ -112,9 +112,14 @@ def test_every_field_of_the_json_is_listed() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for name, text in {**PAGES, "../README.md": README}.items():
-        for link in re.findall(r"\]\(([^)#:]+\.md)\)", text):
-            assert (ROOT / "docs" / name).parent.joinpath(link).resolve().is_file(), (name, link)
+    links = [
+        (name, link)
+        for name, text in {**PAGES, "../README.md": README}.items()
+        for link in re.findall(r"\]\(([^)#:]+\.md)\)", text)
+    ]
+    assert links
+    for name, link in links:
+        assert (ROOT / "docs" / name).parent.joinpath(link).resolve().is_file(), (name, link)
 
 
 def test_the_readme_is_short_and_shows_the_main_job() -> None:

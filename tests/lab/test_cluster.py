@@ -76,9 +76,9 @@ def test_one_node_serves_and_leaves_nothing(version: str, prefix: str) -> None:
 
 
 def test_three_nodes_lose_one_and_take_it_back(
-    cluster_factory: Callable[..., LabCluster], prefix: str
+    own_cluster: Callable[..., LabCluster], prefix: str
 ) -> None:
-    cluster = cluster_factory("three", nodes=3)
+    cluster = own_cluster("three", nodes=3)
     assert len(cluster.bootstrap.split(",")) == 3
     create(cluster, prefix + "a", replicas=3)
     write(cluster, prefix + "a", [b"1"])
@@ -95,9 +95,9 @@ def test_three_nodes_lose_one_and_take_it_back(
 
 
 def test_data_outlives_kill_and_restart(
-    cluster_factory: Callable[..., LabCluster], prefix: str
+    own_cluster: Callable[..., LabCluster], prefix: str
 ) -> None:
-    cluster = cluster_factory("bounced")
+    cluster = own_cluster("bounced")
     bootstrap = cluster.bootstrap
     create(cluster, prefix + "a")
     write(cluster, prefix + "a", [b"1"])
@@ -112,9 +112,9 @@ def test_data_outlives_kill_and_restart(
 
 
 def test_paused_broker_answers_again_after_resume(
-    cluster_factory: Callable[..., LabCluster], prefix: str
+    own_cluster: Callable[..., LabCluster], prefix: str
 ) -> None:
-    cluster = cluster_factory("bounced")
+    cluster = own_cluster("bounced")
     cluster.pause()
     try:
         with pytest.raises(LabError, match="not ready"):
@@ -209,6 +209,33 @@ def test_a_recycled_pid_is_not_signalled() -> None:
     finally:
         other.kill()
         other.wait()
+
+
+HEADLESS = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+print("ready", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_lives_as_long_as_any_of_its_threads() -> None:
+    """The first thread of a dying JVM is often gone before those that hold its port."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HEADLESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == b"ready\n"
+            process = Process.of(other.pid)
+            state = Path(f"/proc/{other.pid}/stat")
+            until(lambda: state.read_text().rpartition(")")[2].split()[0] == "Z")
+            assert process.alive()
+            assert not process.wait(0.1)
+        finally:
+            other.kill()
+        assert process.wait(10)
+        assert not process.alive()
+        assert not state.exists()  # off the process table
 
 
 def test_only_one_or_three_nodes() -> None:

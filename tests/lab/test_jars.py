@@ -43,6 +43,20 @@ def test_fetched_once(maven: Path, tmp_path: Path) -> None:
     assert calls(maven) == 1
 
 
+def test_by_a_link_it_is_the_same_kafka(
+    maven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise brokers would be given a class archive of their own for each way to the jars."""
+    behave(maven, 'touch "$out/kafka-clients-9.9.9.jar"')
+    libs = kafka_libs("9.9.9")
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "link"))
+    assert kafka_libs("9.9.9") == libs
+    (tmp_path / "home").symlink_to(libs.parent)
+    monkeypatch.setenv("KAFKA_HOME", str(tmp_path / "home"))
+    assert kafka_libs("9.9.9") == libs
+
+
 def test_a_failed_fetch_is_told_and_not_kept(maven: Path) -> None:
     behave(maven, 'touch "$out/kafka-clients-9.9.9.jar"; echo the mirror is gone; exit 1')
     with pytest.raises(LabError, match="the mirror is gone"):

@@ -1,45 +1,19 @@
-"""Flows between the session's two clusters, and clusters of a file's own."""
+"""Flows between the session's two clusters, and seeds that are told."""
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 
 import pytest
 
 from kit.flow import Flow
-from replicator.lab import QUICK_START, LabCluster
 
 
 @pytest.fixture
 def flow(clusters) -> Flow:
     """Between the session's two clusters; no test breaks them."""
     return Flow(clusters.source, clusters.target)
-
-
-OwnCluster = Callable[..., LabCluster]
-
-
-@pytest.fixture(scope="module")
-def own_cluster() -> Iterator[OwnCluster]:
-    """Starts clusters that end with the file: to break, or with settings of their own."""
-    with ExitStack() as running:
-
-        def start(
-            name: str,
-            *,
-            nodes: int = 1,
-            version: str | None = None,
-            properties: Mapping[str, str] | None = None,
-        ) -> LabCluster:
-            cluster = LabCluster(
-                name=name, nodes=nodes, version=version, properties=properties, jvm=QUICK_START
-            )
-            return running.enter_context(cluster)
-
-        yield start
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def move_leaders(cluster: LabCluster, topic: str) -> None:
 def test_leaders_move_in_a_cluster_of_three(clusters, three, topic_name, rng, side):
     flow = Flow(three, clusters.target) if side == "source" else Flow(clusters.source, three)
     topic = topic_name("moved")
-    load_mixed(flow, topic, rng, megabytes=5)
+    load_mixed(flow, topic, rng, megabytes=3)
     # the target's topic would have the source's one replica
     extra = ("--replication-factor", "3") if side == "target" else ()
     with flow.start(topic, *SLOW, *extra) as copier:
@@ -130,7 +130,7 @@ def test_leaders_move_in_a_cluster_of_three(clusters, three, topic_name, rng, si
 def test_a_node_of_three_is_killed_under_the_copy(clusters, three, topic_name, rng):
     flow = Flow(clusters.source, three)
     topic = topic_name("killed")
-    load_mixed(flow, topic, rng, megabytes=4)
+    load_mixed(flow, topic, rng, megabytes=3)
     with flow.start(topic, *SLOW, "--replication-factor", "3") as copier:
         flow.wait_for_arrivals(copier, topic)
         node = random.Random(rng.random()).randrange(3)

@@ -48,48 +48,74 @@ def prefixes_only(flow: Flow, topic: str) -> None:
         assert high <= ours[place][1], f"{place} has {high} records, the source {ours[place][1]}"
 
 
+def under_way(seconds: float) -> Moment:
+    """That long after the first record, however long the machine took to get there."""
+
+    def wait(flow: Flow, copier: Copier, topic: str) -> None:
+        at_first_record(flow, copier, topic)
+        after(seconds)(flow, copier, topic)
+
+    return wait
+
+
 def kill_rounds(
     flow: Flow, topic: str, rng: random.Random, *, rounds: int, limit: float, throttle: str
 ) -> list[int]:
-    """Start and kill the copier ``rounds`` times; the records on the target after each."""
+    """Start and kill the copier ``rounds`` times; the records on the target after each.
+
+    A quarter of the kills come within a second of the start, a quarter with the first record,
+    the others up to ``limit`` seconds behind it.
+    """
     progress: list[int] = []
     for index in range(rounds):
-        moment = at_first_record if index % 5 == 3 else after(rng.uniform(0.02, limit))
+        moment = (
+            after(rng.uniform(0.02, 1.0)),
+            at_first_record,
+            under_way(rng.uniform(0.0, limit)),
+            under_way(rng.uniform(0.0, limit)),
+        )[index % 4]
         with flow.start(topic, "--throttle", throttle) as copier:
             moment(flow, copier, topic)
-            if not copier.running():
-                copier.wait(1).expect(0)
+            assert copier.running(), f"round {index} ended before its kill: {copier.outcome()}"
             copier.kill()
         progress.append(flow.arrived(topic))
         prefixes_only(flow, topic)
     print("records after each kill:", progress)
     assert progress == sorted(progress)
+    assert len(set(progress)) > rounds // 2, "kills at different stages"
     return progress
 
 
 def test_kill_9_at_22_random_moments(flow, topic_name, rng):
     topic = topic_name("killed")
     load_mixed(flow, topic, rng, megabytes=12)
-    progress = kill_rounds(flow, topic, rng, rounds=22, limit=1.4, throttle="900kB/s")
+    progress = kill_rounds(flow, topic, rng, rounds=22, limit=0.6, throttle="700kB/s")
     whole = flow.copy(topic).expect(0).summary
     verdict = flow.verify(topic)
     assert flow.arrived(topic) == verdict.records
     assert progress[0] < verdict.records  # the first kill came early
-    assert len(set(progress)) >= 5, "kills at different stages"
     assert whole.records == verdict.records - progress[-1]
     assert flow.copy(topic).expect(0).summary.status == "nothing-left"
 
 
-def test_kill_9_in_the_first_half_second(flow, topic_name, rng):
+def test_kill_9_around_the_first_record(flow, topic_name, rng):
     """Around the creation of the topic, the first map segment and the first request."""
-    topic = topic_name("early")
-    load_mixed(flow, topic, rng, megabytes=2)
+    topics = [topic_name("undisturbed"), topic_name("early")]
+    for topic in topics:
+        load_mixed(flow, topic, rng, megabytes=2)
+    began = time.monotonic()
+    with flow.start(topics[0], "--throttle", "200kB/s") as copier:
+        flow.wait_for_arrivals(copier, topics[0])
+        usual = time.monotonic() - began
+        copier.kill()
     for _ in range(12):
-        with flow.start(topic, "--throttle", "200kB/s") as copier:
-            after(rng.uniform(0.15, 0.6))(flow, copier, topic)
+        with flow.start(topics[1], "--throttle", "200kB/s") as copier:
+            after(usual * rng.uniform(0.3, 1.2))(flow, copier, topics[1])
+            assert copier.running(), copier.outcome()
             copier.kill()
-    flow.copy(topic).expect(0)
-    flow.verify(topic)
+        prefixes_only(flow, topics[1])
+    flow.copy(*topics).expect(0)
+    flow.verify(*topics)
 
 
 @pytest.mark.soak
@@ -97,7 +123,7 @@ def test_kill_9_in_the_first_half_second(flow, topic_name, rng):
 def test_kill_9_at_200_random_moments(flow, topic_name, rng):
     topic = topic_name("killed")
     load_mixed(flow, topic, rng, megabytes=120)
-    kill_rounds(flow, topic, rng, rounds=200, limit=3.0, throttle="1500kB/s")
+    kill_rounds(flow, topic, rng, rounds=200, limit=1.0, throttle="1MB/s")
     flow.copy(topic, timeout=300).expect(0)
     flow.verify(topic)
 

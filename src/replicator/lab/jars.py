@@ -54,21 +54,22 @@ def cache_dir() -> Path:
 def kafka_libs(version: str) -> Path:
     """The directory with the jars of Kafka ``version``, MirrorMaker 2 included.
 
-    KAFKA_HOME serves the version it holds; any other is fetched by Maven on first use.
+    KAFKA_HOME serves the version it holds; any other is fetched by Maven on first use. Links are
+    followed: class archives are bound to the path, and cost seconds and 50 MB each.
     """
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise LabError(
             f"{version!r} is not a Kafka version", hint=f"use for example {KAFKA_4} or {KAFKA_3}"
         )
     if version == _home_version():
-        return Path(os.environ["KAFKA_HOME"]) / "libs"
+        return Path(os.environ["KAFKA_HOME"], "libs").resolve()
     home = cache_dir() / "kafka" / version
     libs = home / "libs"
     if not libs.is_dir():
         with locked(home):
             if not libs.is_dir():
                 _fetch(version, home)
-    return libs
+    return libs.resolve()
 
 
 @contextmanager

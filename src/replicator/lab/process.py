@@ -40,7 +40,11 @@ def tied(command: Sequence[str]) -> list[str]:
 
 
 class Process(Struct, frozen=True):
-    """One process, ours or another's child. A zombie counts as ended."""
+    """One process, ours or another's child. A zombie counts as ended.
+
+    Not one whose first thread alone has ended: it is shown as a zombie too, and keeps its files
+    and ports until its other threads are gone. A JVM that is killed looks so for a moment.
+    """
 
     pid: int
     started: int
@@ -55,7 +59,9 @@ class Process(Struct, frozen=True):
 
     def alive(self) -> bool:
         fields = _stat(self.pid)
-        return fields is not None and int(fields[19]) == self.started and fields[0] not in "ZX"
+        if fields is None or int(fields[19]) != self.started:
+            return False
+        return fields[0] not in "ZX" or int(fields[17]) > 1
 
     def paused(self) -> bool:
         """Whether every one of its threads stands still: SIGSTOP takes a moment to reach all."""
@@ -156,7 +162,8 @@ def spawn(
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of proc(5) stat from ``state`` on: 0 state, 11 utime, 12 stime, 19 start."""
+    """The fields of proc(5) stat from ``state`` on: 0 state, 11 utime, 12 stime, 17 threads,
+    19 start."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
