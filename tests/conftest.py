@@ -14,7 +14,7 @@ import pytest
 from replicator.lab import QUICK_START, LabCluster
 
 # Helpers that assert; here, since tests of several folders import them.
-pytest.register_assert_rewrite("lane.broker", "lane.rig")
+pytest.register_assert_rewrite("lane.broker", "lane.rig", "lane.truth")
 
 
 class Clusters(NamedTuple):
