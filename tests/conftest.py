@@ -15,7 +15,7 @@ import pytest
 from replicator.lab import QUICK_START, LabCluster
 
 # Helpers that assert; here, since tests of several folders import them.
-pytest.register_assert_rewrite("lane.broker", "lane.rig")
+pytest.register_assert_rewrite("lane.broker", "lane.rig", "lane.truth")
 
 # A shell's background job ignores Ctrl-C, and so would every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

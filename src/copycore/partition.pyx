@@ -162,6 +162,7 @@ cdef class PartitionCopy:
         """
         cdef int64_t before = self.position
         cdef Reader r = reader(fetched.records, fetched.records_size)
+        self.maker.records.reset()  # a slice that failed may have left some of another partition
         self.merging = self.maker.pays(r, self.merging)
         try:
             self.take_batches(&r, fetched, decoder, slab, pool, read_committed, check_crc, segments)
@@ -169,6 +170,7 @@ cdef class PartitionCopy:
             self.finish(error.ending, "source", 2 if error.ending == "corrupt" else 0,
                         self.broken_at, str(error), True)
         self.close_batch(pool)
+        self.maker.unpacked = None
         if segments.size:
             self.gates.append(segments.first)
             self.gate = min(self.gates)

@@ -19,6 +19,7 @@ from copycore.codec cimport DEFAULT_LEVEL, compress, decompress
 from copycore.cursor cimport Reader, reader
 from copycore.records cimport RecordWriter
 
+from copycore.codec import level_range
 from copycore.legacy import unwrap
 
 # Below this average size (bytes) the batches of a slice are merged; above twice that no more. What
@@ -49,6 +50,9 @@ cdef class Rebatcher:
             raise ValueError("no such codec, or a size that is not above zero")
         if merge not in ("auto", "always", "never"):
             raise ValueError("merge is auto, always or never")
+        levels = level_range(compression)
+        if level != DEFAULT_LEVEL and (levels is None or not levels[0] <= level <= levels[1]):
+            raise ValueError(f"level {level} is none of the codec asked for")
         self.compression = compression
         self.level = DEFAULT_LEVEL if level is None else level
         self.merge = merge

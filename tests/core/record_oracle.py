@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from oracle import In, varint
+from core.oracle import In, varint
 
 Headers = Sequence[tuple[bytes, bytes | None]]
 

@@ -3,8 +3,8 @@
 A real driver and real lanes, with clusters, brokers, state topic and clock in memory. Connections
 break, map segments are late, refused or lost, requests of a dead connection arrive after all, the
 target loses its log's end, and the process dies at any moment and starts again from what is
-durable. In the end the target has every record once, in order, and the stored map tells of each
-where it came from.
+durable, with other settings: no two lives put the same records into the same batches. In the end
+the target has every record once, in order, and the stored map tells of each where it came from.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import random
 import struct
 import uuid
 from collections import deque
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -27,9 +28,10 @@ from core import oracle
 from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
 from delivery.job import no_limits
 from delivery.world import PRODUCER, FakeCluster, make_task
-from lane.broker import SourceLog, TargetBroker, TargetLog, batch, span
-from lane.expected import expect
+from lane.broker import TargetBroker, TargetLog
+from lane.random_records import random_maker, random_records
 from lane.rig import Ends, Rig
+from lane.truth import Row, arrived
 from replicator import drive
 from replicator.errors import TargetError
 from replicator.offsets.store import Binding, OffsetMaps
@@ -129,7 +131,10 @@ class Copying:
         self.rng = rng
         self.clock = FakeClock()
         self.state = StateTopic()
-        self.sources = {p: random_log(rng, p) for _, p in PLACES}
+        self.sources = {p: random_records(rng, b"t", p) for _, p in PLACES}
+        self.seen: dict[int, list[Row]] = {
+            p: log.seen(log.start, log.stable, committed=True) for p, log in self.sources.items()
+        }
         self.bases = {p: rng.choice([0, 40]) for _, p in PLACES}
         self.targets = {p: TargetLog(b"t", p, PRODUCER, 0, self.bases[p]) for _, p in PLACES}
         self.source = FakeCluster("source")
@@ -159,7 +164,9 @@ class Copying:
         tasks = self.tasks(maps)
         maps.clean(self.writer)  # type: ignore[arg-type]
         self.stop = StopSignal()
-        self.process = Process(request_bytes=self.rng.choice([200, 1 << 22]))
+        self.process = Process(
+            request_bytes=self.rng.choice([200, 1 << 22]), maker=random_maker(self.rng)
+        )
         driver = drive.Driver(
             self.source,  # type: ignore[arg-type]
             self.target,  # type: ignore[arg-type]
@@ -271,24 +278,10 @@ class Copying:
         for ends in self.process.pipes:
             ends.target.close()
         for p, log in self.targets.items():
-            if log.counter < expect(self.sources[p]).counter:
+            if log.counter < len(self.seen[p]):
                 for _ in range(min(self.rng.randrange(4), len(log.batches))):
                     log.counter -= oracle.parse(log.batches.pop())["count"]
                 log.latest.clear()
-
-
-def random_log(rng: random.Random, partition: int) -> SourceLog:
-    """Batches with many holes, and now and then a marker."""
-    offset, batches = rng.choice([0, 9]), []
-    for number in range(rng.randrange(1, 30)):
-        count = rng.randrange(1, 5)
-        if rng.random() < 0.2:
-            batches.append(oracle.control_batch(1, base_offset=offset, producer_id=5))
-            count = 1
-        else:
-            batches.append(batch(offset, count, b"%d-%d" % (partition, number)))
-        offset += count + rng.choice([0, 0, 0, 1, 7])
-    return SourceLog(b"t", partition, batches, high_watermark=offset)
 
 
 def check(copying: Copying) -> None:
@@ -297,17 +290,12 @@ def check(copying: Copying) -> None:
     for _, key, value in FakeReader(copying.state).read_to_end():
         maps.absorb(key, value)
     for place in PLACES:
-        source, target = copying.sources[place[1]], copying.targets[place[1]]
-        payloads = [whole[oracle.HEADER :] for whole in expect(source).produced]
-        assert [whole[oracle.HEADER :] for whole in target.batches] == payloads
-        counter = 0
-        for whole in source.batches:
-            if oracle.kind(whole) == "dense":
-                for offset in range(*span(whole)):
-                    assert maps.source_of(place, counter) == offset
-                    counter += 1
-        assert target.counter == counter
-        assert maps.source_of(place, counter) <= source.stable
+        seen, target = copying.seen[place[1]], copying.targets[place[1]]
+        assert [one.seen for one in arrived(target.batches)] == [one.seen for one in seen]
+        for counter, one in enumerate(seen):
+            assert maps.source_of(place, counter) == one.offset
+        assert target.counter == len(seen)
+        assert maps.source_of(place, len(seen)) <= copying.sources[place[1]].stable
 
 
 def copy_once(seed: int) -> None:
@@ -317,7 +305,9 @@ def copy_once(seed: int) -> None:
     fake_time = SimpleNamespace(monotonic=copying.clock)
     with patch.object(drive, "time", fake_time), patch.object(drive, "random", rng):
         while not copying.finished:
-            copying.life()
+            limited = partial(PartitionCopy, batch_limit=rng.choice([200, 2000, 1 << 27]))
+            with patch.object(drive, "PartitionCopy", limited):
+                copying.life()
             assert copying.lives < 100
     event(f"lives: {copying.lives}")
     check(copying)

@@ -15,7 +15,8 @@ import pytest
 from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
-from lane.broker import SourceBroker, SourceLog, TargetBroker, TargetLog, batch
+from lane.broker import SourceBroker, TargetBroker, TargetLog
+from lane.truth import RecordLog, arrived, rows
 from replicator.cluster.failures import SourceUnsupported, TargetUnreachable, TargetUnsupported
 from replicator.errors import CopystreamError
 from replicator.worker import LaneWorker
@@ -300,7 +301,9 @@ def test_connecting_to_a_lane_that_has_ended_does_not_wait_for_ever(setup: Setup
 
 def test_a_partition_through_a_lane_of_its_own_thread() -> None:
     """Real lane, real thread, scripted brokers: segments are confirmed by the job on the way."""
-    log = SourceLog(b"t", 0, [batch(n * 3, 2, b"%d" % n) for n in range(50)])
+    log = RecordLog()
+    for n in range(50):
+        log.add(rows(n * 3, -2))
     setup = Setup(Lane(b"test", read_committed=True, check_crc=True))
     setup.worker.start()
     try:
@@ -331,7 +334,11 @@ def test_a_partition_through_a_lane_of_its_own_thread() -> None:
         until(lambda: not setup.inbox.empty(), serve)
         assert setup.inbox.get() == (setup.worker, ("ended", part))
         assert (part.ending, part.records) == ("done", 100)
-        assert len(target.logs[b"to-t", 0].batches) == 50
+        assert (part.rebatched, part.passed) == (50, 0), "small ones are merged"
+        got = arrived(target.logs[b"to-t", 0].batches)
+        assert [one.seen for one in got] == [
+            one.seen for one in log.seen(0, log.end, committed=True)
+        ]
         # Every batch but the first lies behind a hole.
         found = [segment for _, segments in setup.segments for segment in segments]
         assert found == [(n * 3, n * 2) for n in range(1, 50)]

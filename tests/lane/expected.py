@@ -1,4 +1,8 @@
-"""What a copy of a partition has to come to, worked out batch by batch from the ground truth."""
+"""What a copy of a partition has to come to, worked out batch by batch from the ground truth.
+
+For logs of batches that hold anything: what cannot be passed through is no records, and ends the
+copy.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ class Expected:
     position: int = 0
     counter: int = 0
     skipped: int = 0
-    refused: tuple[str, int] | None = None  # the kind of the first batch that cannot pass
+    refused: tuple[str, int] | None = None  # ending and offset of the first batch that cannot pass
 
 
 def expect(
@@ -42,7 +46,7 @@ def expect(
             break
         # What contradicts itself may be wrong about its offsets too.
         if kind in ("malformed", "old-magic"):
-            out.refused = (kind, first)
+            out.refused = ("malformed", first)
             return out
         if first >= stop:
             break
@@ -50,8 +54,8 @@ def expect(
             out.skipped += 1
             out.position = after
             continue
-        if kind != "dense":
-            out.refused = (kind, first)
+        if kind != "dense" or first < out.position or after > stop:
+            out.refused = ("unknown-codec" if kind == "unknown-codec" else "malformed", first)
             return out
         if first != goes_on_at:
             out.segments.append((first, out.counter))

@@ -127,6 +127,7 @@ class Rig:
         base: int = 0,
         leader_epoch: int = 5,
         known: Sequence[tuple[int, int]] = (),
+        batch_limit: int = 128 << 20,
     ) -> PartitionCopy:
         """Copy ``log`` to a topic of its name, from its start to its end unless told otherwise."""
         start = log.start if start is None else start
@@ -145,6 +146,7 @@ class Rig:
             producer_id=PRODUCER,
             producer_epoch=EPOCH,
             known=known,
+            batch_limit=batch_limit,
         )
         place = (part.target_name, part.partition)
         if place not in ends.target.logs:

@@ -156,17 +156,6 @@ def test_a_batch_across_the_wrap(rig: Rig) -> None:
     assert part.records == 20
 
 
-def test_an_end_inside_a_batch_takes_the_whole_batch(rig: Rig) -> None:
-    log = dense(b"t", 0, [4, 4, 4])
-    ends = rig.pipe(log)
-    part = rig.assign(ends, log, end=5)
-    rig.run()
-    assert part.ending == "done"
-    assert part.records == 8
-    assert part.acked == 8
-    assert list(rig.stored(ends, part)) == expect(log, end=5).produced
-
-
 def test_an_end_between_batches_takes_nothing_behind_it(rig: Rig) -> None:
     log = dense(b"t", 0, [4, 4, 4])
     ends = rig.pipe(log)

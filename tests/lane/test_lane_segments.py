@@ -346,7 +346,7 @@ def test_a_second_assignment_goes_on_where_the_first_stopped(rig: Rig) -> None:
         b"t", 0, [batch(0, 3), marker(3, 5, commit=True), batch(4, 2), empty(6, 2), batch(8, 2)]
     )
     ends = rig.pipe(log)
-    first = rig.assign(ends, log, end=5)
+    first = rig.assign(ends, log, end=6)
     rig.run()
     assert (first.acked, first.acked_counter) == (6, 5)
     second = rig.assign(ends, log, start=first.acked, counter=first.acked_counter)
