@@ -39,9 +39,9 @@ cdef class Rebatcher:
     """How records are put into new batches.
 
     ``compression`` is the id of a codec, −1 for that of the batch a record comes from; ``level``
-    goes with it, None for the codec's own. ``batch_bytes`` of records make a batch, before compression. ``merge`` says
-    whether small batches are merged: "auto" where it pays, "always", or "never". A batch that
-    decompresses to more than ``cap`` bytes is broken.
+    goes with it, None for the codec's own. ``batch_bytes`` of records make a batch, before
+    compression. ``merge`` says whether small batches are merged: "auto" where it pays, "always",
+    or "never". A batch that decompresses to more than ``cap`` bytes is broken.
     """
 
     def __init__(self, *, int compression=-1, level=None, str merge="auto",
@@ -51,7 +51,7 @@ cdef class Rebatcher:
         if merge not in ("auto", "always", "never"):
             raise ValueError("merge is auto, always or never")
         levels = level_range(compression)
-        if level != DEFAULT_LEVEL and (levels is None or not levels[0] <= level <= levels[1]):
+        if level is not None and (levels is None or not levels[0] <= level <= levels[1]):
             raise ValueError(f"level {level} is none of the codec asked for")
         self.compression = compression
         self.level = DEFAULT_LEVEL if level is None else level
