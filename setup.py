@@ -20,6 +20,7 @@ MODULES = [
     "codec",
     "batch",
     "records",
+    "legacy",
     "frames",
     "segments",
     "bucket",
