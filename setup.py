@@ -19,6 +19,7 @@ MODULES = [
     "cursor",
     "batch",
     "records",
+    "legacy",
     "frames",
     "codec",
     "legacy",

@@ -7,7 +7,6 @@ with them what is produced.
 from __future__ import annotations
 
 import random
-import subprocess
 from collections.abc import Iterator
 
 import packed
@@ -22,7 +21,6 @@ from copycore.codec import (
     decompress_lz4_v0,
     level_range,
 )
-from replicator.lab.java import find_java
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -32,14 +30,6 @@ LIMIT = 4 << 20
 
 @pytest.fixture(scope="module")
 def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JavaCodecs]:
-    command = [find_java(), "--list-modules"]
-    if (
-        "jdk.compiler"
-        not in subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=60
-        ).stdout
-    ):
-        pytest.skip("this Java has no compiler")
     with JavaCodecs(tmp_path_factory.mktemp("java")) as peer:
         yield peer
 

@@ -15,7 +15,7 @@ import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_strategies import damaged, fetch_responses, produce_responses, slices
+from wire_strategies import damaged, exact, fetch_responses, produce_responses, slices
 
 from copycore.batch import Batch, cut_slice, rewrite_slice
 from copycore.frames import decode_fetch, decode_produce
@@ -62,14 +62,6 @@ def produce_example(version: int) -> bytes:
     bare = PRODUCED | {"record_errors": [], "error_message": None}
     topics = [(b"topic", [PRODUCED, bare]), (b"u", [bare])]
     return oracle.produce_response(version, {"throttle_ms": 1, "topics": topics}, TAGS)
-
-
-def exact(data: bytes) -> array[int]:
-    """The same in memory of just that size (an array made from a list has no room to grow).
-
-    ``bytes`` have a zero behind their end, which would hide a read of one byte too many.
-    """
-    return array("B", list(data))
 
 
 def check_slice(data: bytes) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from array import array
-
 import oracle
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from oracle import uvarint, varint
 from record_oracle import Plain, body, payload, read_payload, record, wrapped
-from wire_strategies import damaged, i8, i16, i32, i64
+from wire_strategies import damaged, exact, i8, i16, i32, i64
 
 from copycore.records import (
     Record,
@@ -32,11 +30,6 @@ payloads = st.lists(plain_records, max_size=6)
 GOLDEN = bytes.fromhex("2a 00 06 04 02 6b 0a 76616c7565 04 02 68 01 04 6831 04 7632")
 GOLDEN_RECORD = Record(2, 3, b"k", b"value", [(b"h", None), (b"h1", b"v2")])
 NULLS = bytes.fromhex("0c 00 00 00 01 01 00")
-
-
-def exact(data: bytes) -> array[int]:
-    """The same in memory of just that size: a read of one byte too many is a read outside."""
-    return array("B", list(data))
 
 
 def check(data: bytes, count: int, base_timestamp: int = 0) -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import oracle
 from hypothesis import strategies as st
+
+
+def exact(data: bytes) -> array[int]:
+    """The same in memory of just that size (an array made from a list has no room to grow).
+
+    ``bytes`` have a zero behind their end, which would hide a read of one byte too many.
+    """
+    return array("B", list(data))
 
 
 def signed(bits: int) -> st.SearchStrategy[int]:
