@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from replicator.cluster import Cluster, TopicMeta
+from replicator.cluster import Cluster, TopicMeta, broker_errors
 from replicator.cluster.admin import Admin, TopicConfigs
 from replicator.cluster.topics import (
     Choice,
@@ -19,10 +19,11 @@ from replicator.cluster.topics import (
     TargetState,
     TargetTopic,
     choose_topics,
+    may_be_topic,
     no_such_topic,
     plan_topic,
 )
-from replicator.errors import ExitCode, UsageError
+from replicator.errors import CopystreamError, ExitCode, UsageError
 from replicator.locate import last_batches
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.report import FaultKind, Plan, TopicPlan
@@ -101,14 +102,14 @@ class Planner:
         settings = self._settings
         choice = choose_topics(settings.topics, settings.exclude, everything)
         if choice.unmatched:
-            raise no_such_topic(choice.unmatched[0], everything, cluster=self._source.name)
+            word = choice.unmatched[0]
+            if may_be_topic(word):
+                # A list of all topics passes over those that may not be described.
+                _check_described(self._source, self._source.metadata([word]))
+            raise no_such_topic(word, everything, cluster=self._source.name)
         for topic in choice.topics:
             if everything[topic].error:
-                raise self._source.error(
-                    everything[topic].error,
-                    f"describe topic {topic}",
-                    acl=f"DESCRIBE on Topic {topic}",
-                )
+                raise _not_described(self._source, everything[topic])
         return choice, everything
 
     def gather(self, choice: Choice, metas: Mapping[str, TopicMeta]) -> Facts:
@@ -124,11 +125,10 @@ class Planner:
                 "--partitions chooses none of the partitions of these topics",
                 hint="partitions are counted from 0",
             )
-        targets = (
-            {name: meta for name, meta in self._target.metadata(topics).items() if not meta.error}
-            if topics
-            else {}
-        )
+        found = self._target.metadata(topics) if topics else {}
+        # One that may not be described is not missing, and may hold what was copied.
+        _check_described(self._target, found)
+        targets = {name: meta for name, meta in found.items() if not meta.error}
         source_configs = self._source_admin.describe_topic_configs(topics)
         target_configs = self._target_admin.describe_topic_configs(targets)
         facts = TargetFacts(
@@ -334,6 +334,19 @@ class Planner:
             for place, batch in batches.items()
             if batch is not None and batch.magic == 2
         }
+
+
+def _check_described(cluster: Cluster, metas: Mapping[str, TopicMeta]) -> None:
+    """Raise for a topic that this user may not describe."""
+    for meta in metas.values():
+        if broker_errors.denied_resource(meta.error) is not None:
+            raise _not_described(cluster, meta)
+
+
+def _not_described(cluster: Cluster, meta: TopicMeta) -> CopystreamError:
+    return cluster.error(
+        meta.error, f"describe topic {meta.name}", acl=f"DESCRIBE on Topic {meta.name}"
+    )
 
 
 def _mismatch(

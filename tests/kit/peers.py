@@ -25,9 +25,19 @@ def producer(bootstrap: str) -> Iterator[KafkaProducer]:
 
 def known_producers(bootstrap: str, topic: str, partitions: Collection[int]) -> int:
     """Producers whose sequence numbers the leaders still guard in these partitions."""
+    return sum(map(len, last_sequences(bootstrap, topic, partitions).values()))
+
+
+def last_sequences(
+    bootstrap: str, topic: str, partitions: Collection[int]
+) -> dict[int, dict[int, int]]:
+    """By partition, the last sequence number of each producer that its leader guards."""
     client = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         described = client.describe_producers([TopicPartition(topic, n) for n in partitions])
-        return sum(len(state.active_producers) for state in described.values())
+        return {
+            place.partition: {p.producer_id: p.last_sequence for p in state.active_producers}
+            for place, state in described.items()
+        }
     finally:
         client.close()

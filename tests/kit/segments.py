@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from copycore.crc32c import crc32c
+
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 CODEC_NAMES = ("none", "gzip", "snappy", "lz4", "zstd")
 
@@ -108,6 +110,39 @@ def add_tail_hole(log_dir: Path, topic: str, partition: int, offsets: int) -> in
     for snapshot in directory.glob("*.snapshot"):
         snapshot.unlink()
     return end
+
+
+def age(log_dir: Path, topic: str, partition: int, by: int, *, ours: bool = False) -> None:
+    """Move a partition's log ``by`` offsets up: what it would be after as many records more, of
+    which retention has kept the last.
+
+    ``ours`` moves the producers' sequence numbers along, as those of a copy whose record numbers
+    are the target's offsets. Offsets are not in a batch's CRC, sequences are. The broker must have
+    been stopped.
+    """
+    directory = partition_dir(log_dir, topic, partition)
+    stored = list(batches(log_dir, topic, partition))
+    for batch in stored:
+        with batch.path.open("r+b") as file:
+            file.seek(batch.position)
+            content = bytearray(file.read(batch.size))
+            struct.pack_into(">q", content, 0, batch.base_offset + by)
+            if ours:
+                struct.pack_into(">i", content, 53, (batch.base_sequence + by) % 2**31)
+                struct.pack_into(">I", content, 17, crc32c(memoryview(content)[21:]))
+            file.seek(batch.position)
+            file.write(content)
+    for path in segment_files(log_dir, topic, partition):
+        path.rename(directory / f"{int(path.stem) + by:020d}.log")
+    # What is left is rebuilt from the log.
+    for pattern in ("*.index", "*.timeindex", "*.snapshot"):
+        for path in directory.glob(pattern):
+            path.unlink()
+
+
+def forget_clean_stop(log_dir: Path) -> None:
+    """Let a stopped broker read its logs anew, and learn from them which sequences it guards."""
+    (log_dir / ".kafka_cleanshutdown").unlink()
 
 
 def payload(batch: StoredBatch) -> bytes:

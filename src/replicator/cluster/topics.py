@@ -71,7 +71,7 @@ def choose_topics(wanted: Sequence[str], exclude: Sequence[str], existing: Itera
     skipped: dict[str, str] = {}
     unmatched: list[str] = []
     for word in wanted:
-        if is_internal_topic(word) and (word in known or _is_plain(word)):
+        if is_internal_topic(word) and (word in known or may_be_topic(word)):
             raise UsageError(
                 f"{word!r} is an internal topic",
                 hint="internal topics (__*, .*, *.internal, *-internal) belong to their cluster "
@@ -102,7 +102,8 @@ def no_such_topic(word: str, existing: Iterable[str], *, cluster: str) -> UsageE
     )
 
 
-def _is_plain(word: str) -> bool:
+def may_be_topic(word: str) -> bool:
+    """Whether this could be the name of a topic."""
     return re.fullmatch(r"[A-Za-z0-9._-]+", word) is not None
 
 
