@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kit.runner import wait_until
-from replicator.lab import demo
+from replicator.lab import QUICK_START, LabCluster, demo
 from replicator.lab.seed import Payload, Writer
 
 
@@ -28,8 +28,16 @@ def leftovers(pid: int) -> list[str]:
     return found
 
 
+class QuickCluster(LabCluster):
+    """Up early, never fast: nothing is measured here."""
+
+    def __init__(self, *, name: str, memory: bool) -> None:
+        super().__init__(name=name, memory=memory, jvm=QUICK_START)
+
+
 @pytest.fixture
 def small(monkeypatch) -> None:
+    monkeypatch.setattr(demo, "LabCluster", QuickCluster)
     monkeypatch.setattr(demo, "BULKS", (demo.Bulk("shop.few", 2, "lz4", 200, 100, 16384),))
 
 
