@@ -19,7 +19,6 @@ MODULES = [
     "cursor",
     "batch",
     "records",
-    "legacy",
     "frames",
     "codec",
     "legacy",
