@@ -70,6 +70,7 @@ class Bench(Struct):
             self.source.bootstrap,
             self.topic,
             self.workload.partitions,
+            {"message.timestamp.type": "LogAppendTime"} if self.workload.append_time else {},
         )
         self.bytes = int(self.raw("produce", self.source)["bytes"])
         self.verify(self.source)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import struct
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -39,6 +40,8 @@ class Workload(Struct, frozen=True):
     partitions: int
     share: float  # of the size asked for: small records take MM2 long
     goal: float | None  # how many times faster than tuned MM2 the copy has to be
+    rebatched: bool = False  # by a copy of it: the limit, which passes everything on, is no goal
+    append_time: bool = False  # message.timestamp.type=LogAppendTime on the source
 
 
 WORKLOADS = [
@@ -49,6 +52,8 @@ WORKLOADS = [
     Workload("1k-none-200p", 1000, 128 << 10, "none", 200, 1, 4),
     Workload("100b-lz4-200p", 100, 16 << 10, "lz4", 200, 0.25, 8),
     Workload("100b-lz4-1000p", 100, 16 << 10, "lz4", 1000, 0.25, None),  # for the memory
+    Workload("120b-one", 120, 140, "none", 12, 0.03, 3, rebatched=True),  # one record a batch
+    Workload("1k-lz4-append", 1000, 128 << 10, "lz4", 12, 1, 3, rebatched=True, append_time=True),
 ]
 
 
@@ -140,10 +145,13 @@ def admin_of(bootstrap: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
 
 
-def create(bootstrap: str, topic: str, partitions: int) -> None:
+def create(
+    bootstrap: str, topic: str, partitions: int, configs: Mapping[str, str] | None = None
+) -> None:
     """Returns when the broker leads every partition: for a moment after creation it does not."""
     admin = admin_of(bootstrap)
-    for future in admin.create_topics([NewTopic(topic, partitions, 1)]).values():
+    new = NewTopic(topic, partitions, 1, config=dict(configs or {}))
+    for future in admin.create_topics([new]).values():
         future.result(60)
     asking = EndOffsets(bootstrap, topic, partitions)
     deadline = time.monotonic() + 60
