@@ -182,6 +182,8 @@ def test_a_negative_offset(data: bytes) -> None:
 def test_wrappers_within_wrappers(magic: int, codec: int) -> None:
     inner = wrap(SET, codec, magic=magic, offset=2)
     refused(wrap(PLAIN[0] + inner, GZIP, magic=magic, offset=2), "^inner message 1 is compressed")
+    claimed = write(Told(magic, 8, 5 if magic else None, None, b"x"), 4)
+    refused(wrap(PLAIN[0] + claimed, GZIP, magic=1, offset=8), "^inner message 1 is compressed")
 
 
 @pytest.mark.parametrize(("codec", "name"), [(4, "zstd"), (5, "5"), (6, "6"), (7, "7")])
