@@ -10,7 +10,7 @@ import gzip
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import cramjam
@@ -277,31 +277,28 @@ class RecordLog(SourceLog):
                     start = one.offset + 1
         return found
 
-    def compacted(self, gone: set[int]) -> RecordLog:
-        """The same log when the records at these offsets have been cleaned away; batches keep
-        their spans, and those without records vanish."""
-        left = replace(self, batches=[], content=[], producers=[])
-        for whole, content, producer in zip(
-            self.batches, self.content, self.producers, strict=True
-        ):
+    def clean(self, gone: set[int]) -> None:
+        """What the cleaner does: the records at these offsets are gone. Batches keep their spans,
+        and those without records vanish. Message sets stay as they are."""
+        entries = list(zip(self.batches, self.content, self.producers, strict=True))
+        self.batches, self.content, self.producers = [], [], []
+        for whole, content, producer in entries:
             kept = [one for one in content if one.offset not in gone]
-            if len(kept) == len(content):
-                left._put(whole, content, producer)
+            if len(kept) == len(content) or whole[16] != 2:
+                self._put(whole, content, producer)
             elif kept:
                 h = oracle.parse(whole)
-                again = made(
+                appended = h["attributes"] & oracle.LOG_APPEND_TIME
+                left = made(
                     kept,
                     h["attributes"] & 7,
                     base=h["base_offset"],
                     last=h["base_offset"] + h["last_offset_delta"],
-                    append_time=(
-                        h["max_timestamp"] if h["attributes"] & oracle.LOG_APPEND_TIME else None
-                    ),
+                    append_time=h["max_timestamp"] if appended else None,
                     attributes=h["attributes"] & oracle.TRANSACTIONAL,
-                    producer_id=producer,
+                    producer_id=h["producer_id"],
                 )
-                left._put(again, kept, producer)
-        return left
+                self._put(left, kept, producer)
 
 
 # --- batches of the target ------------------------------------------------------------------------
