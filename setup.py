@@ -17,6 +17,7 @@ COVERAGE = os.environ.get("COPYSTREAM_COVERAGE") == "1"
 MODULES = [
     "crc32c",
     "cursor",
+    "codec",
     "batch",
     "frames",
     "segments",

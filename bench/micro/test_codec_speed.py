@@ -1,0 +1,53 @@
+"""What the codecs cost on one core: MB of uncompressed data a second, and how far it shrinks.
+
+    pytest bench/micro/test_codec_speed.py --benchmark-enable
+
+128 KiB is a batch as producers make them in bulk, 1 KiB one of a few records, where what surrounds
+the library counts. The data are JSON lines. A codec is the library it comes from: figures here
+tell whether this project adds to it, and what re-batching will cost with each.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from copycore.batch import CODECS
+from copycore.codec import compress_bytes, decompress_bytes
+
+MB = 1e6
+KIB = 1024
+
+
+def lines(size: int) -> bytes:
+    rng = random.Random(size)
+    data = bytearray()
+    while len(data) < size:
+        line = {
+            "id": rng.randrange(10**9),
+            "user": f"user{rng.randrange(1000)}",
+            "at": rng.random(),
+        }
+        data += json.dumps(line).encode() + b"\n"
+    return bytes(data[:size])
+
+
+@pytest.mark.parametrize("size", [128 * KIB, KIB])
+@pytest.mark.parametrize("codec", range(1, 5), ids=CODECS[1:])
+def test_decompress(measure: Any, codec: int, size: int) -> None:
+    data = lines(size)
+    packed = compress_bytes(codec, data)
+    assert decompress_bytes(codec, packed, size) == data
+    label = f"decompress {CODECS[codec]}: {size:,} B from {len(packed):,}"
+    measure(label, size / MB, "MB/s", None, decompress_bytes, codec, packed, size)
+
+
+@pytest.mark.parametrize("size", [128 * KIB, KIB])
+@pytest.mark.parametrize("codec", range(1, 5), ids=CODECS[1:])
+def test_compress(measure: Any, codec: int, size: int) -> None:
+    data = lines(size)
+    label = f"compress {CODECS[codec]}: {size:,} B"
+    measure(label, size / MB, "MB/s", None, compress_bytes, codec, data)
