@@ -18,6 +18,7 @@ MODULES = [
     "crc32c",
     "cursor",
     "codec",
+    "partitioner",
     "batch",
     "frames",
     "segments",
