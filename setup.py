@@ -17,6 +17,8 @@ COVERAGE = os.environ.get("COPYSTREAM_COVERAGE") == "1"
 MODULES = [
     "crc32c",
     "cursor",
+    "codec",
+    "partitioner",
     "batch",
     "records",
     "frames",

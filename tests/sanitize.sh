@@ -34,7 +34,12 @@ if not copycore.batch.__file__.startswith(sys.path[1]):
     sys.exit(f"{copycore.batch.__file__} is not the copy that was built for this")
 # Only what is printed is captured: the sanitizers write to the descriptor itself, and last words
 # in a captured one are lost with the process.
-with_java = ["test_real_batches.py", "test_codec_java.py", "test_legacy_java.py"]
+with_java = [
+    "test_real_batches.py",
+    "test_codec_java.py",
+    "test_legacy_java.py",
+    "test_partitioner_clients.py",
+]
 pure = ["tests/core", *(f"--ignore=tests/core/{name}" for name in with_java), "tests/lane"]
 options = ["-q", "--capture=sys", "-p", "no:cacheprovider", "--timeout=1200"]
 sys.exit(pytest.main([*pure, *options, *sys.argv[1:]]))

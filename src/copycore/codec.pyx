@@ -13,7 +13,7 @@ snappy xerial framing of snappy-java, streams of it  one to three are ignored; m
 lz4    one frame; linked blocks too, which Java      ignored
        refuses
 zstd   frames one after another, skippable ones;     refused
-       windows up to 128 MiB, as zstd-jni
+       windows up to 128 MiB, libzstd's own limit
 ====== ============================================= ==================================
 
 Whatever ends early is refused, and so is no data at all.
@@ -30,10 +30,6 @@ Contexts are kept for each thread; libraries release the GIL while they work.
 import zlib
 from io import BytesIO
 from threading import local
-
-import cramjam
-import lz4.frame
-import zstandard
 
 from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -71,8 +67,7 @@ cdef int LZ4_CONTENT_CHECKSUM = 0x04
 
 cdef uint32_t ZSTD_SKIPPABLE = 0x184D2A50u         # and the fifteen that follow
 cdef Py_ssize_t ZSTD_BLOCK = 128 << 10
-cdef uint64_t ZSTD_WINDOW = 1 << 27      # libzstd's own limit, which zstd-jni keeps
-cdef uint64_t ZSTD_KEPT_WINDOW = 8 << 20  # a context with a larger one is not kept
+cdef uint64_t ZSTD_KEPT_WINDOW = 8 << 20           # a context with a larger one is not kept
 
 # Kafka's ranges (KIP-390) but for lz4, whose 0 is the fast mode that Kafka's default stands for.
 LEVELS = {GZIP: (1, 9), LZ4: (0, 12), ZSTD: (-131072, 22)}
@@ -91,6 +86,29 @@ class CodecError(ValueError):
         super().__init__(f"{codec} data {reason}")
         self.codec = codec
         self.limit = limit
+
+
+# The libraries, each imported on its first use: together they take a tenth of a second.
+cdef object cramjam = None
+cdef object lz4 = None
+cdef object zstandard = None
+cdef tuple FAILURES = (zlib.error,)
+
+
+cdef int load(int codec) except -1:
+    global cramjam, lz4, zstandard, FAILURES
+    if codec == SNAPPY and cramjam is None:
+        import cramjam as library
+        cramjam = library
+        FAILURES += (cramjam.DecompressionError,)
+    elif codec == LZ4 and lz4 is None:
+        import lz4.frame as library
+        lz4 = library
+    elif codec == ZSTD and zstandard is None:
+        import zstandard as library
+        zstandard = library
+        FAILURES += (zstandard.ZstdError,)
+    return 0
 
 
 cdef object damaged(int codec, object why):
@@ -279,11 +297,9 @@ cdef int walk_lz4(const uint8_t* data, Py_ssize_t size, Lz4Frame* frame) except 
     frame.bound = 0
     while (word := read_le(&r, 4)) != 0:
         block = <Py_ssize_t> (word & ~LZ4_STORED)
-        if block > most:
-            raise damaged(LZ4, "a block larger than the frame allows")
         take(&r, block + (4 if flags & LZ4_BLOCK_CHECKSUM else 0))
         # A byte lengthens a match by 255 at most.
-        frame.bound += block if word & LZ4_STORED else min(255 * block, most)
+        frame.bound += min(most, block if word & LZ4_STORED else 255 * block)
     if flags & LZ4_CONTENT_CHECKSUM:
         take(&r, 4)
     if r.failed:
@@ -296,13 +312,13 @@ cdef bytes unlz4(object whole, Py_ssize_t bound, Py_ssize_t limit):
     """A frame that was walked."""
     cdef Py_ssize_t at = 0
     cdef Output out = Output(LZ4, limit)
-    cdef object context = getattr(KEPT, "lz4", None) or lz4.frame.create_decompression_context()
+    cdef object context = getattr(KEPT, "lz4", None) or lz4.create_decompression_context()
     # Kept again only when this frame is done: a context left in the middle would go on with it.
     KEPT.lz4 = None
     bound = max(bound, 1)
     while True:
         try:
-            piece, used, done = lz4.frame.decompress_chunk(
+            piece, used, done = lz4.decompress_chunk(
                 context, whole[at:], max_length=min(bound, out.room())
             )
         except RuntimeError as error:
@@ -326,9 +342,10 @@ def decompress_lz4_v0(const uint8_t[::1] data not None, Py_ssize_t limit):
     cdef Lz4Frame frame
     if limit < 0:
         raise ValueError("a limit is no less than 0")
+    load(LZ4)
     walk_lz4(&data[0] if data.shape[0] else NULL, data.shape[0], &frame)
-    header = lz4.frame.compress_begin(
-        lz4.frame.create_compression_context(),
+    header = lz4.compress_begin(
+        lz4.create_compression_context(),
         block_size=frame.block_id,
         block_linked=not frame.flags & LZ4_INDEPENDENT,
         block_checksum=bool(frame.flags & LZ4_BLOCK_CHECKSUM),
@@ -362,10 +379,10 @@ cdef Py_ssize_t walk_zstd(Reader* r, Py_ssize_t block_most, bint checksum) excep
 
 cdef object zstd_context(uint64_t window):
     if window > ZSTD_KEPT_WINDOW:
-        return zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+        return zstandard.ZstdDecompressor()
     context = getattr(KEPT, "zstd", None)
     if context is None:
-        context = KEPT.zstd = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+        context = KEPT.zstd = zstandard.ZstdDecompressor()
     return context
 
 
@@ -418,6 +435,7 @@ cdef bytes decompress(int codec, const uint8_t* data, Py_ssize_t size, Py_ssize_
         raise CodecError(f"codec {codec}", "is of a codec not known")
     if size == 0:
         raise truncated(codec)
+    load(codec)
     try:
         if codec == GZIP:
             return gunzip(data, size, limit)
@@ -427,7 +445,7 @@ cdef bytes decompress(int codec, const uint8_t* data, Py_ssize_t size, Py_ssize_
             walk_lz4(data, size, &frame)
             return unlz4(view(data, frame.end), frame.bound, limit)
         return unzstd(data, size, limit)
-    except (zlib.error, cramjam.DecompressionError, zstandard.ZstdError) as error:
+    except FAILURES as error:
         raise damaged(codec, error) from error
 
 
@@ -465,16 +483,17 @@ cdef bytes compress(int codec, const uint8_t* data, Py_ssize_t size, int level):
             raise ValueError(f"{CODECS[codec]} has no level {level}")
     if codec == NONE:
         return bytes(plain)
+    load(codec)
     if codec == GZIP:
         return zlib.compress(plain, level, GZIP_FORMAT)
     if codec == SNAPPY:
         return snap(data, size)
     if codec == LZ4:
         # Java's brokers refuse linked blocks, and old ones a content checksum.
-        return lz4.frame.compress(
+        return lz4.compress(
             plain,
             compression_level=level,
-            block_size=lz4.frame.BLOCKSIZE_MAX64KB,
+            block_size=lz4.BLOCKSIZE_MAX64KB,
             block_linked=False,
             store_size=False,
         )

@@ -209,7 +209,7 @@ COMPRESSION = ValueType(
     parse=parse_compression,
     print=print_compression,
     grammar="`source`, `none`, `gzip`, `snappy`, `lz4` or `zstd`; behind a colon the level of gzip "
-    "(1 to 9), lz4 (0 to 16) or zstd (1 to 22), as in `zstd:6`.",
+    "(1 to 9), lz4 (0 to 12) or zstd (1 to 22), as in `zstd:6`.",
 )
 BATCH_SIZE = ValueType(
     metavar="SIZE",

@@ -221,6 +221,16 @@ def test_a_bomb_grows_the_process_no_more_than_the_limit(name: str) -> None:
     assert grown < allowed, f"{grown / MIB:.1f} MiB"
 
 
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer holds freed memory back"
+)
+def test_a_large_window_is_given_back() -> None:
+    data = zstd_window(BOMB)
+    before = status("VmRSS")
+    assert len(decompress_bytes(ZSTD, data, BOMB)) == BOMB
+    assert status("VmRSS") - before < BOMB // 2
+
+
 @pytest.mark.parametrize("name", ["gzip", "lz4", "lz4-4MiB", "snappy-xerial", "zstd-stream"])
 def test_what_is_just_allowed_is_not_held_twice(name: str) -> None:
     codec, make = BOMBS[name]
