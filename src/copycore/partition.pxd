@@ -92,8 +92,8 @@ cdef class PartitionCopy:
     cdef Py_ssize_t room(self) noexcept
     cdef int take_records(self, const BatchView* view, SlabPool pool, Segments segments) except -1
     cdef int take_messages(self, const BatchView* view, SlabPool pool, Segments segments) except -1
-    cdef int take(self, RecordWriter records, int64_t offset, int64_t timestamp,
-                  const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil
+    cdef int put(self, RecordWriter records, int64_t offset, int64_t timestamp,
+                 const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil
     cdef int begin(self, int codec, SlabPool pool) except -1
     cdef int close_batch(self, SlabPool pool) except -1
     cdef int partial(self, Reader* r) except -1

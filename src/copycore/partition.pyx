@@ -310,7 +310,7 @@ cdef class PartitionCopy:
                 if records.count and records.size() + record.body_size + FRONT > room:
                     with gil:
                         self.close_batch(pool)
-                self.take(records, offset, timestamp, record.body, record.body_size, segments)
+                self.put(records, offset, timestamp, record.body, record.body_size, segments)
         if broken or (not over and left(&r)):
             self.broken_at = least
             raise BrokenBatch("malformed", "the batch's records do not come to what it says")
@@ -326,7 +326,7 @@ cdef class PartitionCopy:
         cdef int64_t offset, least = 0
         cdef bytes body
         self.broken_at = max(self.position, view.base_offset)
-        messages = self.maker.unwrap(view)
+        messages = self.maker.messages(view)
         take(&head, MAGIC_AT + 1)
         self.begin(self.maker.choose_codec(read_i8(&head) & CODEC_BITS), pool)
         for offset, timestamp, body in messages:
@@ -341,15 +341,15 @@ cdef class PartitionCopy:
                 continue
             if records.count and records.size() + len(body) + FRONT > room:
                 self.close_batch(pool)
-            self.take(records, offset, timestamp, <const uint8_t*> <const char*> body, len(body),
+            self.put(records, offset, timestamp, <const uint8_t*> <const char*> body, len(body),
                       segments)
         else:
             self.position = view.next_offset
         self.rebatched += 1
         return 0
 
-    cdef int take(self, RecordWriter records, int64_t offset, int64_t timestamp,
-                  const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil:
+    cdef int put(self, RecordWriter records, int64_t offset, int64_t timestamp,
+                 const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil:
         """Put the record at this source offset into the batch being built."""
         if self.next_known != INT64_MAX:
             with gil:

@@ -38,10 +38,10 @@ cdef uint32_t[256] CRC_TABLE
 cdef void make_crc_table() noexcept nogil:
     """CRC-32 as zlib has it: the polynomial 0x04C11DB7, bits reversed."""
     cdef uint32_t value
-    cdef int byte, bit
+    cdef int byte
     for byte in range(256):
         value = byte
-        for bit in range(8):
+        for _ in range(8):
             value = (value >> 1) ^ (0xEDB88320u if value & 1 else 0)
         CRC_TABLE[byte] = value
 

@@ -17,6 +17,6 @@ cdef class Rebatcher:
 
     cdef int choose_codec(self, int source) noexcept
     cdef int unpack(self, const BatchView* view, Reader* out) except -1
-    cdef list unwrap(self, const BatchView* view)
+    cdef list messages(self, const BatchView* view)
     cdef object pack(self)
     cdef bint pays(self, Reader slice_, bint merging) noexcept

@@ -30,6 +30,8 @@ cdef Py_ssize_t[5] SMALL = [8 << 10, 1 << 10, 4 << 10, 4 << 10, 2 << 10]
 class BrokenBatch(ValueError):
     """A batch that cannot be taken apart. ``ending`` as ``PartitionCopy.ending``."""
 
+    ending = "malformed"
+
     def __init__(self, str ending, str message):
         super().__init__(message)
         self.ending = ending
@@ -84,7 +86,7 @@ cdef class Rebatcher:
         out[0] = reader(payload, size)
         return 0
 
-    cdef list unwrap(self, const BatchView* view):
+    cdef list messages(self, const BatchView* view):
         """The messages of a v0/v1 entry as (offset, time, body). Raises ``BrokenBatch``."""
         try:
             return unwrap(<bytes> view.data[:view.size], self.cap)
@@ -92,7 +94,7 @@ cdef class Rebatcher:
             raise BrokenBatch("malformed", str(error)) from None
 
     cdef object pack(self):
-        """The records of the batch being built, as they travel; None where they stay as they are."""
+        """The records of the batch being built, compressed; None where they are not to be."""
         if self.codec == 0:
             return None
         return compress(self.codec, self.records.buffer.data, self.records.size(), self.level)
