@@ -342,7 +342,7 @@ cdef class PartitionCopy:
             if records.count and records.size() + len(body) + FRONT > room:
                 self.close_batch(pool)
             self.put(records, offset, timestamp, <const uint8_t*> <const char*> body, len(body),
-                      segments)
+                     segments)
         else:
             self.position = view.next_offset
         self.rebatched += 1
