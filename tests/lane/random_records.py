@@ -29,7 +29,6 @@ def random_records(
     topic: bytes,
     partition: int,
     *,
-    legacy: bool = False,
     start: int | None = None,
 ) -> RecordLog:
     """Batches of every kind that a log can hold, holes between them and in them."""
@@ -70,7 +69,7 @@ def random_records(
             log.marker(first, producer, commit=commit)
         elif kind < 0.86:
             log.empty(first, last - first + 1)
-        elif kind < 0.92 and legacy:
+        elif kind < 0.92:
             magic, codec = rng.randrange(2), rng.choice([0, 1, 2, LZ4])
             log.messages(magic, content, codec, append_time=append_time if magic == 1 else None)
             last = offsets[-1]

@@ -55,13 +55,12 @@ def random_known(
     return known
 
 
-def build(rig: Rig, rng: random.Random, *, legacy: bool) -> list[Case]:
+def build(rig: Rig, rng: random.Random) -> list[Case]:
     cases = []
     for number in range(rng.randrange(1, 3)):
         topics = [b"t%d" % rng.randrange(2) for _ in range(rng.randrange(1, 4))]
         logs = [
-            random_records(rng, topic, 10 * number + place, legacy=legacy)
-            for place, topic in enumerate(topics)
+            random_records(rng, topic, 10 * number + place) for place, topic in enumerate(topics)
         ]
         sizes = rng.choice([[1], [1, 90, 400, 5000], [1 << 20]])
         ends = rig.pipe(
@@ -147,7 +146,7 @@ def test_every_record_arrives_and_the_map_is_true(seed: int, committed: bool) ->
     )
     rig.serving = lambda _ends: (rng.random() < 0.8, True)
     try:
-        cases = build(rig, rng, legacy=False)
+        cases = build(rig, rng)
         run(rig, rng, cases)
         for case in cases:
             check_delivered(rig, case.ends, case.part, case.log, **case.assigned)  # type: ignore[arg-type]
@@ -217,8 +216,7 @@ def test_random_logs_hold_what_they_should() -> None:
         log = random_records(random.Random(seed), b"t", 0)
         for whole in log.batches:
             kinds[oracle.kind(whole)] = kinds.get(oracle.kind(whole), 0) + 1
-        assert [span(whole)[0] for whole in log.batches] == sorted(
-            span(whole)[0] for whole in log.batches
-        )
+        starts = [span(whole)[0] for whole in log.batches]
+        assert starts == sorted(starts)
     assert min(kinds[kind] for kind in ("dense", "gapped", "log-append-time", "control")) > 20
-    assert kinds["empty"] > 5
+    assert min(kinds["empty"], kinds["old-magic"]) > 5

@@ -197,6 +197,12 @@ class RecordLog(SourceLog):
     content: list[list[Row]] = field(default_factory=list)  # of each batch
     producers: list[int] = field(default_factory=list)  # −1 where it is in no transaction
 
+    @property
+    def start(self) -> int:
+        """A wrapper of old messages only tells the offset of its last one."""
+        first = self.content[0][0].offset if self.content and self.content[0] else super().start
+        return min(first, super().start)
+
     def _put(self, whole: bytes, content: Sequence[Row], producer: int = -1) -> RecordLog:
         self.batches.append(whole)
         self.content.append(list(content))
