@@ -310,8 +310,8 @@ class CopyJob:
         return Rebatcher(
             compression=codec,
             level=level,
-            merge=settings.merge,
-            batch_bytes=settings.batch_bytes,
+            merge=self._limits.merge(settings.merge),
+            batch_bytes=self._limits.batch_bytes(settings.batch_bytes),
         )
 
     def _broker_pairs(self) -> int:

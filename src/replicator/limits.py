@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from copycore.allowance import Allowance
 from replicator.report import Limit, LimitName
+from replicator.settings import Merge
+
+FEW_RECORDS = 100_000  # as one-record batches they take a target some two seconds
 
 
 class RunLimits:
@@ -28,6 +31,17 @@ class RunLimits:
         if size is not None or records is not None:
             self.allowance = Allowance(records, size)
         self.reached: Limit | None = None
+
+    def merge(self, asked: Merge) -> Merge:
+        """Whether small batches are merged: not for a run of few records, where it saves little
+        and one batch might hold more than the whole run may write.
+        """
+        few = self._records is not None and self._records < FEW_RECORDS
+        return "never" if few and asked == "auto" else asked
+
+    def batch_bytes(self, asked: int) -> int:
+        """The size of batches made here: so small that a run comes close to its limit."""
+        return asked if self._size is None else max(1, min(asked, self._size // 10))
 
     def end(self, now: float, *, following: bool) -> bool:
         """Whether the run has to end; ``now`` in monotonic seconds.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from replicator.config import ClientConfig
 
 Isolation = Literal["read_committed", "read_uncommitted"]
+Merge = Literal["auto", "always", "never"]
 
 
 class CopySettings(Struct, frozen=True, kw_only=True):
@@ -32,7 +33,7 @@ class CopySettings(Struct, frozen=True, kw_only=True):
     lanes: int  # 0: chosen from the cores and partitions
     memory: int  # bytes fetched but not yet acknowledged, all lanes together
     throttle: int | None  # bytes per second written to the target
-    merge: Literal["auto", "always", "never"]
+    merge: Merge
     batch_bytes: int
     compression: Compression
     check_crc: bool

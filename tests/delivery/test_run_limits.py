@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from delivery.job import END, FakePart, World
-from replicator.limits import RunLimits
+from replicator.limits import FEW_RECORDS, RunLimits
 from replicator.report import Limit
 
 COUNT = 10  # records of a batch
@@ -172,6 +172,17 @@ def test_a_copy_that_is_quicker_than_its_limits_is_done(world: World) -> None:
     world.run()
     assert task.done
     assert found.reached is None
+
+
+def test_batches_made_here_are_small_enough_for_the_limit(world: World) -> None:
+    few = limit(world, size=20_000, records=FEW_RECORDS - 1)
+    assert [few.merge("auto"), few.merge("always"), few.merge("never")] == [
+        "never", "always", "never",
+    ]  # fmt: skip
+    assert [few.batch_bytes(512 << 10), few.batch_bytes(100)] == [2000, 100]
+    assert limit(world, size=3).batch_bytes(100) == 1
+    for many in (limit(world, records=FEW_RECORDS), limit(world)):
+        assert (many.merge("auto"), many.batch_bytes(512 << 10)) == ("auto", 512 << 10)
 
 
 def test_the_first_limit_that_is_reached_is_told(world: World) -> None:

@@ -111,6 +111,19 @@ def test_a_limit_below_the_next_batch_copies_nothing_and_says_what_it_needs(flow
     flow.verify(topic)
 
 
+def test_small_batches_are_not_merged_into_one_that_is_too_much(flow, topic_name, rng):
+    topic = topic_name("small")
+    flow.create(topic)
+    with Writer(flow.source.bootstrap, batch_records=1, linger_ms=0) as writer:
+        Ledger(topic, "run", rng).write(writer, (0,), 3000, size=20)
+    limited(flow.copy(topic, "--max-records", "100"), 8, "max-records")
+    assert flow.arrived(topic) == 100
+    few = limited(flow.copy(topic, "--max-bytes", "20kB"), 8, "max-bytes").summary
+    assert few.records > 0 and few.bytes <= 20_000
+    flow.copy(topic).expect(0)
+    assert flow.verify(topic).records == 3000
+
+
 def test_as_long_as_a_run_may_take(flow, topic_name, rng):
     """At 1 MB/s the 2 MB would take twice as long."""
     topic = topic_name("time")
