@@ -39,6 +39,13 @@ cdef enum:
     MAGIC_AT = 16            # in every format; attributes follow it in v0 and v1
 
 
+cdef inline bint brimming(SlabPool pool, Slab* slab) noexcept:
+    """Whether more is lent out than may be, this slab aside: it is fetched data that has become
+    larger, and something of it is always on its way to the target.
+    """
+    return pool.in_use - slab.capacity > pool.limit
+
+
 cdef class PartitionCopy:
     """What a lane needs to know of one partition, and how far it is.
 
@@ -177,21 +184,23 @@ cdef class PartitionCopy:
         if self.position > before:
             self.alone = False
             self.barren = self.short = 0
-        elif fetched.records_size and self.ending is None:
+        elif fetched.records_size and self.ending is None and not brimming(pool, slab):
             self.partial(&r)
         return 0
 
     cdef int take_batches(self, Reader* r, FetchedPartition* fetched, FetchDecoder decoder,
                           Slab* slab, SlabPool pool, bint read_committed, bint check_crc,
                           Segments segments) except -1:
-        """Every whole batch of the slice, up to ``end``. Raises ``BrokenBatch``."""
+        """Every whole batch of the slice, up to ``end``; but where what is built takes more memory
+        than there is, the rest is fetched again later. Raises ``BrokenBatch``.
+        """
         cdef BatchView view
         cdef Item item
         cdef int outcome
         cdef int32_t next_abort = 0
         cdef bint good
         cdef set aborted = None
-        while self.end < 0 or self.position < self.end:
+        while (self.end < 0 or self.position < self.end) and not brimming(pool, slab):
             outcome = cut(r, &view)
             if outcome != CUT_BATCH:
                 if outcome == CUT_BROKEN:

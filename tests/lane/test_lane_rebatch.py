@@ -474,6 +474,29 @@ def test_fetching_stops_while_built_batches_fill_the_memory(make_rig: Callable[.
         check_delivered(rig, ends, part, log)
 
 
+@pytest.mark.parametrize("partitions", [1, 5])
+def test_a_slice_that_becomes_too_large_is_taken_in_parts(
+    make_rig: Callable[..., Rig], partitions: int
+) -> None:
+    """A few kilobytes may hold many batches that are hundreds of kilobytes each."""
+    rig = make_rig(maker=Rebatcher(compression=NONE, merge="never"))
+    large = 300_000
+    logs = [RecordLog(partition=p) for p in range(partitions)]
+    for log in logs:
+        for number in range(12):
+            log.add([row(number, bytes(large))], ZSTD)
+    ends = rig.pipe(*logs, memory=1 << 20)
+    parts = [rig.assign(ends, log) for log in logs]
+    most = 0
+    while len(rig.ended) < partitions:
+        rig.step()
+        most = max(most, rig.borrowed)
+    assert (1 << 20) < most < (1 << 20) + large + (1 << 18)
+    for part, log in zip(parts, logs, strict=True):
+        check_delivered(rig, ends, part, log)
+    assert rig.closed == []
+
+
 def test_built_batches_go_back_when_their_connection_is_lost(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(maker=Rebatcher(merge="never"), confirming=False)
     log = RecordLog()
