@@ -292,7 +292,7 @@ cdef class PartitionCopy:
         cdef int32_t i
         cdef int64_t offset, timestamp
         cdef int64_t least = view.base_offset
-        cdef bint dense = view.count == view.last_offset_delta + 1
+        cdef bint dense = view.count == <int64_t> view.last_offset_delta + 1
         cdef bint broken = False, over = False
         cdef Py_ssize_t room = self.room()
         self.broken_at = view.base_offset
