@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
+import pytest
+
+from replicator.cli import start
 from replicator.stop import StopSignal
 
 
@@ -70,3 +74,20 @@ def test_its_descriptors_are_closed_with_it() -> None:
     assert descriptors() == before + 2
     del stop
     assert descriptors() == before
+
+
+class InterruptedImport:
+    """Ctrl-C while ``replicator.cli.main`` is being looked for."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "replicator.cli.main":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_the_program_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "replicator.cli.main", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [InterruptedImport, *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        start.main()
+    assert ended.value.code == 130
