@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from contextlib import suppress
 
 from confluent_kafka.admin import AdminClient, NewPartitions
@@ -167,9 +168,15 @@ def test_both_directions_between_two_clusters(clusters, topic_name, rng):
 
 def test_ctrl_c_at_any_moment_is_orderly(flow, topic_name, rng):
     topic = topic_name("any")
-    numbered(flow, topic, rng, records=3000)
+    flow.create(topic, 2)
+    with Writer(flow.source.bootstrap, batch_records=10) as writer:
+        Ledger(topic, "run", rng).write(writer, (0, 1), 4000, size=1000)
+    began = time.monotonic()
+    with flow.start(topic, "--throttle", "100kB/s") as copier:
+        flow.wait_for_arrivals(copier, topic)
+        usual = time.monotonic() - began
     for _ in range(8):
-        moment = rng.uniform(0.3, 1.6)
+        moment = usual * rng.uniform(0.3, 2.0)
         with flow.start(topic, "--throttle", "100kB/s") as copier:
             with suppress(subprocess.TimeoutExpired):
                 copier.process.wait(moment)
