@@ -10,7 +10,7 @@ import legacy_oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from legacy_oracle import APPEND_TIME, GZIP, SNAPPY, Told, entry, sized, wrap, write
+from legacy_oracle import APPEND_TIME, GZIP, LZ4, SNAPPY, Told, entry, sized, wrap, write
 from legacy_strategies import CODECS, LIMIT, TOP, seen, sets, whole_entries
 from wire_strategies import damaged, exact, i8
 
@@ -220,6 +220,19 @@ def test_a_set_that_ends_within_a_message(magic: int) -> None:
             refused(data, f"^inner message {number} ends early")
 
 
+@pytest.mark.parametrize("crc", [0, 1, 0x80000000, 0xFFFFFFFF])
+def test_crcs_that_stand_for_none_elsewhere(crc: int) -> None:
+    data = PLAIN[0][:12] + crc.to_bytes(4, "big") + PLAIN[0][16:]
+    refused(data, "^a message does not match its CRC$")
+    refused(wrap(data, GZIP, magic=0, offset=7), "^inner message 0 does not match its CRC$")
+
+
+def test_a_set_with_a_wrong_crc() -> None:
+    bad = bytearray(SET)
+    bad[-1] ^= 1
+    refused(wrap(bytes(bad), LZ4, magic=0, offset=2), "^inner message 2 does not match its CRC$")
+
+
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("magic", [0, 1])
 def test_more_than_the_limit(magic: int, codec: int) -> None:
@@ -229,6 +242,13 @@ def test_more_than_the_limit(magic: int, codec: int) -> None:
     for limit in (len(content) - 1, 0):
         with pytest.raises(CodecError, match=f"more than {limit} bytes"):
             unwrap(exact(data), limit)
+
+
+def test_the_broken_lz4_header_is_that_of_magic_0_alone() -> None:
+    """KAFKA-3160 was mended with magic 1: there the checksum tells of damage again."""
+    broken = legacy_oracle.compress(LZ4, 0, SET)
+    assert len(seen(write(Told(0, 2, None, None, broken), LZ4))) == 3
+    refused(write(Told(1, 2, 5, None, broken), LZ4), "lz4 data is damaged", CodecError)
 
 
 def test_a_bomb() -> None:
