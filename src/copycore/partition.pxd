@@ -18,6 +18,7 @@ cdef struct Item:
     int64_t counter        # number of its first record
     int64_t source_base
     int64_t source_next    # where the source goes on behind it
+    bint joined            # it has records of several of the source's batches
     uint8_t[HEADER_SIZE] header
 
 
@@ -47,6 +48,7 @@ cdef class PartitionCopy:
     cdef readonly int end_code
     cdef readonly int64_t end_offset
     cdef readonly str end_message
+    cdef readonly int64_t refused_until  # source offset behind a joined batch the target refused
 
     cdef int64_t producer_id
     cdef int16_t producer_epoch
@@ -58,6 +60,8 @@ cdef class PartitionCopy:
     cdef Py_ssize_t batch_limit         # bytes of a batch that the target takes
     cdef Rebatcher maker                # the lane's
     cdef bint merging                   # small batches into larger ones
+    cdef int64_t apart_until            # before it, no batch is joined with another
+    cdef bint joined                    # the maker's batch has records of several
     cdef int64_t built_from             # source offset of the first record in the maker's batch
     cdef int64_t broken_at              # source offset of what is being taken apart
     cdef int64_t gate                   # records from here on wait for their map segment
@@ -94,7 +98,7 @@ cdef class PartitionCopy:
     cdef int take_messages(self, const BatchView* view, SlabPool pool, Segments segments) except -1
     cdef int put(self, RecordWriter records, int64_t offset, int64_t timestamp,
                  const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil
-    cdef int begin(self, int codec, SlabPool pool) except -1
+    cdef int begin(self, int codec, int64_t offset, SlabPool pool) except -1
     cdef int close_batch(self, SlabPool pool) except -1
     cdef int partial(self, Reader* r) except -1
     cdef int nothing(self, int64_t known, bint was_alone) except -1

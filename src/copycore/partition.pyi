@@ -27,6 +27,7 @@ class PartitionCopy:
     end_code: int
     end_offset: int
     end_message: str | None
+    refused_until: int
     def __init__(
         self,
         topic: str,
@@ -45,5 +46,6 @@ class PartitionCopy:
         producer_epoch: int,
         known: Iterable[tuple[int, int]] = (),
         batch_limit: int = ...,
+        apart_until: int = 0,
     ) -> None: ...
     def confirm(self, counter: int) -> None: ...

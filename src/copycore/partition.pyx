@@ -56,12 +56,15 @@ cdef class PartitionCopy:
     that follow, and records of an earlier session may still be on their way behind them.
     ``base_target`` is the target offset of record number 0. One object serves one assignment to a
     lane and is not used again. ``batch_limit`` is the target topic's max.message.bytes.
+    Before the source offset ``apart_until`` no batch is joined with another: the target refused
+    such a one, and what it minds may be in one of them only.
     """
 
     def __init__(self, str topic, int32_t partition, *, bytes source_name, bytes source_id,
                  bytes target_name, int32_t leader_epoch, int64_t start, int64_t end,
                  int64_t mapped, int64_t counter, int64_t base_target, int64_t producer_id,
-                 int16_t producer_epoch, known=(), Py_ssize_t batch_limit=BATCH_LIMIT):
+                 int16_t producer_epoch, known=(), Py_ssize_t batch_limit=BATCH_LIMIT,
+                 int64_t apart_until=0):
         if not 0 <= mapped <= start:
             raise ValueError("the map cannot be ahead of the copy")
         if start < 0 or counter < 0 or base_target < 0 or producer_id < 0:
@@ -87,6 +90,7 @@ cdef class PartitionCopy:
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.batch_limit = batch_limit
+        self.apart_until = apart_until
         self.gate = INT64_MAX
         self.gates = []
 
@@ -170,7 +174,8 @@ cdef class PartitionCopy:
         cdef int64_t before = self.position
         cdef Reader r = reader(fetched.records, fetched.records_size)
         self.maker.records.reset()  # a slice that failed may have left some of another partition
-        self.merging = self.maker.pays(r, self.merging)
+        self.joined = False
+        self.merging = self.position >= self.apart_until and self.maker.pays(r, self.merging)
         try:
             self.take_batches(&r, fetched, decoder, slab, pool, read_committed, check_crc, segments)
         except BrokenBatch as error:
@@ -263,6 +268,7 @@ cdef class PartitionCopy:
             item.counter = self.counter
             item.source_base = view.base_offset
             item.source_next = view.next_offset
+            item.joined = False
             self.push(&item)
             self.passed += 1
             self.counter += view.count
@@ -297,7 +303,7 @@ cdef class PartitionCopy:
         cdef Py_ssize_t room = self.room()
         self.broken_at = view.base_offset
         self.maker.unpack(view, &r)
-        self.begin(self.maker.choose_codec(view.attributes & CODEC_BITS), pool)
+        self.begin(self.maker.choose_codec(view.attributes & CODEC_BITS), view.base_offset, pool)
         with nogil:
             for i in range(view.count):
                 broken = next_record(&r, &record) != RECORD_OK
@@ -337,7 +343,7 @@ cdef class PartitionCopy:
         self.broken_at = max(self.position, view.base_offset)
         messages = self.maker.messages(view)
         take(&head, MAGIC_AT + 1)
-        self.begin(self.maker.choose_codec(read_i8(&head) & CODEC_BITS), pool)
+        self.begin(self.maker.choose_codec(read_i8(&head) & CODEC_BITS), view.base_offset, pool)
         for offset, timestamp, body in messages:
             if offset < least or offset > view.base_offset:
                 raise BrokenBatch("malformed", f"offset {offset} inside the set that ends at "
@@ -373,11 +379,14 @@ cdef class PartitionCopy:
         self.expected_source = offset + 1
         return 0
 
-    cdef int begin(self, int codec, SlabPool pool) except -1:
-        """What is put into batches from now on is compressed like this."""
-        if codec != self.maker.codec:
+    cdef int begin(self, int codec, int64_t offset, SlabPool pool) except -1:
+        """What follows is of the source's next batch, the one at ``offset``, and is compressed
+        like this.
+        """
+        if codec != self.maker.codec or offset <= self.apart_until:
             self.close_batch(pool)
             self.maker.codec = codec
+        self.joined = self.maker.records.count > 0
         return 0
 
     cdef int close_batch(self, SlabPool pool) except -1:
@@ -400,6 +409,8 @@ cdef class PartitionCopy:
         item.payload_size = <int32_t> size
         item.source_base = self.built_from
         item.source_next = self.expected_source
+        item.joined = self.joined
+        self.joined = False
         compose_header(
             item.header, <int16_t> maker.codec, records.count, records.base_timestamp,
             records.max_timestamp, self.producer_id, self.producer_epoch,

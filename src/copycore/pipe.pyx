@@ -352,6 +352,8 @@ cdef class Pipe:
                          int64_t base_offset, str message) except -1:
         """Book the answer for one batch."""
         if error:
+            if part.ending is None and item.joined:
+                part.refused_until = item.source_next
             part.finish("target-error", "target", error, item.source_base, message, False)
         elif base_offset != part.base_target + item.counter:
             part.finish("foreign-writer", "target", 0, base_offset,

@@ -305,6 +305,7 @@ class Driver:
             producer_epoch=task.binding.producer_epoch,
             known=task.ahead,
             batch_limit=task.batch_limit,
+            apart_until=task.apart_until,
         )
 
     def _locate(self, tasks: Sequence[PartitionTask]) -> None:

@@ -151,6 +151,9 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
             )
         case "target-error" if broker_errors.denied_resource(code) is not None:
             return Verdict(denied(task, "target", target, f"writing is refused: {name}"), "")
+        case "target-error" if code in _REFUSALS and part.refused_until:
+            # The others in it may be welcome; sent by itself, the guilty one gets the fault.
+            return Verdict(None, f"target: a merged batch is refused: {name}{detail}")
         case "target-error" if code in _REFUSALS:
             text = (
                 f"the target refuses the batch that starts at source offset {part.end_offset}: "

@@ -40,6 +40,7 @@ class PartitionTask:
     stopped: bool = False
     wants_sample: bool = False  # of a compressed batch, see ``logical``
     sample: bytes | None = None
+    apart_until: int = 0  # before it, no batch of ours may have records of two
     attempts: int = 0  # since the last progress
     not_before: float = 0.0  # monotonic seconds
     progressed_at: float = 0.0
@@ -81,6 +82,7 @@ class PartitionTask:
         self.position = max(self.position, part.acked)
         self.counter = max(self.counter, part.acked_counter)
         self.behind = max(0, part.readable - part.acked)
+        self.apart_until = max(self.apart_until, part.refused_until)
         self.part = None
         return moved
 

@@ -19,11 +19,21 @@ KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 
 def ended(
-    ending: str, side: str, code: int = 0, offset: int = 1234, message: str | None = None
+    ending: str,
+    side: str,
+    code: int = 0,
+    offset: int = 1234,
+    message: str | None = None,
+    refused_until: int = 0,
 ) -> Any:
     """As far as ``judge`` looks at an assignment."""
     return SimpleNamespace(
-        ending=ending, end_side=side, end_code=code, end_offset=offset, end_message=message
+        ending=ending,
+        end_side=side,
+        end_code=code,
+        end_offset=offset,
+        end_message=message,
+        refused_until=refused_until,
     )
 
 
@@ -94,6 +104,14 @@ def test_refusals_of_the_target(code: int, text: str | None) -> None:
     assert f"{name} ({code})" in found.message
     assert "target refuses" in found.message
     assert text is None or text in found.message
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refused_batch_that_was_merged_is_tried_again(code: int) -> None:
+    """Then without merging: most of its records may be welcome."""
+    verdict = judge(ended("target-error", "target", code, refused_until=2000))
+    assert verdict.fault is None
+    assert "merged batch" in verdict.reason
 
 
 @pytest.mark.parametrize("code", [29, 30, 31, 53, 65])

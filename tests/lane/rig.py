@@ -128,6 +128,7 @@ class Rig:
         leader_epoch: int = 5,
         known: Sequence[tuple[int, int]] = (),
         batch_limit: int = 128 << 20,
+        apart_until: int = 0,
     ) -> PartitionCopy:
         """Copy ``log`` to a topic of its name, from its start to its end unless told otherwise."""
         start = log.start if start is None else start
@@ -147,6 +148,7 @@ class Rig:
             producer_epoch=EPOCH,
             known=known,
             batch_limit=batch_limit,
+            apart_until=apart_until,
         )
         place = (part.target_name, part.partition)
         if place not in ends.target.logs:
