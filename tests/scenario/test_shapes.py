@@ -33,7 +33,8 @@ def test_every_codec_and_batch_size_passes_through_unchanged(flow, topic_name, r
     for partition in range(len(BATCH_SHAPES)):
         ours = list(batches(flow.source.log_dir(), topic, partition))
         theirs = list(batches(flow.target.log_dir(), topic, partition))
-        assert {batch.codec for batch in ours} == {codec}
+        # Producers leave a batch as it is where the codec would make it larger.
+        assert codec in {batch.codec for batch in ours} <= {codec, "none"}
         assert [(b.codec, b.count, b.size) for b in ours] == [
             (b.codec, b.count, b.size) for b in theirs
         ]
