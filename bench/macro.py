@@ -21,7 +21,7 @@ import msgspec
 from contestants import Bench, Run, run_copystream, run_limit, run_limit_together, run_mirror
 from replicator.lab import LabCluster, default_version
 from report import medians, print_runs, print_verdicts, verdicts
-from warmup import warm_up
+from warmup import warm_up, warm_up_by_copies
 from workloads import WORKLOADS, build
 
 RESULTS = Path(__file__).with_name("results")
@@ -65,13 +65,16 @@ def main() -> int:
                 each=max(1, round(given.gb * workload.share * 1e9 / plain)),
                 copier_cpus="1" if given.own_core else "",
             )
-            warm[workload.name] = {}
+            steps = warm[workload.name] = {}
             for cluster in (source, target):
-                costs = warm_up(bench, cluster, given.warm_gb, at_most=given.warm_rounds)
-                warm[workload.name][cluster.name] = costs
-                steps = " ".join(f"{cost:.2f}" for cost in costs)
-                print(f"{workload.name}: {cluster.name} warmed up, CPU s/GB: {steps}", flush=True)
+                steps[cluster.name] = warm_up(
+                    bench, cluster, given.warm_gb, at_most=given.warm_rounds
+                )
             bench.seed()
+            steps["target, by copies"] = warm_up_by_copies(bench, at_most=given.warm_copies)
+            for what, costs in steps.items():
+                shown = " ".join(f"{cost:.2f}" for cost in costs)
+                print(f"{workload.name}: {what} warmed up, CPU s/GB: {shown}", flush=True)
             for number in range(given.rounds):
                 order = given.contestants if number % 2 == 0 else given.contestants[::-1]
                 for name in order:
@@ -122,6 +125,7 @@ def arguments() -> Any:
     given.workloads = given.workloads or (QUICK if given.quick else SMOKE if given.smoke else names)
     given.warm_gb = 0.3 if given.smoke else 0.5 if given.quick else 1.0
     given.warm_rounds = 2 if given.smoke else 6 if given.quick else 8
+    given.warm_copies = 1 if small else 5
     if given.smoke:
         given.contestants = ["copystream", "mm2"]
     elif given.contestants is None and given.own_core:

@@ -1,19 +1,21 @@
 """Runs brokers warm: a cold broker's CPU goes to its JIT, not to the records.
 
 Batches of the workload are written and read back until a gigabyte costs about the same as the
-two before.
+two before. Then the seeded topic is copied until that costs the same, too: a JIT that has seen the
+requests of ``limit`` only has yet to compile what a copy's requests need.
 """
 
 from __future__ import annotations
 
 from msgspec import structs
 
-from contestants import Bench
+from contestants import Bench, run_copystream
 from replicator.lab import LabCluster
 from workloads import create
 
 STEADY = 0.15  # three rounds in a row differ by less, relatively
 LEAST = 3  # rounds
+LEAST_COPIES = 2
 
 
 def warm_up(bench: Bench, cluster: LabCluster, gigabytes: float, *, at_most: int) -> list[float]:
@@ -33,4 +35,17 @@ def warm_up(bench: Bench, cluster: LabCluster, gigabytes: float, *, at_most: int
         if len(costs) >= LEAST and max(recent) <= min(recent) * (1 + STEADY):
             break
     round_.clear(cluster)
+    return costs
+
+
+def warm_up_by_copies(bench: Bench, *, at_most: int) -> list[float]:
+    """CPU seconds a gigabyte that each copy of the seeded topic cost the target."""
+    costs: list[float] = []
+    while len(costs) < at_most:
+        bench.clear(bench.target)
+        run = run_copystream(bench)
+        costs.append(run.target_cpu / run.bytes * 1e9)
+        recent = costs[-LEAST_COPIES:]
+        if len(recent) == LEAST_COPIES and max(recent) <= min(recent) * (1 + STEADY):
+            break
     return costs

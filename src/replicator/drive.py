@@ -163,10 +163,14 @@ class Driver:
     def _judge(self, task: PartitionTask, part: PartitionCopy) -> None:
         verdict = faults.judge(task, part, self._source.name, self._target.name)
         if verdict.fault is not None:
-            if verdict.fault.kind == "foreign-writer" and not self._keep():
-                self._superseded()
-                return
-            self._fail(task, verdict.fault)
+            if verdict.fault.kind == "foreign-writer":
+                if not self._keep():
+                    self._superseded()
+                    return
+                # A topic created anew also stores our batches elsewhere.
+                self.check_topics()
+            if task.fault is None:
+                self._fail(task, verdict.fault)
             return
         if verdict.refresh:
             self._checked_at = 0.0

@@ -45,6 +45,7 @@ class FakePart:
         self.end_code = 0
         self.end_offset = start
         self.end_message: str | None = None
+        self.refused_until = 0
 
 
 class FakeInbox:

@@ -50,6 +50,22 @@ def test_somebody_else_at_the_end_of_the_log(world: World) -> None:
     assert "not written by this copy" in found.message
 
 
+def test_what_was_refused_together_is_sent_apart(world: World) -> None:
+    world.add()
+
+    def script(part: FakePart) -> None:
+        if len(world.parts) == 1:
+            part.refused_until = 7
+            world.end_as(part, "target-error", "target", 32)
+        else:
+            world.finish(part)
+
+    world.script = script
+    world.run()
+    assert world.tasks[0].done
+    assert [part.rest["apart_until"] for part in world.parts] == [0, 7]
+
+
 def test_a_log_that_starts_behind_our_position_has_lost_data(world: World) -> None:
     world.add()
 
@@ -140,6 +156,19 @@ def test_a_recreated_topic_stops_its_partition(world: World, cluster: str) -> No
     assert world.parts[0].ending == "stopped"
     assert world.tasks[1].fault is None
     assert world.tasks[1].stopped
+
+
+def test_a_recreated_topic_is_no_foreign_writer(world: World) -> None:
+    """A batch may come to the new topic before its id is looked at again."""
+    world.add()
+
+    def script(part: FakePart) -> None:
+        world.target.topics["orders"].topic_id = uuid.UUID(int=99)
+        world.end_as(part, "foreign-writer", "target")
+
+    world.script = script
+    world.run()
+    assert world.fault().kind == "target-recreated"
 
 
 @pytest.mark.parametrize("cluster", ["source", "target"])
