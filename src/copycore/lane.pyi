@@ -3,7 +3,6 @@ from collections.abc import Callable
 from typing import Literal
 
 from copycore.allowance import Allowance
-from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy
 from copycore.pipe import Pipe
 from copycore.rebatch import Rebatcher
@@ -30,7 +29,6 @@ class Lane:
         *,
         read_committed: bool,
         check_crc: bool,
-        bucket: Bucket | None = None,
         maker: Rebatcher | None = None,
         allowance: Allowance | None = None,
         request_bytes: int = ...,

@@ -10,7 +10,6 @@ from libc.stdint cimport int16_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc
 
 from copycore.allowance cimport Allowance
-from copycore.bucket cimport Bucket
 from copycore.partition cimport PartitionCopy
 from copycore.pipe cimport LaneState, Pipe
 from copycore.rebatch cimport Rebatcher
@@ -29,8 +28,8 @@ cdef extern from "<poll.h>" nogil:
 
 
 cdef class Lane:
-    """See the module's text. ``bucket`` None means no rate limit, ``allowance`` None none on
-    what is sent in all. ``maker`` is of this lane only.
+    """See the module's text. ``allowance`` None means no limit on what is sent in all. ``maker`` is
+    of this lane only.
 
     ``request_bytes``: payload of a Produce request above which no further partition joins it.
     ``request_timeout``: ms until an unanswered request counts as lost. ``poll_wait``: ms a Fetch
@@ -38,14 +37,13 @@ cdef class Lane:
     suspended machine) before its connections are dropped without another byte; 0 is for ever.
     """
 
-    def __init__(self, bytes client_id, *, bint read_committed, bint check_crc, Bucket bucket=None,
+    def __init__(self, bytes client_id, *, bint read_committed, bint check_crc,
                  Allowance allowance=None, Rebatcher maker=None, int32_t request_bytes=4 << 20,
                  int32_t request_timeout=30_000, int32_t poll_wait=250, int32_t pause_limit=0):
         self.state = LaneState()
         self.state.client_id = client_id
         self.state.read_committed = read_committed
         self.state.check_crc = check_crc
-        self.state.bucket = bucket
         self.state.maker = Rebatcher() if maker is None else maker
         self.state.allowance = allowance
         self.state.request_bytes = request_bytes
@@ -135,7 +133,7 @@ cdef class Lane:
         if state.events:
             timeout = 0
         if state.limited_since >= 0:
-            timeout = min(timeout, <int64_t> (state.bucket.wait(now / 1000.0) * 1000) + 1)
+            timeout = min(timeout, <int64_t> (state.limited_for * 1000) + 1)
         fds = <pollfd*> malloc((2 * len(self.pipes) + 1) * sizeof(pollfd))
         if fds == NULL:
             raise MemoryError
@@ -190,7 +188,7 @@ cdef class Lane:
 
     @property
     def limited_ms(self):
-        """Milliseconds waited for the bucket."""
+        """Milliseconds waited for the rate limits."""
         return self.state.limited_ms
 
     @property

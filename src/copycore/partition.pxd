@@ -1,6 +1,7 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 
 from copycore.batch cimport HEADER_SIZE, BatchView
+from copycore.bucket cimport Bucket
 from copycore.cursor cimport Reader
 from copycore.frames cimport FetchDecoder, FetchedPartition
 from copycore.rebatch cimport Rebatcher
@@ -41,6 +42,7 @@ cdef class PartitionCopy:
     cdef readonly int64_t passed        # source batches that went through unchanged
     cdef readonly int64_t rebatched     # and those whose records were put into new ones
     cdef readonly int64_t readable      # end the source last showed us (LSO or high watermark)
+    cdef public Bucket bucket           # what its sends are charged to; None is no limit
     cdef public bint wants_sample       # keep a copy of the next compressed batch
     cdef readonly object sample
     cdef readonly str ending            # why it stops; None while it runs
@@ -73,6 +75,7 @@ cdef class PartitionCopy:
     cdef Py_ssize_t queued_bytes
     cdef Py_ssize_t largest             # largest batch seen, bytes
     cdef int32_t in_flight
+    cdef bint held                      # a rate limit refused the front batch when last asked
     cdef bint asked
     cdef bint alone                     # ask for this partition in a fetch of its own
     cdef int32_t barren                 # such fetches that brought nothing
@@ -86,6 +89,7 @@ cdef class PartitionCopy:
     cdef bint gate_is_open(self) noexcept
     cdef void pop(self) noexcept
     cdef void drop_queue(self, SlabPool pool) noexcept
+    cdef int move_queue(self, SlabPool pool) except -1
     cdef int absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
                     SlabPool pool, bint read_committed, bint check_crc,
                     Segments segments) except -1

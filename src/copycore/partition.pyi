@@ -1,6 +1,8 @@
 import builtins
 from collections.abc import Iterable
 
+from copycore.bucket import Bucket
+
 class PartitionCopy:
     topic: str
     partition: int
@@ -16,6 +18,7 @@ class PartitionCopy:
     bytes: int
     plain_bytes: int
     batches: int
+    bucket: Bucket | None
     wants_sample: bool
     sample: builtins.bytes | None
     skipped: int

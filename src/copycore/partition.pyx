@@ -152,6 +152,22 @@ cdef class PartitionCopy:
             pool.release(self.front().slab)
             self.pop()
 
+    cdef int move_queue(self, SlabPool pool) except -1:
+        """Copy what is queued out of the slabs it shares with other partitions, where that gives
+        more back than it takes.
+        """
+        cdef Item* item
+        cdef Slab* own
+        cdef int32_t i
+        for i in range(self.queued):
+            item = &self.ring[(self.ring_head + i) % self.ring_size]
+            if 2 * item.payload_size < item.slab.capacity:
+                own = pool.keep(item.payload, item.payload_size)
+                pool.release(item.slab)
+                item.slab = own
+                item.payload = own.data
+        return 0
+
     cdef int finish(self, str ending, str side, int code, int64_t offset, str message,
                     bint drain) except -1:
         """Stop; the first reason counts, and one that may not drain overrules one that may."""

@@ -1,7 +1,6 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 
 from copycore.allowance cimport Allowance
-from copycore.bucket cimport Bucket
 from copycore.frames cimport FetchDecoder, FetchEncoder, ProduceDecoder, ProduceEncoder
 from copycore.partition cimport Item, PartitionCopy
 from copycore.rebatch cimport Rebatcher
@@ -15,18 +14,17 @@ cdef class LaneState:
     cdef int32_t request_bytes
     cdef int32_t request_timeout
     cdef int32_t poll_wait
-    cdef Bucket bucket
     cdef Rebatcher maker
     cdef Allowance allowance            # None: the run has no limit
     cdef list events
     cdef int64_t first_ack
-    cdef int64_t limited_ms             # waited for the bucket
+    cdef int64_t limited_ms             # waited for the rate limits
     cdef int64_t limited_since          # −1 while nothing waits
+    cdef double limited_for             # seconds from then until something may go
     cdef int64_t source_quota_ms
     cdef int64_t target_quota_ms
 
-    cdef bint held_back(self, int64_t now)
-    cdef int spend(self, Py_ssize_t size) except -1
+    cdef bint held_back(self, PartitionCopy part, int64_t now) except -1
     cdef list allowed(self, list parts)
 
 
@@ -74,7 +72,8 @@ cdef class Pipe:
     cdef list choose_hungry(self)
     cdef int fetched(self, int64_t now) except -1
     cdef int produce(self, int64_t now) except -1
-    cdef list choose_ready(self)
+    cdef list choose_ready(self, int64_t now)
+    cdef int unpin_slabs(self) except -1
     cdef int produced(self, int64_t now) except -1
     cdef int acknowledge(self, PartitionCopy part, Item* item, int16_t error,
                          int64_t base_offset, str message) except -1

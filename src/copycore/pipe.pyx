@@ -38,20 +38,21 @@ cdef class LaneState:
         self.events = []
         self.limited_since = self.first_ack = -1
 
-    cdef bint held_back(self, int64_t now):
-        """Whether the rate limit forbids sending now."""
-        if self.bucket is None:
+    cdef bint held_back(self, PartitionCopy part, int64_t now) except -1:
+        """Whether a rate limit forbids the front batch now; one that may go is paid for."""
+        cdef Item* item = part.front()
+        cdef double delay
+        if part.bucket is None:
             return False
-        if self.bucket.wait(now / 1000.0) == 0:
+        delay = part.bucket.admit(now / 1000.0, item.payload_size + HEADER_SIZE, item.count)
+        part.held = delay > 0
+        if not part.held:
             return False
         if self.limited_since < 0:
             self.limited_since = now
+            self.limited_for = delay
+        self.limited_for = min(self.limited_for, delay)
         return True
-
-    cdef int spend(self, Py_ssize_t size) except -1:
-        if self.bucket is not None:
-            self.bucket.spend(size)
-        return 0
 
     cdef list allowed(self, list parts):
         """Those of ``parts``, from the first on, whose front batch the limits of the run allow."""
@@ -274,8 +275,8 @@ cdef class Pipe:
 
     # --- producing -------------------------------------------------------------------------
 
-    cdef list choose_ready(self):
-        """Partitions whose front batch may go out now, in rotating order."""
+    cdef list choose_ready(self, int64_t now):
+        """Partitions whose front batch goes out now, in rotating order."""
         cdef PartitionCopy part
         cdef int i, n = len(self.parts)
         cdef Py_ssize_t size = 0
@@ -286,6 +287,8 @@ cdef class Pipe:
                     and (part.ending is None or part.drain)):
                 if size and size + part.front().payload_size > self.state.request_bytes:
                     break
+                if self.state.held_back(part, now):
+                    continue
                 size += part.front().payload_size + HEADER_SIZE
                 chosen.append(part)
         if n:
@@ -304,9 +307,9 @@ cdef class Pipe:
         cdef int32_t i
         while (self.target.sock is not None and not self.target.sending()
                and len(self.requests) < IN_FLIGHT and now >= self.produce_not_before):
-            chosen = self.choose_ready()
-            if not chosen or self.state.held_back(now):
-                return 0
+            chosen = self.choose_ready(now)
+            if not chosen:
+                return self.unpin_slabs()
             chosen = self.state.allowed(chosen)
             if not chosen:
                 return 0
@@ -343,9 +346,27 @@ cdef class Pipe:
                 start = cuts[i]
             self.target.queue(out.out.data + start, out.out.pos - start)
             self.requests.append(request)
-            self.state.spend(request.size)
             if self.target.push() == BROKEN:
                 return self.lose_target(self.target.error)
+        return 0
+
+    cdef int unpin_slabs(self) except -1:
+        """Partitions that a rate limit holds back shall not keep the memory that others need.
+
+        All partitions of a fetch lie in one slab, which the slowest of them would pin; so once
+        somebody has nothing to send for want of a slab, what is held back is copied elsewhere.
+        """
+        cdef PartitionCopy part
+        cdef bint starving = False
+        if self.pool.has_room():
+            return 0
+        for part in self.parts:
+            if part.ending is None and not part.queued and part.position < part.readable:
+                starving = True
+        if starving:
+            for part in self.parts:
+                if part.held:
+                    part.move_queue(self.pool)
         return 0
 
     cdef int acknowledge(self, PartitionCopy part, Item* item, int16_t error,

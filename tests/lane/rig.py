@@ -39,7 +39,7 @@ class Rig:
 
     read_committed: bool = True
     check_crc: bool = False
-    bucket: Bucket | None = None
+    bucket: Bucket | None = None  # above those of the partitions assigned from now on
     # Batches whose payload is no records cannot be taken apart.
     maker: Rebatcher = field(default_factory=lambda: Rebatcher(merge="never"))
     allowance: Allowance | None = None
@@ -66,7 +66,6 @@ class Rig:
             b"test",
             read_committed=self.read_committed,
             check_crc=self.check_crc,
-            bucket=self.bucket,
             maker=self.maker,
             allowance=self.allowance,
             request_bytes=self.request_bytes,
@@ -150,6 +149,7 @@ class Rig:
             batch_limit=batch_limit,
             apart_until=apart_until,
         )
+        part.bucket = None if self.bucket is None else Bucket(self.bucket)
         place = (part.target_name, part.partition)
         if place not in ends.target.logs:
             ends.target.logs[place] = TargetLog(*place, PRODUCER, EPOCH, base, counter)
@@ -164,6 +164,12 @@ class Rig:
         parts = [self.assign(ends, log) for log in logs]
         self.run()
         return ends, parts
+
+    def limit(self, rate: float) -> Bucket:
+        """So many bytes a second for all partitions assigned from now on; 0 is no limit."""
+        self.bucket = Bucket()
+        self.bucket.set_rates(self.now / 1000, rate, 0)
+        return self.bucket
 
     # --- running --------------------------------------------------------------------------------
 

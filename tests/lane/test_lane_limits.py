@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from copycore.bucket import Bucket
+from copycore.bucket import BURST, CHUNK, Bucket
 from lane.broker import SourceLog, batch
 from lane.expected import expect
 from lane.rig import SLAB, Rig
@@ -115,8 +115,8 @@ def test_a_lane_closed_in_the_middle_gives_its_memory_back(rig: Rig) -> None:
 @pytest.mark.parametrize("rate", [20_000, 90_000])
 @pytest.mark.parametrize("tick", [1, 7, 40])
 def test_the_bucket_holds_the_rate(make_rig: Callable[..., Rig], rate: int, tick: int) -> None:
-    burst = rate // 10
-    rig = make_rig(bucket=Bucket(float(rate), float(burst)), request_bytes=4000)
+    rig = make_rig(request_bytes=4000)
+    rig.limit(rate)
     rig.tick = tick
     logs = [sized_log(p, 40, 1000) for p in range(4)]
     pipes = [rig.pipe(*logs[:2]), rig.pipe(*logs[2:])]
@@ -127,22 +127,22 @@ def test_the_bucket_holds_the_rate(make_rig: Callable[..., Rig], rate: int, tick
         total = sum(len(b) for e in pipes for r in e.target.requests for b in r.batches.values())
         if total > sent[-1][1]:
             sent.append((rig.now, total))
-    requests = [request for ends in pipes for request in ends.target.requests]
-    largest = max(sum(map(len, request.batches.values())) for request in requests)
+    batch = 1000 + 61
     for place, (began, before) in enumerate(sent):
         for ended, after in sent[place + 1 :]:
-            allowed = rate * (ended - began + 2 * tick) / 1000 + burst + largest
+            allowed = rate * ((ended - began + 2 * tick) / 1000 + BURST) + batch
             assert after - before <= allowed
     began, before = sent[1]
     ended, after = sent[-1]
-    assert after - before >= 0.95 * rate * (ended - began) / 1000 - largest
+    assert after - before >= 0.95 * rate * (ended - began) / 1000 - rate * CHUNK - batch
     for part, log in zip(parts, logs, strict=True):
         assert part.records == len(log.batches)
 
 
 def test_waiting_for_the_rate_is_counted(make_rig: Callable[..., Rig]) -> None:
     """The wait lies inside ``step``, between its two looks at the clock."""
-    rig = make_rig(bucket=Bucket(10_000.0, 1000.0))
+    rig = make_rig()
+    rig.limit(10_000)
     log = sized_log(0, 20, 1000)
     ends = rig.pipe(log)
     rig.assign(ends, log)
@@ -155,6 +155,49 @@ def test_waiting_for_the_rate_is_counted(make_rig: Callable[..., Rig]) -> None:
     elapsed = rig.now - began
     assert elapsed > 1500
     assert 0.9 * elapsed <= rig.lane.limited_ms <= elapsed + 25
+
+
+@pytest.mark.parametrize("pipes", [1, 3])
+def test_topics_share_a_limit_by_weight(rig: Rig, pipes: int) -> None:
+    """Whatever the number of their partitions, the size of their batches and their connections."""
+    whole = rig.limit(100_000)
+    parts = []
+    ends = [rig.pipe() for _ in range(pipes)]
+    topics = ((b"a", 1, 6, 300), (b"b", 2, 1, 1500), (b"c", 5, 3, 9000))
+    for topic, weight, partitions, size in topics:
+        rig.bucket = Bucket(whole, weight)
+        for number in range(partitions):
+            batches = [batch(n, 1, bytes(size)) for n in range(1_200_000 // size)]
+            log = SourceLog(topic, number, batches)
+            end = ends[len(parts) % pipes]
+            end.source.logs[topic, number] = log
+            parts.append((weight, rig.assign(end, log)))
+    rig.step(1000)
+    before = [part.bytes for _, part in parts]
+    rig.step(10_000)
+    had = {weight: 0 for weight, _ in parts}
+    for (weight, part), earlier in zip(parts, before, strict=True):
+        had[weight] += part.bytes - earlier
+    assert sum(had.values()) == pytest.approx(1_000_000, rel=0.03)
+    for weight, amount in had.items():
+        assert amount == pytest.approx(1_000_000 * weight / 8, abs=30_000), had
+
+
+def test_a_topic_of_its_own_limit_does_not_hold_others_back(rig: Rig) -> None:
+    """They share connections and memory: the slow one may hold its share of it and no more."""
+    whole = rig.limit(0)
+    slow, quick = [sized_log(p, 200, 2000) for p in range(3)], sized_log(3, 3000, 2000)
+    ends = rig.pipe(*slow, quick, memory=4 * (SLAB + SLAB_MARGIN))
+    rig.bucket = Bucket(whole)
+    rig.bucket.set_rates(rig.now / 1000, 4000, 0)
+    held = [rig.assign(ends, log) for log in slow]
+    rig.bucket = Bucket(whole)
+    free = rig.assign(ends, quick)
+    began = rig.now
+    rig.run(lambda: free in rig.ended, turns=20_000)
+    seconds = (rig.now - began) / 1000
+    assert sum(part.bytes for part in held) <= 4000 * (seconds + BURST) + 2061
+    assert seconds < 5
 
 
 def test_no_limit_counts_no_waiting(rig: Rig) -> None:
@@ -179,7 +222,8 @@ def test_an_idle_lane_waits_its_whole_time(rig: Rig) -> None:
 
 def test_a_lane_that_was_limited_once_waits_too(make_rig: Callable[..., Rig]) -> None:
     """The batch that was held back is gone with its partition; nobody may spin for it (L4)."""
-    rig = make_rig(bucket=Bucket(100.0, 100.0))
+    rig = make_rig()
+    rig.limit(100)
     log = sized_log(0, 5, 500)
     ends = rig.pipe(log)
     part = rig.assign(ends, log)
@@ -198,12 +242,13 @@ def test_a_lane_that_was_limited_once_waits_too(make_rig: Callable[..., Rig]) ->
 
 
 def test_a_limited_lane_wakes_when_the_bucket_allows(make_rig: Callable[..., Rig]) -> None:
-    """Held back for 20 ms at the most, a step that might wait a minute returns soon."""
-    rig = make_rig(bucket=Bucket(50_000.0, 1000.0))
-    log = sized_log(0, 2, 900)
+    """Held back for 70 ms at the most, a step that might wait a minute returns soon."""
+    rig = make_rig()
+    rig.limit(50_000)
+    log = sized_log(0, 9, 900)
     ends = rig.pipe(log)
     rig.assign(ends, log)
-    rig.run(lambda: rig.parts[0].records == 1)
+    rig.run(lambda: rig.parts[0].records > 0)
     assert seconds_of(rig, 60_000) < 10
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 
-from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy
 from core import oracle
 from lane.broker import Aborted, Peer, SourceLog, batch, span
@@ -135,14 +134,13 @@ def test_every_stream_is_the_expected_one(
 ) -> None:
     note(f"seed {seed}")
     rng = random.Random(seed)
-    bucket = Bucket(200_000.0, 2000.0) if limited else None
     rig = Rig(
         read_committed=committed,
         request_bytes=rng.choice([1, 150, 1000, 1 << 22]),
         confirming=False,
-        bucket=bucket,
         check_crc=rng.random() < 0.3,
     )
+    rig.limit(200_000.0 if limited else 0.0)
     rig.serving = lambda _ends: (rng.random() < 0.8, rng.random() < 0.8)
     try:
         copies = build(rig, rng, broken=broken)
