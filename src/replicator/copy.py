@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 
-from copycore.bucket import Bucket
 from copycore.lane import Lane
 from copycore.rebatch import Rebatcher
 from replicator.cluster import Cluster, TopicMeta
@@ -27,6 +27,7 @@ from replicator.limits import RunLimits
 from replicator.logical import Sampler
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.plan import FullPlan, PartitionPlan, Planner
+from replicator.rates import OFF, print_rate
 from replicator.report import Fault, Limit, Plan, Side, Snapshot, Summary, TopicPlan, TopicSummary
 from replicator.settings import CopySettings
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
@@ -35,6 +36,7 @@ from replicator.state.log import StateReader, StateWriter, ensure_topics
 from replicator.state.producers import Producers
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
+from replicator.throttle import Buckets, Throttle
 from replicator.worker import PAUSE_LIMIT_MS, LaneWorker, now_ms
 
 PIPES_PER_BROKERS = 2  # connections of a lane to the same two brokers: one waits, one works
@@ -47,10 +49,15 @@ _log = logging.getLogger(__name__)
 
 
 class CopyJob:
-    """A copy with these settings. ``plan`` or ``run`` once; ``snapshot`` from any thread."""
+    """A copy with these settings. ``plan`` or ``run`` once; ``snapshot`` from any thread.
 
-    def __init__(self, settings: CopySettings) -> None:
+    ``new_throttle`` is asked every second or so, and says what is to hold instead of the settings
+    from then on, or None.
+    """
+
+    def __init__(self, settings: CopySettings, new_throttle: Callable[[], Throttle | None]) -> None:
         self._settings = settings
+        self._new_throttle = new_throttle
         self._source = Cluster(settings.source, "source")
         self._target = Cluster(settings.target, "target")
         self._source_admin = Admin(self._source)
@@ -72,6 +79,7 @@ class CopyJob:
         self._tasks: list[PartitionTask] = []
         self._workers: list[LaneWorker] = []
         self._driver: Driver | None = None
+        self._buckets: Buckets | None = None
         self._sampler = Sampler(time.monotonic)
 
     # --- the plan ----------------------------------------------------------------------------
@@ -249,6 +257,7 @@ class CopyJob:
         )
         self._driver = driver
         self._sampler.begin(self._tasks)
+        self._buckets = self._make_buckets()
         self._workers = self._make_lanes(driver, inbox)
         self._phase = "copying"
         for worker in self._workers:
@@ -267,9 +276,20 @@ class CopyJob:
 
         def keep() -> bool:
             self._sampler.look(self._tasks)
+            if self._buckets is not None and self._buckets.tick(self._new_throttle()):
+                for worker in self._workers:
+                    worker.lane.wake()
             return claims.keep()
 
         return keep
+
+    def _make_buckets(self) -> Buckets:
+        settings = self._settings
+        throttle = Throttle(settings.throttle, settings.throttle_topics, settings.weights)
+        buckets = Buckets(throttle, lambda: now_ms() / 1000, datetime.now)
+        for task in self._tasks:
+            task.bucket = buckets.partition(task.topic)
+        return buckets
 
     def _make_lanes(self, driver: Driver, inbox: queue.SimpleQueue[Report]) -> list[LaneWorker]:
         settings = self._settings
@@ -278,22 +298,15 @@ class CopyJob:
         slots = min(PIPES_PER_BROKERS, len(self._tasks))
         pipe_bytes = max(settings.memory // (count * slots * pairs), LEAST_SLAB * 2)
         slab_bytes = max(LEAST_SLAB, min(LARGEST_SLAB, pipe_bytes // SLABS_PER_PIPE))
-        request_bytes = LARGEST_REQUEST
-        bucket = None
-        if settings.throttle is not None:
-            # A tenth of a second's worth at a time keeps a slow copy smooth.
-            request_bytes = max(64 << 10, min(LARGEST_REQUEST, settings.throttle // 10))
-            bucket = Bucket(settings.throttle, max(request_bytes, settings.throttle / 10))
         return [
             LaneWorker(
                 Lane(
                     settings.target.client_id.encode(),
                     read_committed=settings.isolation == "read_committed",
                     check_crc=settings.check_crc,
-                    bucket=bucket,
                     maker=self._maker(),
                     allowance=self._limits.allowance,
-                    request_bytes=request_bytes,
+                    request_bytes=LARGEST_REQUEST,
                     pause_limit=PAUSE_LIMIT_MS,
                 ),
                 inbox,
@@ -354,6 +367,7 @@ class CopyJob:
             offsets_done=done,
             bytes_total=None if plan is None else plan.shown.bytes,
             lag=max(0, total - done),
+            throttle=print_rate(self._buckets.rate if self._buckets else OFF),
             throttle_ms=sum(waited.values()),
             throttled_by=_strongest(waited),  # type: ignore[arg-type]
             partitions_done=sum(1 for task in tasks if task.done),

@@ -37,9 +37,23 @@ def options_page() -> str:
         _MADE,
         "",
         "An option's value comes from, first match wins: the flag, the environment variable, the "
-        "default. An empty variable counts as not set. Options that may be repeated take several "
-        "values in one variable: topics separated by spaces, client properties one a line. "
-        "Switches take `1` or `0`.",
+        "file of `--config`, the default. An empty variable counts as not set. Options that may be "
+        "repeated take several values in one variable: topics separated by spaces, client "
+        "properties and whatever has a `=` one a line. Switches take `1` or `0`.",
+        "",
+        "The file of `--config` is TOML with the options' names as keys. Values are texts as on "
+        "the command line; numbers, `true` and `false` for switches, and arrays for options that "
+        "may be repeated are taken too. A running copy that gets SIGHUP reads "
+        + ", ".join(f"`{option.name}`" for option in OPTIONS if option.reread)
+        + " from it again and logs what changed; a file that is wrong is logged and changes "
+        "nothing.",
+        "",
+        "```",
+        'topics = ["orders", "shop\\\\..*"]',
+        'throttle = "08:00,20MB/s 19:00,off"',
+        'throttle-topic = ["orders=5MB/s"]',
+        "check-crc = true",
+        "```",
         "",
         "Results go to stdout; logs, progress and errors to stderr. What an exit code or a fault "
         "means, and what to do: [errors.md](errors.md). The fields of `-o json`: "

@@ -287,6 +287,7 @@ class Driver:
             worker.connect(self._source, self._target, key)
             part = self._assignment(task, sources[task.topic])
             part.wants_sample = task.wants_sample
+            part.bucket = task.bucket
             task.part = part
             self._of_part[part] = task
             worker.assign(key, part)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from replicator.rates import parse_timetable, print_timetable
 from replicator.selection import (
     parse_partitions,
     parse_start,
@@ -23,11 +24,9 @@ from replicator.values import (
     MAX_OFFSET,
     parse_compression,
     parse_duration,
-    parse_rate,
     parse_size,
     print_compression,
     print_duration,
-    print_rate,
     print_size,
 )
 
@@ -62,6 +61,7 @@ class Option(Struct, frozen=True, kw_only=True):
     repeat: bool = False
     required: bool = False
     secret: bool = False  # never repeated in messages, logs or JSON
+    reread: bool = False  # SIGHUP reads it again from the file of --config
     field: str = ""  # of the settings; empty for what only concerns the command line
     group: str
     commands: tuple[str, ...]
@@ -75,6 +75,12 @@ class Option(Struct, frozen=True, kw_only=True):
     def dest(self) -> str:
         """The key of the parsed value in what a command receives."""
         return self.name.replace("-", "_")
+
+    @property
+    def parsed_default(self) -> Any:
+        if self.repeat:
+            return ()
+        return None if self.default is None else self.value.parse(self.default)
 
 
 def options_of(command: str) -> list[Option]:
@@ -138,6 +144,29 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _weight(text: str) -> int:
+    weight = _count(text)
+    if not 1 <= weight <= MAX_WEIGHT:
+        raise ValueError(f"expected a weight from 1 to {MAX_WEIGHT}")
+    return weight
+
+
+def _of_topics(value: ValueType) -> ValueType:
+    """A value for the topics of a pattern."""
+
+    def parse(text: str) -> tuple[str, Any]:
+        pattern, equals, rest = text.rpartition("=")
+        if not equals:
+            raise ValueError(f"expected TOPIC={value.metavar}")
+        return _pattern(pattern), value.parse(rest)
+
+    def show(pair: tuple[str, Any]) -> str:
+        return f"{pair[0]}={value.print(pair[1])}"
+
+    # A rate may have blanks in it.
+    return ValueType(metavar=f"TOPIC={value.metavar}", parse=parse, print=show, separator="lines")
+
+
 def _override(text: str) -> str:
     key, equals, _ = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z0-9._-]+", key.strip()):
@@ -145,6 +174,7 @@ def _override(text: str) -> str:
     return text
 
 
+MAX_WEIGHT = 1000
 MAX_LANES = 64  # one lane is one thread; a broker serves one request per connection at a time
 
 SIZE = ValueType(
@@ -156,10 +186,16 @@ SIZE = ValueType(
 )
 RATE = ValueType(
     metavar="RATE",
-    parse=parse_rate,
-    print=print_rate,
-    grammar="A SIZE per second, as `20MB/s` or `1.5GiB/s` (`/s` may be left out), or `off`.",
+    parse=parse_timetable,
+    print=print_timetable,
+    grammar="A SIZE a second, as `20MB/s` or `1.5GiB/s` (`/s` may be left out); records a second, "
+    "as `50k records/s` (`k`, `M`, `G` are powers of 1000); both with a comma between them; or "
+    "`off`. Or a timetable, in local time: `08:00,20MB/s 19:00,off Sat-00:00,200MB/s`. An entry "
+    "counts from its time on until the next one, on every day unless it names a weekday (`Mon` to "
+    "`Sun`); before the first one of the week the last one holds.",
 )
+TOPIC_RATE = _of_topics(RATE)
+TOPIC_WEIGHT = _of_topics(ValueType(metavar="N", parse=_weight))
 START = ValueType(
     metavar="START",
     parse=parse_start,
@@ -228,6 +264,10 @@ DURATION = ValueType(
 FACTOR = ValueType(metavar="N", parse=_at_least(1, _count, "1"))
 SWITCH = ValueType(metavar="", parse=str)
 VERBOSITY = ValueType(metavar="N", parse=_count)
+
+OPTIONS_FILE = ValueType(metavar="FILE", parse=str, complete="file")
+
+CONFIG = "config"  # the option that names the file with others
 
 CLUSTERS = "Clusters"
 WHAT = "What to copy"
@@ -383,10 +423,35 @@ OPTIONS: Sequence[Option] = (
         flags=("--throttle",),
         value=RATE,
         default="off",
+        reread=True,
         field="throttle",
         group=HOW,
         commands=("copy",),
-        help="Highest rate of bytes written to the target.",
+        help="Highest rate of bytes or records written to the target, for good or by the time of "
+        "day. Topics have equal parts of it, and so have a topic's partitions.",
+    ),
+    Option(
+        name="throttle-topic",
+        flags=("--throttle-topic",),
+        value=TOPIC_RATE,
+        repeat=True,
+        reread=True,
+        field="throttle_topics",
+        group=HOW,
+        commands=("copy",),
+        help="Highest rate of each of these topics, within that of the whole. The first pattern "
+        "that fits a topic counts.",
+    ),
+    Option(
+        name="weight",
+        flags=("--weight",),
+        value=TOPIC_WEIGHT,
+        repeat=True,
+        reread=True,
+        field="weights",
+        group=HOW,
+        commands=("copy",),
+        help="Give each of these topics N parts of --throttle where others have one.",
     ),
     Option(
         name="merge",
@@ -493,6 +558,15 @@ OPTIONS: Sequence[Option] = (
         commands=("copy",),
         help="Show the plan and change nothing: topics, records, bytes, what would be created, "
         "conflicts.",
+    ),
+    Option(
+        name=CONFIG,
+        flags=("--config",),
+        value=OPTIONS_FILE,
+        group=HOW,
+        commands=("copy",),
+        help='Options in TOML, by their names, as throttle = "20MB/s"; flags and variables win. On '
+        "SIGHUP a running copy reads throttle, throttle-topic and weight from it again.",
     ),
     Option(
         name="progress",

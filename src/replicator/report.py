@@ -104,6 +104,7 @@ class Snapshot(Struct, kw_only=True):
     offsets_done: int
     bytes_total: int | None
     lag: int  # source offsets behind the end, all partitions
+    throttle: str  # the present limit of the whole copy, as a user writes it
     throttle_ms: int  # spent waiting for --throttle or for the brokers' quotas
     throttled_by: Literal["", "limit", "source quota", "target quota"]
     partitions_done: int

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from replicator.errors import UsageError
 from replicator.options import options_of
+from replicator.rates import Timetable
 from replicator.report import Side
 from replicator.selection import AtTime, Current, Latest, Partitions, Start, Until
 from replicator.values import Compression
@@ -32,7 +33,9 @@ class CopySettings(Struct, frozen=True, kw_only=True):
     isolation: Isolation
     lanes: int  # 0: chosen from the cores and partitions
     memory: int  # bytes fetched but not yet acknowledged, all lanes together
-    throttle: int | None  # bytes per second written to the target
+    throttle: Timetable  # of what is written to the target
+    throttle_topics: tuple[tuple[str, Timetable], ...]  # by pattern
+    weights: tuple[tuple[str, int], ...]  # by pattern
     merge: Merge
     batch_bytes: int
     compression: Compression

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
 from replicator.offsets.store import Binding
@@ -38,6 +39,7 @@ class PartitionTask:
     done: bool = False
     behind: int = 0  # offsets the source had more, when the last assignment ended
     stopped: bool = False
+    bucket: Bucket | None = None
     wants_sample: bool = False  # of a compressed batch, see ``logical``
     sample: bytes | None = None
     apart_until: int = 0  # before it, no batch of ours may have records of two

@@ -1,4 +1,4 @@
-"""Quantities as users write them: sizes, rates, durations and points in time.
+"""Quantities as users write them: sizes, durations and points in time.
 
 Each kind has ``parse_*`` and ``print_*``. Printing is exact: parsing the printed text gives the
 same value again. Parsers raise ``ValueError`` with a text that shows what would have been right;
@@ -58,24 +58,6 @@ def print_size(size: int) -> str:
                 candidate = f"{size // base**power}{letter}{infix}B"
                 best = min(best, candidate, key=lambda form: sum(map(str.isdigit, form)))
     return best
-
-
-def parse_rate(text: str) -> int | None:
-    """Bytes per second, None for ``off``: a size, with or without ``/s``."""
-    text = text.strip()
-    if text.lower() == "off":
-        return None
-    try:
-        rate = parse_size(text.removesuffix("/s"))
-    except ValueError:
-        raise ValueError("expected a rate such as 20MB/s or 1.5GiB/s, or off") from None
-    if rate < 1000:
-        raise ValueError("a rate below 1kB/s would never finish; off takes the limit away")
-    return rate
-
-
-def print_rate(rate: int | None) -> str:
-    return "off" if rate is None else f"{print_size(rate)}/s"
 
 
 class Compression(NamedTuple):

@@ -22,6 +22,17 @@ Run = Callable[..., Ran]
 COPY = ("copy", *CLUSTERS, "orders")
 JSON = ("-o", "json", "--progress", "none")
 
+
+def timetable(*entries: tuple[int, int | None]) -> dict[str, object]:
+    """As JSON: from these minutes of the day on, so many bytes a second."""
+    return {
+        "entries": [
+            {"weekday": None, "minute": minute, "rate": {"bytes": size, "records": None}}
+            for minute, size in entries
+        ]
+    }
+
+
 # Every option that reaches the settings, with a text that is not the default. The addresses of
 # the files and overrides lose against --source and --target, as they must.
 TEXTS = {
@@ -39,6 +50,8 @@ TEXTS = {
     "lanes": "3",
     "memory": "10MB",
     "throttle": "20MB/s",
+    "throttle-topic": "pay.*=08:00,1MB/s 19:00,off",
+    "weight": "orders=3",
     "merge": "always",
     "batch-bytes": "64KiB",
     "compression": "zstd:6",
@@ -60,7 +73,9 @@ SETTINGS = {
     "isolation": "read_uncommitted",
     "lanes": 3,
     "memory": 10_000_000,
-    "throttle": 20_000_000,
+    "throttle": timetable((0, 20_000_000)),
+    "throttle_topics": [["pay.*", timetable((480, 1_000_000), (1140, None))]],
+    "weights": [["orders", 3]],
     "merge": "always",
     "batch_bytes": 65536,
     "compression": [4, 6],
@@ -270,7 +285,7 @@ def test_plain_progress(copystream: Run) -> None:
     assert ran.code == 0
     (line,) = [line for line in ran.err.splitlines() if "replicator.copy" not in line]
     assert re.match(r"[5-7]\.\ds · \d+\.\d % · .* records/s · ", line)
-    assert "held back by --throttle" in line
+    assert "held back by --throttle 20MB/s" in line
 
 
 def test_no_progress_still_names_failed_partitions(copystream: Run) -> None:

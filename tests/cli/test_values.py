@@ -8,11 +8,9 @@ from hypothesis import strategies as st
 
 from replicator.values import (
     parse_duration,
-    parse_rate,
     parse_size,
     parse_timestamp,
     print_duration,
-    print_rate,
     print_size,
     print_timestamp,
 )
@@ -78,31 +76,6 @@ def test_sizes_survive_printing(size: int) -> None:
 def test_round_sizes_survive_printing(count: int, base: int, power: int) -> None:
     size = count * base**power
     assert parse_size(print_size(size)) == size
-
-
-@pytest.mark.parametrize(
-    ("text", "rate"),
-    [("off", None), ("OFF", None), ("20MB/s", 20_000_000), ("20MB", 20_000_000), ("1k", 1024)],
-)
-def test_rates(text: str, rate: int | None) -> None:
-    assert parse_rate(text) == rate
-
-
-@pytest.mark.parametrize("text", ["0", "999B/s", "0/s"])
-def test_a_rate_that_never_finishes_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="off takes the limit away"):
-        parse_rate(text)
-
-
-@pytest.mark.parametrize("text", ["", "fast", "20MB/m", "20MB/s/s", "20Mbit/s"])
-def test_rates_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected a rate such as 20MB/s"):
-        parse_rate(text)
-
-
-@given(st.none() | st.integers(1000, 2**63 - 1))
-def test_rates_survive_printing(rate: int | None) -> None:
-    assert parse_rate(print_rate(rate)) == rate
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,7 @@ def snapshot(elapsed: float, done: int, **changes: Any) -> Snapshot:
         "offsets_done": done,
         "bytes_total": None,
         "lag": 4000 - done,
+        "throttle": "off",
         "throttle_ms": 0,
         "throttled_by": "",
         "partitions_done": 0,
@@ -219,7 +220,7 @@ def test_the_slowest_partitions_come_first_and_finished_ones_not_at_all() -> Non
 
 
 def texts(view: View, **changes: Any) -> list[str]:
-    fields: dict[str, Any] = {"title": "a → b", "width": 80, "throttle": "off"}
+    fields: dict[str, Any] = {"title": "a → b", "width": 80}
     block = live_block(view, **{**fields, **changes})
     return ["".join(text for text, _ in line) for line in block]
 
@@ -231,6 +232,7 @@ def test_the_live_block() -> None:
             1000 * second,
             logical_bytes=300_000 * second,
             bytes_total=400_000,
+            throttle="20MB/s",
             throttle_ms=1500 * second,
             throttled_by="limit",
             partitions_failed=1,
@@ -239,7 +241,7 @@ def test_the_live_block() -> None:
             recoveries=2,
         )
 
-    lines = texts(views(seen(0), seen(1)), throttle="20MB/s")
+    lines = texts(views(seen(0), seen(1)))
     assert lines == [
         "copying 1.0s  a → b",
         "█" * 12 + "░" * 38 + "  25.0 %  3.0s left",
@@ -283,7 +285,13 @@ def test_quotas_are_told_from_the_limit() -> None:
 
 
 def test_a_throttle_of_long_ago_is_told_as_such() -> None:
-    past = {"throttled_by": "limit", "throttle_ms": 2000}
+    past = {"throttle": "1MB/s", "throttled_by": "limit", "throttle_ms": 2000}
     view = views(snapshot(0, 0, **past), snapshot(5, 10, **past), snapshot(20, 20, **past))
     assert "held back" not in plain_line(view)
-    assert "held back 2.0s so far, not now · limit 1MB/s" in texts(view, throttle="1MB/s")
+    assert "held back 2.0s so far, not now · limit 1MB/s" in texts(view)
+
+
+def test_a_limit_is_shown_before_it_holds_anything_back() -> None:
+    view = views(snapshot(0, 0), snapshot(1, 10, throttle="50k records/s"))
+    assert "limit 50k records/s" in texts(view)
+    assert "records/s · " in plain_line(view) and "50k" not in plain_line(view)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from replicator.cli.logs import set_up
 from replicator.cli.output import Output
 from replicator.cli.params import TableCommand
 from replicator.cli.progress import Progress, choose_mode
+from replicator.cli.reload import Reload
 from replicator.cli.signals import Interrupts
 from replicator.cli.state import RunState
 from replicator.cli.tables import plan_text, summary_text
 from replicator.errors import UsageError
+from replicator.options import CONFIG
 from replicator.report import Plan, Snapshot, Summary
 from replicator.selection import Forever
 from replicator.settings import CopySettings, copy_settings
 from replicator.stop import StopSignal
-from replicator.values import print_rate
 
 _HELP = """\
 Copy whole topics from one Kafka cluster to another.
@@ -58,8 +61,9 @@ class Job(Protocol):
     def snapshot(self) -> Snapshot: ...
 
 
-@click.pass_obj
-def _copy(state: RunState, /, **values: Any) -> int:
+@click.pass_context
+def _copy(context: click.Context, /, **values: Any) -> int:
+    state: RunState = context.obj
     output = state.configure(
         json_result=values["output"] == "json",
         json_log=values["log_format"] == "json",
@@ -73,17 +77,25 @@ def _copy(state: RunState, /, **values: Any) -> int:
             hint="use --progress plain with it: each line becomes a JSON object",
         )
     settings = copy_settings(values)
-    job = _job(settings)
+    reload = _reload(context, values, output)
+    job = _job(settings, reload)
     if values["dry_run"]:
         return _show_plan(job.plan(), output)
-    return _run(job, settings, values["progress"], output)
+    return _run(job, settings, values["progress"], reload, output)
 
 
-def _job(settings: CopySettings) -> Job:
+def _reload(context: click.Context, values: dict[str, Any], output: Output) -> Reload:
+    given = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    fixed = frozenset(name for name in values if context.get_parameter_source(name) in given)
+    path = Path(values[CONFIG]) if values[CONFIG] else None
+    return Reload(path, values, fixed, output)
+
+
+def _job(settings: CopySettings, reload: Reload) -> Job:
     # Imported here: help, completion and usage errors do without the engine and numpy.
     from replicator.copy import CopyJob  # noqa: PLC0415
 
-    job: Job = CopyJob(settings)
+    job: Job = CopyJob(settings, reload.taken)
     return job
 
 
@@ -95,7 +107,7 @@ def _show_plan(plan: Plan, output: Output) -> int:
     return max((t.conflict_exit_code for t in plan.topics if t.conflict), default=0)
 
 
-def _run(job: Job, settings: CopySettings, progress: str, output: Output) -> int:
+def _run(job: Job, settings: CopySettings, progress: str, reload: Reload, output: Output) -> int:
     stop = StopSignal()
     display = Progress(
         job.snapshot,
@@ -104,10 +116,9 @@ def _run(job: Job, settings: CopySettings, progress: str, output: Output) -> int
         mode=choose_mode(progress, output),
         following=isinstance(settings.until, Forever),
         title=f"{settings.source.bootstrap_text} → {settings.target.bootstrap_text}",
-        throttle=print_rate(settings.throttle),
     )
     # The result is told before signals mean death again: a finished copy must not look killed.
-    with Interrupts(stop, display.abandon):
+    with Interrupts(stop, reload.request if reload.possible else None, display.abandon):
         with display:
             summary = job.run(stop)
         if output.json_result:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from replicator.options import ENV_PREFIX, Option, ValueType, options_of
+from replicator.options import ENV_PREFIX, OPTIONS_FILE, Option, ValueType, options_of
 
 # Generic for type checkers only: not every supported click can be subscripted.
 if TYPE_CHECKING:
@@ -36,9 +37,12 @@ class TableType(_ParamType):
             self.fail(self._complaint(value, str(error), ctx), param, ctx)
 
     def _complaint(self, value: str, expected: str, ctx: click.Context | None) -> str:
+        source = ctx.get_parameter_source(self.option.dest) if ctx else None
         origin = ""
-        if ctx and ctx.get_parameter_source(self.option.dest) is ParameterSource.ENVIRONMENT:
+        if source is ParameterSource.ENVIRONMENT:
             origin = f" (from {self.option.env})"
+        elif source is ParameterSource.DEFAULT_MAP:
+            origin = f" ({self.option.name} in the options file)"
         return f"{expected}{origin}" if self.option.secret else f"{value!r}{origin}: {expected}"
 
     def split_envvar_value(self, rv: str) -> Sequence[str]:
@@ -70,6 +74,16 @@ def _parameter(option: Option) -> click.Parameter:
             metavar=option.value.metavar + ("…" if option.repeat else ""),
         )
     names = [option.dest, *option.flags]
+    if option.value is OPTIONS_FILE:
+        return click.Option(
+            names,
+            type=TableType(option),
+            is_eager=True,
+            callback=_read_file,
+            envvar=option.env,
+            metavar=option.value.metavar,
+            help=option.help,
+        )
     if option.kind == "switch":
         return click.Option(names, is_flag=True, envvar=option.env, help=option.help)
     if option.kind == "count":
@@ -84,6 +98,16 @@ def _parameter(option: Option) -> click.Parameter:
         metavar=option.value.metavar,
         help=option.help,
     )
+
+
+def _read_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The file's values count where neither a flag nor a variable gives one."""
+    if value and not ctx.resilient_parsing:
+        # Imported here: without such a file nothing pays for reading TOML.
+        from replicator.options_file import read_options  # noqa: PLC0415
+
+        ctx.default_map = read_options(Path(value), ctx.command.name or "")
+    return value
 
 
 class TableCommand(click.Command):

@@ -57,14 +57,12 @@ class Progress:
         mode: Mode,
         following: bool,
         title: str,
-        throttle: str,
     ) -> None:
         self._snapshot = snapshot
         self._stop = stop
         self._output = output
         self._mode = mode
         self._title = title
-        self._throttle = throttle
         self._observer = Observer(following=following)
         self._failed: set[tuple[str, int | None]] = set()
         self._next_line = PLAIN_EVERY
@@ -175,7 +173,7 @@ class Progress:
 
     def _draw(self, live: Live, view: View) -> None:
         width = live.console.width
-        lines = live_block(view, title=self._title, width=width, throttle=self._throttle)
+        lines = live_block(view, title=self._title, width=width)
         with contextlib.suppress(OSError):
             live.update(_text(lines), refresh=True)
 

@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM during a copy: the first asks it to finish, the second ends the process."""
+"""Signals during a copy: the first Ctrl-C or SIGTERM asks it to finish, the second ends it at once,
+and SIGHUP asks for the throttle options to be read again.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,22 @@ class Interrupts:
 
     The second signal leaves by ``os._exit``: threads may hold any lock and wait for a broker, and
     a copy is safe to kill. ``abandon`` puts the terminal right before that, without waiting.
+    Without ``reload`` SIGHUP does what it did before.
     """
 
-    def __init__(self, stop: StopSignal, abandon: Callable[[], None]) -> None:
+    def __init__(
+        self, stop: StopSignal, reload: Callable[[], None] | None, abandon: Callable[[], None]
+    ) -> None:
         self._stop = stop
+        self._reload = reload
         self._abandon = abandon
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         for number in _SIGNALS:
             self._before[number] = signal.signal(number, self._handle)
+        if self._reload is not None:
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
         return self
 
     def __exit__(
@@ -40,6 +48,10 @@ class Interrupts:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self._reload is not None:
+            self._reload()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self._stop.requested:

@@ -46,6 +46,7 @@ class View(Struct, frozen=True, kw_only=True):
     logical_bytes_per_second: float | None
     records_per_second: float | None
     lag: int
+    throttle: str
     throttled_by: str
     throttle_seconds: float
     partitions: int
@@ -92,6 +93,7 @@ class Observer:
             logical_bytes_per_second=self._totals.rate("logical"),
             records_per_second=self._totals.rate("records"),
             lag=snapshot.lag,
+            throttle=snapshot.throttle,
             # What held the copy back long ago is not what holds it back now.
             throttled_by=snapshot.throttled_by if self._totals.rate("throttle") else "",
             throttle_seconds=snapshot.throttle_ms / 1000,
@@ -147,13 +149,14 @@ def plain_line(view: View) -> str:
     if view.seconds_left is not None:
         parts.append(f"{clock(view.seconds_left)} left")
     if view.throttled_by:
-        parts.append(f"held back by {_THROTTLES[view.throttled_by]}")
+        limit = f" {view.throttle}" if view.throttled_by == "limit" else ""
+        parts.append(f"held back by {_THROTTLES[view.throttled_by]}{limit}")
     if view.partitions_failed:
         parts.append(f"{plural(view.partitions_failed, 'partition')} failed")
     return " · ".join(parts)
 
 
-def live_block(view: View, *, title: str, width: int, throttle: str) -> list[Line]:
+def live_block(view: View, *, title: str, width: int) -> list[Line]:
     """The lines of the live block, styled; the caller cuts them to ``width`` columns."""
     lines: list[Line] = [
         [
@@ -176,11 +179,14 @@ def live_block(view: View, *, title: str, width: int, throttle: str) -> list[Lin
             (_partitions(view), "dim"),
         ]
     )
+    limits = []
     if view.throttle_seconds >= 0.05:
         now = f"now by {_THROTTLES[view.throttled_by]}" if view.throttled_by else "not now"
-        limit = f" · limit {throttle}" if throttle != "off" else ""
-        waited = f"held back {clock(view.throttle_seconds)} so far, {now}{limit}"
-        lines.append([(waited, "warning")])
+        limits.append(f"held back {clock(view.throttle_seconds)} so far, {now}")
+    if view.throttle != "off":
+        limits.append(f"limit {view.throttle}")
+    if limits:
+        lines.append([(" · ".join(limits), "warning")])
     if view.partitions_failed:
         failed = f"{plural(view.partitions_failed, 'partition')} failed; the others go on"
         lines.append([(failed, "error")])

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Callable
 
 import msgspec
 
@@ -20,6 +21,7 @@ from replicator.report import (
 )
 from replicator.settings import CopySettings
 from replicator.stop import StopSignal
+from replicator.throttle import Throttle
 
 log = logging.getLogger("replicator.copy")
 
@@ -38,8 +40,10 @@ LIMIT = Limit(name="max-records", value=1_234_568, used=1_234_567, next=20)
 
 
 class CopyJob:
-    def __init__(self, settings: CopySettings) -> None:
+    def __init__(self, settings: CopySettings, new_throttle: Callable[[], Throttle | None]) -> None:
         self.settings = settings
+        self.new_throttle = new_throttle
+        self.throttle: Throttle | None = None
         self.mode = os.environ.get("FAKE_JOB", "done")
         self.started = time.monotonic()
         if self.mode == "refused":
@@ -102,6 +106,10 @@ class CopyJob:
             stop.wait()
             time.sleep(0.5)  # what is in flight takes its time
             return self._summary("interrupted", 130)
+        if self.mode == "throttled":
+            while self.throttle is None:
+                time.sleep(0.02)
+                self.throttle = self.new_throttle()
         if self.mode == "deaf":
             while True:
                 time.sleep(60)
@@ -138,6 +146,7 @@ class CopyJob:
             offsets_done=done,
             bytes_total=10_000_000,
             lag=10_000 - done,
+            throttle="20MB/s",
             throttle_ms=int(elapsed * 100),
             throttled_by="limit",
             partitions_done=0,
@@ -160,7 +169,9 @@ class CopyJob:
         )
 
     def _settings_text(self) -> str:
-        """The flow's name carries the settings out to the test."""
+        """The flow's name carries the settings out to the test, or what replaced some of them."""
+        if self.throttle is not None:
+            return msgspec.json.encode(self.throttle).decode()
         fields = {
             name: getattr(self.settings, name)
             for name in CopySettings.__struct_fields__

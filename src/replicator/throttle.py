@@ -1,0 +1,107 @@
+"""What a copy may write a second: its buckets, kept at what flags, file and timetable say now."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
+
+from replicator.rates import OFF, Rate, Timetable, print_rate
+
+if TYPE_CHECKING:
+    from copycore.bucket import Bucket
+
+Value = TypeVar("Value")
+
+_log = logging.getLogger(__name__)
+
+
+class Throttle(Struct, frozen=True):
+    """The options that limit a copy and may change while it runs.
+
+    For a topic counts the first pattern that is its name or matches the whole of it.
+    """
+
+    whole: Timetable
+    topics: tuple[tuple[str, Timetable], ...] = ()
+    weights: tuple[tuple[str, int], ...] = ()  # 1 for any other topic
+
+    def topic(self, name: str) -> Timetable | None:
+        return _first(self.topics, name)
+
+    def weight(self, name: str) -> int:
+        return _first(self.weights, name) or 1
+
+
+def _first(of_patterns: tuple[tuple[str, Value], ...], name: str) -> Value | None:
+    return next((v for p, v in of_patterns if p == name or re.fullmatch(p, name)), None)
+
+
+class Buckets:
+    """The buckets of one copy: the whole > its topics > their partitions.
+
+    ``clock`` is the lanes' own, in seconds; ``wall`` the local time, for timetables. One thread
+    calls ``tick``; the lanes draw from the buckets at any time.
+    """
+
+    def __init__(
+        self, throttle: Throttle, clock: Callable[[], float], wall: Callable[[], datetime]
+    ) -> None:
+        # Imported here: the settings are read, and refused, without the engine.
+        from copycore.bucket import Bucket  # noqa: PLC0415
+
+        self._make: Callable[[Bucket, float], Bucket] = Bucket
+        self._throttle = throttle
+        self._clock = clock
+        self._wall = wall
+        self._whole = Bucket()
+        self._topics: dict[str, Bucket] = {}
+        self._rates: dict[str | None, Rate] = {}  # as set; the whole's under None
+        self.tick()
+
+    @property
+    def rate(self) -> Rate:
+        """Of the whole, now."""
+        return self._rates[None]
+
+    def partition(self, topic: str) -> Bucket:
+        """A new one, below the topic's."""
+        bucket = self._topics.get(topic)
+        if bucket is None:
+            bucket = self._topics[topic] = self._make(self._whole, self._throttle.weight(topic))
+            self._set(topic, bucket, self._topic_rate(topic))
+        return self._make(bucket, 1.0)
+
+    def tick(self, throttle: Throttle | None = None) -> bool:
+        """Set what holds from now on: by other options, if given, and by the time of day. Whether
+        a rate changed, so that lanes that wait have to look again.
+        """
+        if throttle is not None:
+            self._throttle = throttle
+            for topic, bucket in self._topics.items():
+                bucket.weight = throttle.weight(topic)
+        now = self._wall()
+        timetable = self._throttle.whole
+        changed = self._set(None, self._whole, timetable.rate_at(now))
+        if changed:
+            until = timetable.next_change(now)
+            held = "for good" if until is None else f"until {until:%a %H:%M}"
+            _log.info("limit of the whole copy: %s, %s", print_rate(self.rate), held)
+        for topic, bucket in self._topics.items():
+            changed |= self._set(topic, bucket, self._topic_rate(topic))
+        return changed or throttle is not None
+
+    def _topic_rate(self, topic: str) -> Rate:
+        timetable = self._throttle.topic(topic)
+        return OFF if timetable is None else timetable.rate_at(self._wall())
+
+    def _set(self, topic: str | None, bucket: Bucket, rate: Rate) -> bool:
+        if self._rates.get(topic) == rate:
+            return False
+        self._rates[topic] = rate
+        bucket.set_rates(self._clock(), float(rate.bytes or 0), float(rate.records or 0))
+        return True

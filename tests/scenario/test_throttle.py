@@ -1,0 +1,97 @@
+"""Copies held to a rate, and to another one while they run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import signal
+from pathlib import Path
+
+from kit.flow import Flow
+from kit.runner import wait_until
+from replicator.lab.seed import Payload, Text, Writer
+
+BATCH = 20_000  # bytes, about
+
+
+def load(flow: Flow, topic: str, rng: random.Random, *, partitions: int, megabytes: int) -> None:
+    """Records of 1 kB in batches of ten or twenty, by turns."""
+    flow.create(topic, partitions)
+    text = Text(rng)
+    for batch_records in (10, 20):
+        with Writer(flow.source.bootstrap, batch_records=batch_records) as writer:
+            for number in range(megabytes * 500):
+                writer.send(topic, number % partitions, Payload(None, text.take(980)))
+
+
+def test_a_copy_keeps_to_its_rate(flow, topic_name, rng):
+    """Between two looks of the copy itself, 5 s apart, over 12 partitions and two lanes: ± 3 %."""
+    topic = topic_name("rate")
+    load(flow, topic, rng, partitions=12, megabytes=24)
+    watched = ("--progress", "plain", "--log-format", "json")
+    outcome = flow.copy(topic, "--throttle", "2MB/s", "--lanes", "2", "--merge", "never", *watched)
+    assert outcome.expect(0).summary.records == 24_000
+    events = [json.loads(line) for line in outcome.stderr.splitlines()]
+    looks = [event for event in events if event["event"] == "progress" and event["bytes"]]
+    assert {event["throttle"] for event in looks} == {"2MB/s"}
+    assert {event["throttled_by"] for event in looks[1:]} == {"limit"}
+    assert len(looks) >= 2
+    for before, after in itertools.pairwise(looks):
+        rate = (after["bytes"] - before["bytes"]) / (after["elapsed"] - before["elapsed"])
+        assert 0.97 * 2e6 <= rate <= 1.03 * 2e6 + BATCH
+    flow.verify(topic)
+
+
+def test_weights_and_a_limit_on_records(flow, topic_name, rng):
+    """Three parts for one topic, one for the other, whatever their numbers of partitions."""
+    heavy, light = topic_name("heavy"), topic_name("light")
+    load(flow, heavy, rng, partitions=1, megabytes=6)
+    load(flow, light, rng, partitions=5, megabytes=6)
+    rate = ("--throttle", "1000 records/s", "--weight", f"{heavy}=3", "--merge", "never")
+    flow.copy(heavy, light, "--max-records", "100").expect(8)  # new topics have no leader at once
+    summary = flow.copy(heavy, light, *rate, "--max-records", "5000").expect(8).summary
+    had = {topic.topic: topic.records for topic in summary.topics}
+    assert had[heavy] / (had[heavy] + had[light]) > 0.75 - 0.04
+    assert had[light] / (had[heavy] + had[light]) > 0.25 - 0.04
+    assert summary.elapsed >= (summary.records - 20) / 1000 - 0.25
+    flow.copy(heavy, light).expect(0)
+    flow.verify(heavy, light)
+
+
+def test_a_topic_s_own_limit_is_its_own(flow, topic_name, rng):
+    slow, quick = topic_name("slow"), topic_name("quick")
+    load(flow, slow, rng, partitions=3, megabytes=4)
+    load(flow, quick, rng, partitions=1, megabytes=12)
+    limit = ("--throttle-topic", f"{slow}=100kB/s", "--merge", "never", "--memory", "8MiB")
+    with flow.start(slow, quick, *limit) as copier:
+        flow.wait_for_arrivals(copier, quick, 11_999)
+        copier.interrupt()
+        summary = copier.wait().expect(130).summary
+    had = {topic.topic: topic.bytes for topic in summary.topics}
+    assert had[slow] <= 100_000 * (summary.elapsed + 0.25) + BATCH
+    flow.copy(slow, quick).expect(0)
+    flow.verify(slow, quick)
+
+
+def test_sighup_takes_new_limits_from_the_file(flow, topic_name, rng, tmp_path: Path):
+    """At 50 kB/s the copy would take minutes: a wrong file does not change that, a right one
+    does.
+    """
+    topic = topic_name("faster")
+    load(flow, topic, rng, partitions=4, megabytes=10)
+    path = tmp_path / "copy.toml"
+    path.write_text(f'throttle = "50kB/s"\ntopics = ["{topic}"]\nmerge = "never"\n')
+    with flow.start("--config", str(path)) as copier:
+        flow.wait_for_arrivals(copier, topic)
+        path.write_text('throttle = "very fast"\n')
+        copier.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "not reloaded" in copier.outcome().stderr, "the wrong file is told")
+        seen = flow.arrived(topic)
+        flow.wait_for_arrivals(copier, topic, seen)
+        assert flow.arrived(topic) < 5000
+        path.write_text('throttle = "100MB/s"\n')
+        copier.process.send_signal(signal.SIGHUP)
+        outcome = copier.wait(30).expect(0)
+    assert "throttle: 50kB/s → 100MB/s" in outcome.stderr
+    flow.verify(topic)
