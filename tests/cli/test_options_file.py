@@ -124,7 +124,8 @@ def test_secrets_of_the_file_are_not_shown(copystream: Run, tmp_path: Path, text
 def running(tmp_path: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
     """A copy that goes on until its throttle has changed, and then tells what it is."""
     process = subprocess.Popen(
-        [BINARY, "copy", *CLUSTERS, *JSON, *flags, "orders"],
+        # Under nohup the signal would be ignored, in children as well.
+        ["env", "--default-signal=HUP", BINARY, "copy", *CLUSTERS, *JSON, *flags, "orders"],
         env=fake_environment("throttled"),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
