@@ -68,7 +68,7 @@ def main() -> int:
             steps = warm[workload.name] = {}
             for cluster in (source, target):
                 steps[cluster.name] = warm_up(
-                    bench, cluster, given.warm_gb, at_most=given.warm_rounds
+                    bench, cluster, given.warm_gb * workload.warmth, at_most=given.warm_rounds
                 )
             bench.seed()
             steps["target, by copies"] = warm_up_by_copies(bench, at_most=given.warm_copies)

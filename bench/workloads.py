@@ -42,6 +42,7 @@ class Workload(Struct, frozen=True):
     goal: float | None  # how many times faster than tuned MM2 the copy has to be
     rebatched: bool = False  # by a copy of it: the limit, which passes everything on, is no goal
     append_time: bool = False  # message.timestamp.type=LogAppendTime on the source
+    warmth: float = 1  # of the size the brokers are warmed up with: a gigabyte may be 7 M requests
 
 
 WORKLOADS = [
@@ -52,7 +53,9 @@ WORKLOADS = [
     Workload("1k-none-200p", 1000, 128 << 10, "none", 200, 1, 4),
     Workload("100b-lz4-200p", 100, 16 << 10, "lz4", 200, 0.25, 8),
     Workload("100b-lz4-1000p", 100, 16 << 10, "lz4", 1000, 0.25, None),  # for the memory
-    Workload("120b-one", 120, 140, "none", 12, 0.03, 3, rebatched=True),  # one record a batch
+    Workload(
+        "120b-one", 120, 140, "none", 12, 0.03, 3, rebatched=True, warmth=0.03
+    ),  # one record a batch
     Workload("1k-lz4-append", 1000, 128 << 10, "lz4", 12, 1, 3, rebatched=True, append_time=True),
 ]
 
