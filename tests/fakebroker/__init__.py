@@ -4,53 +4,78 @@
         broker.cluster.topics["orders"] = 3
         broker.answer(METADATA, Close(), Default())
 
-Answers to one API are used up in turn, and the last one stays. Without any the broker answers
-correctly from its ``FakeCluster``.
+One file per API has its correct answer, which comes from the broker's ``FakeCluster``; ``answers``
+has what may come instead. Answers to one API are used up in turn, and the last one stays.
 """
 
 from fakebroker.answers import (
-    API_VERSIONS,
-    DESCRIBE_LOG_DIRS,
-    INIT_PRODUCER_ID,
-    LIST_OFFSETS,
-    METADATA,
-    MODERN,
-    OFFSET_FOR_LEADER_EPOCH,
     Answer,
+    Answered,
     Close,
     Default,
     Drip,
     Patched,
     Raw,
-    Request,
     Silence,
     Twice,
-    encode,
-    response,
     with_partition_error,
 )
-from fakebroker.server import FakeBroker, FakeCluster
+from fakebroker.api_versions import (
+    MODERN,
+    SPOKEN,
+)
+from fakebroker.cluster import (
+    FakeCluster,
+)
+from fakebroker.logs import (
+    PlacedLog,
+    StoredLog,
+)
+from fakebroker.server import (
+    FakeBroker,
+)
+from fakebroker.wire import (
+    API_VERSIONS,
+    CREATE_TOPICS,
+    DESCRIBE_CONFIGS,
+    DESCRIBE_LOG_DIRS,
+    FETCH,
+    FIND_COORDINATOR,
+    INIT_PRODUCER_ID,
+    LIST_OFFSETS,
+    METADATA,
+    OFFSET_FOR_LEADER_EPOCH,
+    PRODUCE,
+    Request,
+)
 
 __all__ = [
     "API_VERSIONS",
+    "CREATE_TOPICS",
+    "DESCRIBE_CONFIGS",
     "DESCRIBE_LOG_DIRS",
+    "FETCH",
+    "FIND_COORDINATOR",
     "INIT_PRODUCER_ID",
     "LIST_OFFSETS",
     "METADATA",
     "MODERN",
     "OFFSET_FOR_LEADER_EPOCH",
+    "PRODUCE",
+    "SPOKEN",
     "Answer",
+    "Answered",
     "Close",
     "Default",
     "Drip",
     "FakeBroker",
     "FakeCluster",
     "Patched",
+    "PlacedLog",
     "Raw",
     "Request",
     "Silence",
+    "StoredLog",
     "Twice",
-    "encode",
-    "response",
     "with_partition_error",
 ]

@@ -6,43 +6,58 @@ import socket
 import struct
 import threading
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from kio.schema.errors import ErrorCode
+
+from fakebroker import (
+    api_versions,
+    create_topics,
+    describe_configs,
+    describe_log_dirs,
+    fetch,
+    find_coordinator,
+    init_producer_id,
+    list_offsets,
+    metadata,
+    offset_for_leader_epoch,
+    produce,
+    wire,
+)
 from fakebroker.answers import (
-    MODERN,
     Answer,
+    Answered,
     Close,
     Default,
     Drip,
     Patched,
     Raw,
-    Request,
     Silence,
     Twice,
-    encode,
-    parse,
-    response,
 )
+from fakebroker.api_versions import MODERN
+from fakebroker.cluster import FakeCluster
+from fakebroker.wire import Request, encode, parse
 
 HOST = "127.0.0.1"
 
-
-@dataclass
-class FakeCluster:
-    """What the brokers of one cluster agree on. Leaders and epochs are 0 where not given."""
-
-    cluster_id: str = "fake-cluster-id"
-    advertised: dict[int, tuple[str, int]] = field(default_factory=dict)
-    topics: dict[str, int] = field(default_factory=dict)
-    leaders: dict[tuple[str, int], int] = field(default_factory=dict)
-    epochs: dict[tuple[str, int], int] = field(default_factory=dict)
-    ends: dict[tuple[str, int], int] = field(default_factory=dict)
-    last_producer_id: int = 999
+_APIS: Mapping[int, Callable[[FakeBroker, Request], Any]] = {
+    wire.PRODUCE: produce.answer,
+    wire.FETCH: fetch.answer,
+    wire.LIST_OFFSETS: list_offsets.answer,
+    wire.METADATA: metadata.answer,
+    wire.FIND_COORDINATOR: find_coordinator.answer,
+    wire.API_VERSIONS: api_versions.answer,
+    wire.CREATE_TOPICS: create_topics.answer,
+    wire.INIT_PRODUCER_ID: init_producer_id.answer,
+    wire.OFFSET_FOR_LEADER_EPOCH: offset_for_leader_epoch.answer,
+    wire.DESCRIBE_CONFIGS: describe_configs.answer,
+    wire.DESCRIBE_LOG_DIRS: describe_log_dirs.answer,
+}
 
 
 class FakeBroker:
@@ -59,6 +74,7 @@ class FakeBroker:
         self.node = node
         self.versions = dict(versions)
         self.throttle = timedelta()
+        self.fetch_limit = 1 << 30  # bytes of records in an answer
         self.requests: list[Request] = []
         self.connections = 0
         self._script: defaultdict[int, deque[Answer]] = defaultdict(deque)
@@ -68,7 +84,7 @@ class FakeBroker:
         self.cluster.advertised[node] = (HOST, self.port)
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._stopped = False
+        self.stopped = False
 
     @property
     def address(self) -> str:
@@ -82,6 +98,19 @@ class FakeBroker:
     def asked(self, api_key: int) -> list[Request]:
         with self._lock:
             return [request for request in self.requests if request.api_key == api_key]
+
+    def partition_error(self, key: tuple[str, int], epoch: int) -> ErrorCode:
+        """What a broker says that is not asked for its own partition, or in another epoch."""
+        cluster = self.cluster
+        if key[1] >= cluster.topics.get(key[0], 0):
+            return ErrorCode.unknown_topic_or_partition
+        if cluster.leaders.get(key, 0) != self.node:
+            return ErrorCode.not_leader_or_follower
+        current = cluster.epochs.get(key, 0)
+        if epoch >= 0 and epoch != current:
+            stale = epoch < current
+            return ErrorCode.fenced_leader_epoch if stale else ErrorCode.unknown_leader_epoch
+        return ErrorCode.none
 
     def drop_connections(self) -> None:
         """Close every open connection, as a restart does."""
@@ -103,7 +132,9 @@ class FakeBroker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stopped = True
+        with self.cluster.changed:
+            self.stopped = True
+            self.cluster.changed.notify_all()  # whoever waits for records
         # A blocked accept() is not woken by close(), but by shutdown().
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -114,7 +145,7 @@ class FakeBroker:
             assert not thread.is_alive(), "a thread of the fake broker hangs"
 
     def _accept(self) -> None:
-        while not self._stopped:
+        while not self.stopped:
             try:
                 sock, _ = self._listener.accept()
             except OSError:
@@ -148,8 +179,11 @@ class FakeBroker:
     def _send(self, sock: socket.socket, request: Request, answer: Answer) -> bool:
         """Send one answer; False to hang up afterwards."""
 
+        def body() -> Any:
+            return _APIS[request.api_key](self, request)
+
         def correct() -> bytes:
-            return encode(request.correlation, response(self, request))
+            return encode(request, body())
 
         match answer:
             case Default():
@@ -169,7 +203,10 @@ class FakeBroker:
                 for byte in correct():
                     sock.sendall(bytes([byte]))
             case Patched(change):
-                sock.sendall(encode(request.correlation, change(response(self, request))))
+                sock.sendall(encode(request, change(body())))
+            case Answered(make):
+                made = make(request, body())
+                sock.sendall(made if isinstance(made, bytes) else encode(request, made))
         return True
 
 

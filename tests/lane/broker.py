@@ -37,13 +37,13 @@ TOUCHED_BITS = (
 
 
 @lru_cache(maxsize=1 << 14)
-def _crc(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """The oracle's CRC, put together from halves so that repeated content costs nothing."""
     if len(data) <= 128:
         return oracle.crc32c(data)
     half = 1 << ((len(data) - 1).bit_length() - 1)
     head, tail = data[:half], data[half:]
-    return oracle.shift(_crc(head), len(tail)) ^ _crc(tail)
+    return oracle.shift(checksum(head), len(tail)) ^ checksum(tail)
 
 
 def batch(base: int, count: int = 1, payload: bytes = b"records", **fields: int) -> bytes:
@@ -54,7 +54,7 @@ def batch(base: int, count: int = 1, payload: bytes = b"records", **fields: int)
     )
     if "crc" not in fields:
         covered = header[oracle.COVERED :]
-        crc = oracle.shift(oracle.crc32c(covered), len(payload)) ^ _crc(payload)
+        crc = oracle.shift(oracle.crc32c(covered), len(payload)) ^ checksum(payload)
         header = header[:17] + struct.pack(">I", crc) + covered
     return header + payload
 
@@ -270,15 +270,19 @@ class SourceLog:
     def topic_id(self) -> bytes:
         return self.topic.ljust(16, b"\1")[:16]
 
+    def place(self, index: int) -> tuple[int, int]:
+        """Where a batch lies: its first offset, and the one behind its last."""
+        return span(self.batches[index])
+
     @property
     def start(self) -> int:
-        return span(self.batches[0])[0] if self.batches else 0
+        return self.place(0)[0] if self.batches else 0
 
     @property
     def end(self) -> int:
         if self.high_watermark >= 0:
             return self.high_watermark
-        return span(self.batches[-1])[1] if self.batches else 0
+        return self.place(-1)[1] if self.batches else 0
 
     @property
     def stable(self) -> int:
@@ -290,8 +294,8 @@ class SourceLog:
         """
         upper = self.stable if committed else self.end
         data, behind = b"", offset
-        for one in self.batches:
-            first, after = span(one)
+        for index, one in enumerate(self.batches):
+            first, after = self.place(index)
             if after <= offset:
                 continue
             if first >= upper or len(data) >= (1 if whole and not data else limit):
@@ -315,6 +319,28 @@ class SourceLog:
             "preferred_replica": -1,
             "records": data,
         }
+
+
+def serve_fetch(
+    request: FetchRequest, find: Callable[[Place], SourceLog | None], limit: int
+) -> dict[str, Any]:
+    """The honest answer: ``limit`` bytes at most, but of the first log with data a whole batch."""
+    topics: dict[bytes, list[dict[str, Any]]] = {}
+    left = min(limit, request.max_bytes)
+    first = True
+    for (key, partition), asked in request.partitions.items():
+        log = find((key, partition)) or SourceLog(b"", partition, [], error=3)
+        committed = request.read_committed
+        data, behind = b"", asked.offset
+        if not log.error:
+            limit = min(left, asked.max_bytes)
+            data, behind = log.read(asked.offset, limit, whole=first, committed=committed)
+        left -= len(data)
+        first = first and not data
+        topics.setdefault(key, []).append(
+            log.answer(data, offset=asked.offset, behind=behind, committed=committed)
+        )
+    return {"throttle_ms": 0, "error": 0, "topics": list(topics.items())}
 
 
 FetchHook = Callable[[FetchRequest, dict[str, Any]], Answer]
@@ -361,22 +387,7 @@ class SourceBroker(Peer):
         return None
 
     def honest(self, request: FetchRequest) -> dict[str, Any]:
-        topics: dict[bytes, list[dict[str, Any]]] = {}
-        left = min(self.limit(), request.max_bytes)
-        first = True
-        for (key, partition), asked in request.partitions.items():
-            log = self.find((key, partition)) or SourceLog(b"", partition, [], error=3)
-            committed = request.read_committed
-            data, behind = b"", asked.offset
-            if not log.error:
-                limit = min(left, asked.max_bytes)
-                data, behind = log.read(asked.offset, limit, whole=first, committed=committed)
-            left -= len(data)
-            first = first and not data
-            topics.setdefault(key, []).append(
-                log.answer(data, offset=asked.offset, behind=behind, committed=committed)
-            )
-        return {"throttle_ms": 0, "error": 0, "topics": list(topics.items())}
+        return serve_fetch(request, self.find, self.limit())
 
 
 # --- the target -----------------------------------------------------------------------------------
@@ -411,7 +422,7 @@ class TargetLog:
         assert (h["producer_id"], h["producer_epoch"]) == (self.producer_id, self.producer_epoch)
         covered = whole[oracle.COVERED : oracle.HEADER]
         payload = whole[oracle.HEADER :]
-        if h["crc"] != oracle.shift(oracle.crc32c(covered), len(payload)) ^ _crc(payload):
+        if h["crc"] != oracle.shift(oracle.crc32c(covered), len(payload)) ^ checksum(payload):
             return 2, -1
         first, last = h["base_sequence"], (h["base_sequence"] + h["last_offset_delta"]) % 2**31
         for known in self.latest:
@@ -424,6 +435,18 @@ class TargetLog:
         self.batches.append(whole)
         self.counter += h["count"]
         return 0, offset
+
+
+def taken(partition: int, code: int, offset: int, text: bytes | None = None) -> dict[str, Any]:
+    """A partition's part of the answer to a Produce request."""
+    return {
+        "partition": partition,
+        "error": code,
+        "base_offset": offset,
+        "log_start_offset": 0,
+        "record_errors": [],
+        "error_message": text,
+    }
 
 
 ProduceHook = Callable[[ProduceRequest], Answer]  # nothing is written unless it does so
@@ -477,14 +500,5 @@ class TargetBroker(Peer):
             offset = -1
             if not code:
                 code, offset = self.logs[name, partition].append(whole)
-            topics.setdefault(name, []).append(
-                {
-                    "partition": partition,
-                    "error": code,
-                    "base_offset": offset,
-                    "log_start_offset": 0,
-                    "record_errors": [],
-                    "error_message": text,
-                }
-            )
+            topics.setdefault(name, []).append(taken(partition, code, offset, text))
         return {"throttle_ms": 0, "topics": list(topics.items())}
