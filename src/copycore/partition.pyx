@@ -219,7 +219,7 @@ cdef class PartitionCopy:
         cdef Item item
         cdef int outcome
         cdef int32_t next_abort = 0
-        cdef bint good
+        cdef bint good, left_out
         cdef set aborted = None
         while (self.end < 0 or self.position < self.end) and not brimming(pool, slab):
             outcome = cut(r, &view)
@@ -239,26 +239,25 @@ cdef class PartitionCopy:
             if self.end >= 0 and view.base_offset >= self.end:
                 self.position = self.end
                 break
-            if check_crc:
-                with nogil:
-                    good = crc_matches(&view)
-                if not good:
-                    return self.finish("corrupt", "source", 2, view.base_offset,
-                                       "the batch does not match its CRC-32C", True)
             while (read_committed and next_abort < fetched.aborted_count
                     and decoder.aborted[next_abort].first_offset < view.next_offset):
                 if aborted is None:
                     aborted = set()
                 aborted.add(decoder.aborted[next_abort].producer_id)
                 next_abort += 1
-            if view.kind == CONTROL or view.kind == EMPTY:
+            left_out = (view.kind == CONTROL or view.kind == EMPTY
+                        or (aborted is not None and view.attributes & TRANSACTIONAL_BIT
+                            and view.producer_id in aborted))
+            # Of what is left out the target sees nothing, so nobody else would find the damage.
+            if check_crc or left_out:
+                with nogil:
+                    good = crc_matches(&view)
+                if not good:
+                    return self.finish("corrupt", "source", 2, view.base_offset,
+                                       "the batch does not match its CRC-32C", True)
+            if left_out:
                 if view.kind == CONTROL and aborted is not None and control_type(&view) == 0:
                     aborted.discard(view.producer_id)
-                self.skipped += 1
-                self.position = view.next_offset
-                continue
-            if (aborted is not None and view.attributes & TRANSACTIONAL_BIT
-                    and view.producer_id in aborted):
                 self.skipped += 1
                 self.position = view.next_offset
                 continue
@@ -322,11 +321,14 @@ cdef class PartitionCopy:
         self.begin(self.maker.choose_codec(view.attributes & CODEC_BITS), view.base_offset, pool)
         with nogil:
             for i in range(view.count):
-                broken = next_record(&r, &record) != RECORD_OK
+                # The last one waits for a look behind it: once all its offsets are delivered, no
+                # later run would come back to a batch that has more than it says.
+                broken = (next_record(&r, &record) != RECORD_OK
+                          or (i == view.count - 1 and left(&r) != 0))
                 # Where nothing is missing, its place tells a record's offset: some old clients
                 # wrote deltas that do not, and brokers pass over those of uncompressed records.
                 offset = view.base_offset + (i if dense else record.offset_delta)
-                if broken or offset < least or offset >= view.next_offset:
+                if broken or offset < least or offset > view.next_offset - (view.count - i):
                     broken = True
                     break
                 over = 0 <= self.end <= offset
@@ -342,7 +344,7 @@ cdef class PartitionCopy:
                     with gil:
                         self.close_batch(pool)
                 self.put(records, offset, timestamp, record.body, record.body_size, segments)
-        if broken or (not over and left(&r)):
+        if broken:
             self.broken_at = least
             raise BrokenBatch("malformed", "the batch's records do not come to what it says")
         self.rebatched += 1
@@ -354,20 +356,20 @@ cdef class PartitionCopy:
         cdef RecordWriter records = self.maker.records
         cdef Reader head = reader(view.data, view.size)
         cdef Py_ssize_t room = self.room()
-        cdef int64_t offset, least = 0
+        cdef int64_t offset
         cdef bytes body
         self.broken_at = max(self.position, view.base_offset)
         messages = self.maker.messages(view)
+        offset = messages[len(messages) - 1][0]
+        if offset > view.base_offset:
+            raise BrokenBatch("malformed", f"offset {offset} inside the set that ends at "
+                              f"{view.base_offset} is out of order")
         take(&head, MAGIC_AT + 1)
         self.begin(self.maker.choose_codec(read_i8(&head) & CODEC_BITS), view.base_offset, pool)
         for offset, timestamp, body in messages:
-            if offset < least or offset > view.base_offset:
-                raise BrokenBatch("malformed", f"offset {offset} inside the set that ends at "
-                                  f"{view.base_offset} is out of order")
             if 0 <= self.end <= offset:
                 self.position = self.end
                 break
-            least = offset + 1
             if offset < self.position:
                 continue
             if records.count and records.size() + len(body) + FRONT > room:

@@ -222,9 +222,9 @@ cdef class Pipe:
                         part.finish("source-error", "source", answer.error, part.position, None,
                                     True)
                         continue
-                    known = (answer.last_stable_offset
-                             if self.state.read_committed and answer.last_stable_offset >= 0
-                             else answer.high_watermark)
+                    known = answer.high_watermark
+                    if self.state.read_committed and 0 <= answer.last_stable_offset < known:
+                        known = answer.last_stable_offset
                     part.readable = max(part.readable, known)
                     if answer.records_size:
                         served += 1
@@ -233,6 +233,11 @@ cdef class Pipe:
                                     self.state.read_committed, self.state.check_crc, segments)
                         if segments.size:
                             self.state.events.append(("segments", part, segments))
+                    elif answer.preferred_replica >= 0:
+                        # KIP-392: nothing here, because it is to be had there.
+                        part.finish("elsewhere", "source", 0, part.position,
+                                    "the leader sends readers to broker "
+                                    f"{answer.preferred_replica}, and only leaders are read", True)
                     elif decoder.throttle_ms == 0 and part.position < part.end:
                         part.nothing(known, len(chosen) == 1)
             # A throttled answer to a sessionless Fetch carries no partitions.

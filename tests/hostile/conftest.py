@@ -1,0 +1,5 @@
+"""Helpers that assert; here, since all tests of this folder import them."""
+
+import pytest
+
+pytest.register_assert_rewrite("hostile.case")
