@@ -186,7 +186,8 @@ cdef bytes gunzip(const uint8_t* data, Py_ssize_t size, Py_ssize_t limit):
         while not member.eof:
             slice_ = whole[at:at + SLICE]
             piece = member.decompress(slice_, out.room())
-            at += len(slice_) - len(member.unconsumed_tail) - len(member.unused_data)
+            # At the end of a member, after a piece that was cut, zlib tells the same rest in both.
+            at += len(slice_) - len(member.unused_data if member.eof else member.unconsumed_tail)
             if not slice_ and not piece:
                 raise truncated(GZIP)
             out.add(piece)

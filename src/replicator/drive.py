@@ -176,6 +176,7 @@ class Driver:
             self._checked_at = 0.0
         if verdict.out_of_range and self._lost_data(task):
             return
+        task.trouble = verdict.reason
         self._again(task, verdict.reason)
 
     def _note_tail(self, task: PartitionTask) -> None:
@@ -319,7 +320,8 @@ class Driver:
             if self._maps.settled(self._writer, task.place):
                 settled.append(task)
             else:
-                self._again(task, "target: a segment of the map is on its way")
+                # Given up while it waits for that, it has failed for what came before.
+                self._again(task, task.trouble or "target: a segment of the map is on its way")
         if not settled:
             return
         for task, answer in counters(self._target, settled).items():

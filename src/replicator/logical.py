@@ -84,7 +84,7 @@ def uncompressed_size(batch: bytes) -> int:
     if not batches or batches[0].magic != 2:
         raise ValueError("not a record batch v2")
     payload = memoryview(batch)[HEADER_SIZE:]
-    return _COUNT[batches[0].codec or "none"](payload)
+    return min(_COUNT[batches[0].codec or "none"](payload), SIZE_LIMIT)
 
 
 def _none(payload: memoryview) -> int:

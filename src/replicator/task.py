@@ -43,6 +43,7 @@ class PartitionTask:
     wants_sample: bool = False  # of a compressed batch, see ``logical``
     sample: bytes | None = None
     apart_until: int = 0  # before it, no batch of ours may have records of two
+    trouble: str = ""  # why the last assignment ended
     attempts: int = 0  # since the last progress
     not_before: float = 0.0  # monotonic seconds
     progressed_at: float = 0.0

@@ -338,6 +338,13 @@ def test_threads_do_not_meet() -> None:
     assert not failures
 
 
+@pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
+def test_gzip_members_of_more_than_is_asked_for_at_once(size: int) -> None:
+    parts = [bytes(size), random.Random(size).randbytes(size), (TEXT * 11)[:size]]
+    data = b"".join(gzip.compress(part, 1) for part in parts)
+    assert decompress_bytes(GZIP, data, 3 * size) == b"".join(parts)
+
+
 def test_gzip_header_fields_are_skipped() -> None:
     plain = gzip.compress(b"data", mtime=0)
     named = plain[:3] + b"\x1c" + plain[4:10] + b"\x03\0abc" + b"name\0" + b"comment\0" + plain[10:]
