@@ -10,12 +10,14 @@ BUILT := $(VENV)/built.stamp
 INSTALLED := $(VENV)/installed.stamp
 CORE := setup.py $(wildcard src/copycore/*.pyx src/copycore/*.pxd src/copycore/*.h)
 WORKERS ?= 2
+FUZZ_SECONDS ?= 3600
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
-.PHONY: help setup demo test lint docs bench microbench soak sanitize clean
+.PHONY: help setup demo test lint docs bench microbench soak fuzz sanitize clean
 
 help:
-	@echo "make setup | demo | test | lint | docs | bench | microbench | soak | sanitize | clean"
+	@echo "make setup | demo | test | lint | docs | bench | microbench | soak |" \
+	    "fuzz | sanitize | clean"
 	@echo "What each does: CONTRIBUTING.md"
 
 setup: $(BUILT) $(INSTALLED)
@@ -69,6 +71,9 @@ microbench: setup
 # Shown at once: a seed is of no use when it is lost with the machine.
 soak: setup
 	$(BIN)/python -m pytest -m soak -v --capture=no --durations=0
+
+fuzz: setup
+	cd tests && ../$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
 
 sanitize: setup
 	bash tests/sanitize.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The core's tests under the address and undefined-behaviour sanitizers (`make sanitize`), in a copy
-# of the tree, so that the working tree keeps its fast build. Arguments go to pytest.
+# The core's tests, the fuzzer and the hostile clusters under the address and undefined-behaviour
+# sanitizers (`make sanitize`), in a copy of the tree, so that the working tree keeps its fast build.
+# Arguments go to pytest.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -40,7 +41,9 @@ with_java = [
     "test_legacy_java.py",
     "test_partitioner_clients.py",
 ]
-pure = ["tests/core", *(f"--ignore=tests/core/{name}" for name in with_java), "tests/lane"]
+pure = ["tests/core", *(f"--ignore=tests/core/{name}" for name in with_java)]
+# The binary that tests/hostile starts inherits the core built here, and the sanitizers.
+pure += ["tests/lane", "tests/fuzz", "tests/hostile"]
 options = ["-q", "--capture=sys", "-p", "no:cacheprovider", "--timeout=1200"]
 sys.exit(pytest.main([*pure, *options, *sys.argv[1:]]))
 EOF

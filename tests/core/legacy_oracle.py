@@ -11,11 +11,13 @@ import gzip
 import struct
 from binascii import crc32
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import lz4.frame
 import snappy
-from oracle import In
+
+from core.oracle import In
 
 NONE, GZIP, SNAPPY, LZ4 = range(4)
 APPEND_TIME = 0x08
@@ -64,13 +66,17 @@ def decompress(codec: int, magic: int, data: bytes) -> bytes:
     if codec == GZIP:
         return gzip.decompress(data)
     if codec == SNAPPY:
-        (size,) = struct.unpack_from(">i", data, 16)
-        assert len(data) == 20 + size
-        plain: bytes = snappy.decompress(data[20:])
+        r, plain = In(data, False, 16), b""
+        while r.position < len(data):
+            plain += snappy.decompress(r.raw(r.get("i")))
         return plain
-    frame = data[:6] + bytes([data[6] ^ 0x5A]) + data[7:] if magic == 0 else data
-    content: bytes = lz4.frame.decompress(frame)
-    return content
+    if magic == 1:
+        return bytes(lz4.frame.decompress(data))
+    at = 14 if data[4] & 0x08 else 6  # behind the content's size, if it is told
+    for checksum in range(256):
+        with suppress(RuntimeError):
+            return bytes(lz4.frame.decompress(data[:at] + bytes([checksum]) + data[at + 1 :]))
+    raise ValueError("lz4")
 
 
 def wrap(

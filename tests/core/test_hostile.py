@@ -15,13 +15,11 @@ import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slice_check import check_slice
 from wire_strategies import damaged, exact, fetch_responses, produce_responses, slices
 
-from copycore.batch import Batch, cut_slice, rewrite_slice
 from copycore.frames import decode_fetch, decode_produce
 
-FIELDS = [name for name, _ in oracle.FIELDS if name != "length"]
-FLAGS = ["is_transactional", "is_control", "has_delete_horizon", "has_log_append_time", "codec"]
 SLICE = b"".join(
     [
         oracle.build(b"first", base_offset=100, count=2),
@@ -62,38 +60,6 @@ def produce_example(version: int) -> bytes:
     bare = PRODUCED | {"record_errors": [], "error_message": None}
     topics = [(b"topic", [PRODUCED, bare]), (b"u", [bare])]
     return oracle.produce_response(version, {"throttle_ms": 1, "topics": topics}, TAGS)
-
-
-def check_slice(data: bytes) -> None:
-    """Cut, read every field, rewrite: nothing reads outside, and the oracle agrees."""
-    rewrite_slice(exact(data), 1, 1)
-    try:
-        expected = oracle.cut(data)
-    except ValueError:
-        with pytest.raises(ValueError, match="impossible length"):
-            cut_slice(exact(data))
-        return
-    batches, tail = cut_slice(exact(data))
-    assert ([data[b.position : b.position + b.size] for b in batches], tail) == expected
-    for batch, whole in zip(batches, expected[0], strict=True):
-        check_batch(batch, whole)
-
-
-def check_batch(batch: Batch, whole: bytes) -> None:
-    assert batch.kind == oracle.kind(whole)
-    assert batch.control_type() in (-1, 0, 1)
-    assert all(hasattr(batch, name) for name in FLAGS)
-    if batch.magic == 2 and len(whole) >= oracle.HEADER:
-        header = oracle.parse(whole)
-        assert [getattr(batch, name) for name in FIELDS] == [header[name] for name in FIELDS]
-        assert batch.crc_matches() == (oracle.crc32c(whole[21:]) == header["crc"])
-    else:
-        batch.crc_matches()
-    if batch.kind == "dense":
-        batch.rewritten_header(1, 2, 3)
-    else:
-        with pytest.raises(ValueError, match="cannot be passed through"):
-            batch.rewritten_header(1, 2, 3)
 
 
 def check_response(

@@ -6,8 +6,9 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import oracle
 from hypothesis import strategies as st
+
+from core import oracle
 
 
 def exact(data: bytes) -> array[int]:

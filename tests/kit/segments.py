@@ -50,6 +50,10 @@ class StoredBatch:
         return bool(self.attributes & 32)
 
     @property
+    def delete_horizon(self) -> bool:
+        return bool(self.attributes & 64)
+
+    @property
     def dense(self) -> bool:
         return self.count == self.last_offset_delta + 1
 

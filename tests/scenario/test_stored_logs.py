@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from kit.cleaner import COMPACTED, QUICK_CLEANER, clean_until, stored
 from kit.faults import expect_fault
 from kit.flow import Flow
 from kit.runner import wait_until
@@ -15,18 +16,11 @@ from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_end
 from replicator.lab.seed import YEAR_2001_MS, Payload, Writer, create_topic, delete_records
 
-COMPACTED = {
-    "cleanup.policy": "compact",
-    "min.cleanable.dirty.ratio": "0.001",
-    "segment.ms": "100",
-    "delete.retention.ms": "0",
-}
-
 
 @pytest.fixture(scope="module")
 def workshop(clusters, own_cluster) -> Flow:
     """A source whose cleaner is quick and whose files are worked on while it is stopped."""
-    source = own_cluster("workshop", properties={"log.cleaner.backoff.ms": "100"})
+    source = own_cluster("workshop", properties=QUICK_CLEANER)
     return Flow(source, clusters.target)
 
 
@@ -148,3 +142,36 @@ def test_a_log_that_starts_inside_a_batch(workshop, topic_name, rng):
     delete_records(flow.source.bootstrap, topic, {1: cut})
     flow.copy(topic).expect(0)
     flow.verify(topic)
+
+
+def test_tombstones_with_a_delete_horizon(workshop, topic_name):
+    """The cleaner stamps a batch that has tombstones with the time at which they may go (KIP-534),
+    and counts its records' times from there. A target's cleaner has a horizon of its own to set.
+    """
+    flow, topic = workshop, topic_name("tombstones")
+    kept = COMPACTED | {"delete.retention.ms": "86400000"}
+    create_topic(flow.source.bootstrap, topic, 2, config=kept)
+    with Writer(flow.source.bootstrap, batch_records=10, codec="lz4") as writer:
+        for index in range(300):
+            value = None if index % 3 == 0 else b"v%d" % index
+            # Every key once: nothing goes, and the batches stay dense.
+            writer.send(topic, 0, Payload(b"%d" % index, value, [], YEAR_2001_MS + index))
+            writer.send(topic, 1, Payload(b"%d" % (index % 160), value, [], YEAR_2001_MS + index))
+    gapped = {0: False, 1: True}
+    clean_until(
+        flow,
+        topic,
+        range(2),
+        lambda found: len([batch for batch in found if batch.delete_horizon]) > 10,
+    )
+    for partition, with_gaps in gapped.items():
+        marked = [b for b in stored(flow, topic, partition) if b.delete_horizon]
+        assert any(batch.dense != with_gaps for batch in marked)
+        assert all(batch.max_timestamp < 2 * YEAR_2001_MS for batch in marked)
+    create_topic(flow.target.bootstrap, topic, 2)
+    summary = flow.copy(topic, "--merge", "never").expect(0).summary
+    assert min(summary.passed_batches, summary.rebatched_batches) > 10
+    verdict = flow.verify(topic)
+    assert verdict.records == summary.records > 300
+    theirs = [b for p in (0, 1) for b in batches(flow.target.log_dir(), topic, p)]
+    assert not any(batch.delete_horizon for batch in theirs)
