@@ -28,7 +28,11 @@ MODULES = [
     "bucket",
     "allowance",
     "transport",
+    "branch",
+    "split",
     "partition",
+    "lane_state",
+    "outlet",
     "pipe",
     "lane",
 ]

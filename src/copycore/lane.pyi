@@ -1,5 +1,5 @@
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from copycore.allowance import Allowance
@@ -7,9 +7,11 @@ from copycore.partition import PartitionCopy
 from copycore.pipe import Pipe
 from copycore.rebatch import Rebatcher
 from copycore.segments import Segments
+from copycore.split import Stride
 
 Event = (
     tuple[Literal["segments"], PartitionCopy, Segments]
+    | tuple[Literal["stride"], PartitionCopy, Stride]
     | tuple[Literal["ended"], PartitionCopy]
     | tuple[Literal["closed"], Pipe, Literal["source", "target"], str]
 )
@@ -41,12 +43,11 @@ class Lane:
         tag: object,
         source: socket.socket,
         fetch_version: int,
-        target: socket.socket,
-        produce_version: int,
+        targets: Iterable[tuple[socket.socket, int]],
         slab_size: int,
         memory: int,
     ) -> Pipe: ...
-    def assign(self, pipe: Pipe, part: PartitionCopy) -> None: ...
+    def assign(self, pipe: Pipe, part: PartitionCopy, outlets: Sequence[int] = (0,)) -> None: ...
     def stop(self, part: PartitionCopy) -> None: ...
     def lose(self, part: PartitionCopy, reason: str) -> None: ...
     def stop_all(self) -> None: ...

@@ -10,8 +10,11 @@ from libc.stdint cimport int16_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc
 
 from copycore.allowance cimport Allowance
+from copycore.branch cimport Branch
+from copycore.lane_state cimport LaneState
+from copycore.outlet cimport Outlet
 from copycore.partition cimport PartitionCopy
-from copycore.pipe cimport LaneState, Pipe
+from copycore.pipe cimport Pipe
 from copycore.rebatch cimport Rebatcher
 from copycore.transport cimport BROKEN
 
@@ -58,26 +61,33 @@ cdef class Lane:
         if self.wake_fd > 0:
             os.close(self.wake_fd)
 
-    def add_pipe(self, object tag, source, int16_t fetch_version, target, int16_t produce_version,
-                 Py_ssize_t slab_size, Py_ssize_t memory):
-        """A pipe over two connected sockets, which it owns from now on.
+    def add_pipe(self, object tag, source, int16_t fetch_version, targets, Py_ssize_t slab_size,
+                 Py_ssize_t memory):
+        """A pipe over connected sockets, which it owns from now on.
 
-        ``tag`` is the caller's own name for it. ``slab_size`` bytes a Fetch may bring, ``memory``
-        bytes of slabs the pipe may hold.
+        ``tag`` is the caller's own name for it, ``targets`` one or more sockets, each with its
+        version of Produce. ``slab_size`` bytes a Fetch may bring, ``memory`` bytes of slabs the
+        pipe may hold.
         """
-        cdef Pipe pipe = Pipe(self.state, tag, source, fetch_version, target, produce_version,
-                              slab_size, memory)
+        cdef Pipe pipe = Pipe(self.state, tag, source, fetch_version, targets, slab_size, memory)
         self.pipes.append(pipe)
         return pipe
 
-    def assign(self, Pipe pipe, PartitionCopy part):
-        """Copy this partition through that pipe. Raises ``ValueError`` on a closed pipe."""
+    def assign(self, Pipe pipe, PartitionCopy part, outlets=(0,)):
+        """Copy this partition through that pipe. ``outlets`` says for each of its branches to
+        which of the pipe's targets it goes. Raises ``ValueError`` on a closed pipe.
+        """
+        cdef Branch branch
         if not pipe.open:
             raise ValueError("the pipe is closed")
         if part.ending is not None:
             raise ValueError("an assignment serves once")
-        part.maker = self.state.maker
+        if len(outlets) != len(part.branches):
+            raise ValueError("every branch has one outlet")
+        part.begin_copying(self.state.maker)
         pipe.parts.append(part)
+        for branch, number in zip(part.branches, outlets):
+            (<Outlet> pipe.outlets[number]).branches.append(branch)
 
     def stop(self, PartitionCopy part):
         """Fetch no more of it; what is in flight finishes, then it ends as "stopped"."""
@@ -98,11 +108,13 @@ cdef class Lane:
     def abandon(self, str reason):
         """Drop every connection without another byte (after a long pause of the process)."""
         cdef Pipe pipe
+        cdef Outlet outlet
         for pipe in self.pipes:
             if pipe.source.sock is not None:
                 pipe.lose_source(reason)
-            if pipe.target.sock is not None:
-                pipe.lose_target(reason)
+            for outlet in pipe.outlets:
+                if outlet.channel.sock is not None:
+                    outlet.lose(reason)
 
     def wake(self):
         """Make a running or the next ``step`` return at once; from any thread."""
@@ -112,10 +124,11 @@ cdef class Lane:
         """Do what can be done, wait at most ``timeout`` ms for a socket, do what that allows.
 
         ``clock()`` gives the time after the wait. Returns events: ``("segments", partition,
-        Segments)`` to be made durable and then confirmed, ``("ended", partition)``, ``("closed",
-        pipe, side, reason)``.
+        Segments)`` and ``("stride", partition, Stride)`` to be made durable and then confirmed,
+        ``("ended", partition)``, ``("closed", pipe, side, reason)``.
         """
         cdef Pipe pipe
+        cdef Outlet outlet
         cdef pollfd* fds
         cdef int count = 0, ready, i
         cdef int64_t until
@@ -134,7 +147,10 @@ cdef class Lane:
             timeout = 0
         if state.limited_since >= 0:
             timeout = min(timeout, <int64_t> (state.limited_for * 1000) + 1)
-        fds = <pollfd*> malloc((2 * len(self.pipes) + 1) * sizeof(pollfd))
+        count = 1
+        for pipe in self.pipes:
+            count += 1 + len(pipe.outlets)
+        fds = <pollfd*> malloc(count * sizeof(pollfd))
         if fds == NULL:
             raise MemoryError
         try:
@@ -145,10 +161,13 @@ cdef class Lane:
                 # A negative descriptor is passed over by poll.
                 fds[count].fd = pipe.source.fd if pipe.fetch_parts is not None else -1
                 fds[count].events = POLLOUT if pipe.source.sending() else POLLIN
-                fds[count + 1].fd = pipe.target.fd
-                fds[count + 1].events = POLLIN | (POLLOUT if pipe.target.sending() else 0)
-                fds[count].revents = fds[count + 1].revents = 0
-                count += 2
+                fds[count].revents = 0
+                count += 1
+                for outlet in pipe.outlets:
+                    fds[count].fd = outlet.channel.fd
+                    fds[count].events = POLLIN | (POLLOUT if outlet.channel.sending() else 0)
+                    fds[count].revents = 0
+                    count += 1
             with nogil:
                 ready = poll(fds, count, <int> min(timeout, 60_000))
             if ready < 0 and errno != EINTR:
@@ -165,13 +184,15 @@ cdef class Lane:
                         pipe.lose_source(pipe.source.error)
                     elif not pipe.source.sending():
                         pipe.read_source(now)
-                if ready > 0 and fds[i + 1].revents:
-                    if pipe.target.sending() and pipe.target.push() == BROKEN:
-                        pipe.lose_target(pipe.target.error)
-                    elif fds[i + 1].revents & ~POLLOUT:
-                        pipe.read_target(now)
+                i += 1
+                for outlet in pipe.outlets:
+                    if ready > 0 and fds[i].revents:
+                        if outlet.channel.sending() and outlet.channel.push() == BROKEN:
+                            outlet.lose(outlet.channel.error)
+                        elif fds[i].revents & ~POLLOUT:
+                            outlet.read(now)
+                    i += 1
                 pipe.check_deadlines(now)
-                i += 2
         finally:
             free(fds)
         for pipe in self.pipes:
@@ -212,13 +233,15 @@ cdef class Lane:
     cdef int drop_broken_pipes(self) except -1:
         """A pipe whose source is gone lives on until its answers are in."""
         cdef Pipe pipe
+        cdef Outlet outlet
         cdef list kept = []
         for pipe in self.pipes:
-            if pipe.open or pipe.requests or pipe.parts:
+            if pipe.open or pipe.parts or any((<Outlet> one).requests for one in pipe.outlets):
                 kept.append(pipe)
             else:
                 pipe.source.shut("the other side of the pipe is gone")
-                pipe.target.shut("the other side of the pipe is gone")
+                for outlet in pipe.outlets:
+                    outlet.channel.shut("the other side of the pipe is gone")
         self.pipes = kept
         return 0
 

@@ -1,26 +1,15 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 
-from copycore.batch cimport HEADER_SIZE, BatchView
+from copycore.batch cimport BatchView
+from copycore.branch cimport Branch, Item
 from copycore.bucket cimport Bucket
 from copycore.cursor cimport Reader
 from copycore.frames cimport FetchDecoder, FetchedPartition
 from copycore.rebatch cimport Rebatcher
 from copycore.records cimport RecordWriter
 from copycore.segments cimport Segments
+from copycore.split cimport Split, Stride
 from copycore.transport cimport Slab, SlabPool
-
-
-cdef struct Item:
-    # One batch between its two sockets; holds one reference on its slab.
-    Slab* slab
-    const uint8_t* payload
-    int32_t payload_size
-    int32_t count
-    int64_t counter        # number of its first record
-    int64_t source_base
-    int64_t source_next    # where the source goes on behind it
-    bint joined            # it has records of several of the source's batches
-    uint8_t[HEADER_SIZE] header
 
 
 cdef class PartitionCopy:
@@ -29,11 +18,12 @@ cdef class PartitionCopy:
     cdef readonly bytes source_name
     cdef readonly bytes source_id       # 16 bytes
     cdef readonly bytes target_name
+    cdef readonly list branches
+    cdef Branch only                    # where it keeps its place; None where it is split up
     cdef readonly int32_t leader_epoch  # of the source, for fencing
     cdef readonly int64_t end           # exclusive source offset; -1 follows for ever
     cdef readonly int64_t position      # next source offset to fetch
     cdef readonly int64_t acked         # source offset up to which the target has all
-    cdef readonly int64_t acked_counter
     cdef readonly int64_t records
     cdef readonly int64_t bytes
     cdef readonly int64_t plain_bytes   # those of uncompressed batches among them
@@ -54,8 +44,6 @@ cdef class PartitionCopy:
 
     cdef int64_t producer_id
     cdef int16_t producer_epoch
-    cdef int64_t base_target            # target offset of record number 0
-    cdef int64_t counter                # number of the next record cut
     cdef int64_t expected_source        # source offset at which the present segment goes on
     cdef object known                   # deque of the durable segments ahead
     cdef int64_t next_known             # the counter at which the first of them begins
@@ -63,19 +51,16 @@ cdef class PartitionCopy:
     cdef Rebatcher maker                # the lane's
     cdef bint merging                   # small batches into larger ones
     cdef int64_t apart_until            # before it, no batch is joined with another
-    cdef bint joined                    # the maker's batch has records of several
-    cdef int64_t built_from             # source offset of the first record in the maker's batch
     cdef int64_t broken_at              # source offset of what is being taken apart
-    cdef int64_t gate                   # records from here on wait for their map segment
+    cdef Split split                    # None where it keeps its place
+    cdef object strides                 # deque of the strides that are not all on the target
+    cdef int64_t first_stride           # number of the first of them
+    cdef Stride stride                  # of the slice being cut
+    cdef int64_t gate                   # what comes behind it waits for the map
     cdef list gates
-    cdef Item* ring
-    cdef int32_t ring_size
-    cdef int32_t ring_head
-    cdef int32_t queued
+    cdef int32_t pending                # batches queued or in flight
     cdef Py_ssize_t queued_bytes
     cdef Py_ssize_t largest             # largest batch seen, bytes
-    cdef int32_t in_flight
-    cdef bint held                      # a rate limit refused the front batch when last asked
     cdef bint asked
     cdef bint alone                     # ask for this partition in a fetch of its own
     cdef int32_t barren                 # such fetches that brought nothing
@@ -84,15 +69,9 @@ cdef class PartitionCopy:
     cdef bint ended                     # reported
 
     cdef bint follows(self, int64_t offset, int32_t count) except -1
-    cdef int push(self, Item* item) except -1
-    cdef Item* front(self) noexcept
-    cdef bint gate_is_open(self) noexcept
-    cdef void pop(self) noexcept
-    cdef void drop_queue(self, SlabPool pool) noexcept
-    cdef int move_queue(self, SlabPool pool) except -1
-    cdef int absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
-                    SlabPool pool, bint read_committed, bint check_crc,
-                    Segments segments) except -1
+    cdef int begin_copying(self, Rebatcher maker) except -1
+    cdef Stride absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
+                       SlabPool pool, bint read_committed, bint check_crc, Segments segments)
     cdef int take_batches(self, Reader* r, FetchedPartition* fetched, FetchDecoder decoder,
                           Slab* slab, SlabPool pool, bint read_committed, bint check_crc,
                           Segments segments) except -1
@@ -100,10 +79,13 @@ cdef class PartitionCopy:
     cdef Py_ssize_t room(self) noexcept
     cdef int take_records(self, const BatchView* view, SlabPool pool, Segments segments) except -1
     cdef int take_messages(self, const BatchView* view, SlabPool pool, Segments segments) except -1
-    cdef int put(self, RecordWriter records, int64_t offset, int64_t timestamp,
+    cdef int put(self, Branch branch, RecordWriter records, int64_t offset, int64_t timestamp,
                  const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil
+    cdef int distribute(self, SlabPool pool) except -1
     cdef int begin(self, int codec, int64_t offset, SlabPool pool) except -1
-    cdef int close_batch(self, SlabPool pool) except -1
+    cdef int close_batches(self, SlabPool pool) except -1
+    cdef int close_batch(self, Branch branch, SlabPool pool) except -1
+    cdef int arrived(self, const Item* item) except -1
     cdef int partial(self, Reader* r) except -1
     cdef int nothing(self, int64_t known, bint was_alone) except -1
     cdef int finish(self, str ending, str side, int code, int64_t offset, str message,

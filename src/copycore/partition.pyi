@@ -2,6 +2,7 @@ import builtins
 from collections.abc import Iterable
 
 from copycore.bucket import Bucket
+from copycore.split import Split
 
 class PartitionCopy:
     topic: str
@@ -50,5 +51,10 @@ class PartitionCopy:
         known: Iterable[tuple[int, int]] = (),
         batch_limit: int = ...,
         apart_until: int = 0,
+        split: Split | None = None,
     ) -> None: ...
+    @property
+    def counters(self) -> list[int]: ...
+    @property
+    def arrivals(self) -> list[tuple[int, int]]: ...
     def confirm(self, counter: int) -> None: ...

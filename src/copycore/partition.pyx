@@ -12,20 +12,21 @@ is durable on the target.
 from collections import deque
 
 from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t
-from libc.stdlib cimport free, realloc
 
 from copycore.batch cimport (
     CODEC_BITS, CONTROL, CUT_BATCH, CUT_BROKEN, DENSE, EMPTY, HEADER_SIZE, MALFORMED, OLD_MAGIC,
     SEQUENCE_MASK, TIMESTAMP_TYPE_BIT, TRANSACTIONAL_BIT, UNKNOWN_CODEC, BatchView, control_type,
     crc_matches, cut, rewrite,
 )
-from copycore.cursor cimport Reader, left, read_i8, read_i32, reader, take
+from copycore.branch cimport Branch, Item
+from copycore.cursor cimport Reader, read_i8, read_i32, reader, take
 from copycore.frames cimport FetchDecoder, FetchedPartition
 from copycore.rebatch cimport Rebatcher
 from copycore.records cimport (
-    RECORD_OK, RecordView, RecordWriter, compose_header, next_record, record_time,
+    RECORD_BROKEN, RECORD_OK, WALK_OVER, RecordView, RecordWalk, RecordWriter, compose_header, walk,
 )
 from copycore.segments cimport Segments
+from copycore.split cimport Routed, Split, Stride
 from copycore.transport cimport Slab, SlabPool
 
 from copycore.rebatch import BrokenBatch
@@ -58,13 +59,17 @@ cdef class PartitionCopy:
     lane and is not used again. ``batch_limit`` is the target topic's max.message.bytes.
     Before the source offset ``apart_until`` no batch is joined with another: the target refused
     such a one, and what it minds may be in one of them only.
+
+    With ``split``, records go to any partition of the target topic, each of which has a counter of
+    its own: then those of ``split`` count, ``mapped``, ``counter``, ``base_target`` and ``known``
+    say nothing, and strides are reported instead of segments.
     """
 
     def __init__(self, str topic, int32_t partition, *, bytes source_name, bytes source_id,
                  bytes target_name, int32_t leader_epoch, int64_t start, int64_t end,
                  int64_t mapped, int64_t counter, int64_t base_target, int64_t producer_id,
                  int16_t producer_epoch, known=(), Py_ssize_t batch_limit=BATCH_LIMIT,
-                 int64_t apart_until=0):
+                 int64_t apart_until=0, Split split=None):
         if not 0 <= mapped <= start:
             raise ValueError("the map cannot be ahead of the copy")
         if start < 0 or counter < 0 or base_target < 0 or producer_id < 0:
@@ -81,12 +86,20 @@ cdef class PartitionCopy:
         self.expected_source = mapped
         self.known = deque(known)
         self.next_known = self.known[0][1] if self.known else INT64_MAX
+        if split is None:
+            self.only = Branch(self, target_name, partition, counter, base_target, 0)
+            self.branches = [self.only]
+        else:
+            self.branches = [
+                Branch(self, target_name, number, at, -1, have)
+                for number, (at, have) in enumerate(zip(split.counters, split.have))
+            ]
+        self.split = split
+        self.strides = deque()
         if self.next_known <= counter:
             raise ValueError("known segments lie behind the counter")
         self.readable = start
         self.end = end
-        self.counter = self.acked_counter = counter
-        self.base_target = base_target
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.batch_limit = batch_limit
@@ -94,79 +107,49 @@ cdef class PartitionCopy:
         self.gate = INT64_MAX
         self.gates = []
 
-    def __dealloc__(self):
-        free(self.ring)
+    @property
+    def acked_counter(self):
+        """The number of the next record to be acknowledged."""
+        return (<Branch> self.branches[0]).acked_counter
+
+    @property
+    def counters(self):
+        """For each target partition, the number of the next record cut."""
+        return [(<Branch> branch).counter for branch in self.branches]
+
+    @property
+    def arrivals(self):
+        """For each target partition (offset, number): the log before that offset, −1 for unknown,
+        has all our records before that number.
+        """
+        return [((<Branch> branch).acked_offset, (<Branch> branch).acked_counter)
+                for branch in self.branches]
+
+    cdef int begin_copying(self, Rebatcher maker) except -1:
+        cdef Branch branch
+        self.maker = maker
+        for number, branch in enumerate(self.branches):
+            branch.records = maker.writer(number)
+        return 0
 
     cdef bint follows(self, int64_t offset, int32_t count) except -1:
         """Whether the durable map has the next ``count`` records come from ``offset`` on."""
-        if self.next_known == self.counter:
+        if self.next_known == self.only.counter:
             self.expected_source = self.known.popleft()[0]
             self.next_known = self.known[0][1] if self.known else INT64_MAX
-        if (offset == self.expected_source and self.next_known >= self.counter + count):
+        if (offset == self.expected_source and self.next_known >= self.only.counter + count):
             return True
         self.known.clear()
         self.next_known = INT64_MAX
         return False
 
     def confirm(self, int64_t counter):
-        """The map chunk whose first segment starts at ``counter`` is durable."""
+        """The map chunk whose first segment starts at ``counter``, or the stride that starts at
+        that source offset, is durable.
+        """
         if counter in self.gates:
             self.gates.remove(counter)
             self.gate = min(self.gates) if self.gates else INT64_MAX
-
-    cdef int push(self, Item* item) except -1:
-        cdef Item* grown
-        cdef int32_t i, size
-        if self.queued == self.ring_size:
-            size = max(8, 2 * self.ring_size)
-            grown = <Item*> realloc(NULL, size * sizeof(Item))
-            if grown == NULL:
-                raise MemoryError
-            for i in range(self.queued):
-                grown[i] = self.ring[(self.ring_head + i) % self.ring_size]
-            free(self.ring)
-            self.ring = grown
-            self.ring_size = size
-            self.ring_head = 0
-        self.ring[(self.ring_head + self.queued) % self.ring_size] = item[0]
-        self.queued += 1
-        self.queued_bytes += item.payload_size + HEADER_SIZE
-        item.slab.references += 1
-        return 0
-
-    cdef Item* front(self) noexcept:
-        return &self.ring[self.ring_head]
-
-    cdef bint gate_is_open(self) noexcept:
-        """Whether the segments of all records of the front batch are durable."""
-        return self.front().counter + self.front().count <= self.gate
-
-    cdef void pop(self) noexcept:
-        """Take the front item out; its slab reference goes with it."""
-        self.queued_bytes -= self.front().payload_size + HEADER_SIZE
-        self.ring_head = (self.ring_head + 1) % self.ring_size
-        self.queued -= 1
-
-    cdef void drop_queue(self, SlabPool pool) noexcept:
-        while self.queued:
-            pool.release(self.front().slab)
-            self.pop()
-
-    cdef int move_queue(self, SlabPool pool) except -1:
-        """Copy what is queued out of the slabs it shares with other partitions, where that gives
-        more back than it takes.
-        """
-        cdef Item* item
-        cdef Slab* own
-        cdef int32_t i
-        for i in range(self.queued):
-            item = &self.ring[(self.ring_head + i) % self.ring_size]
-            if 2 * item.payload_size < item.slab.capacity:
-                own = pool.keep(item.payload, item.payload_size)
-                pool.release(item.slab)
-                item.slab = own
-                item.payload = own.data
-        return 0
 
     cdef int finish(self, str ending, str side, int code, int64_t offset, str message,
                     bint drain) except -1:
@@ -180,34 +163,44 @@ cdef class PartitionCopy:
             self.drain = drain
         return 0
 
-    cdef int absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
-                    SlabPool pool, bint read_committed, bint check_crc,
-                    Segments segments) except -1:
+    cdef Stride absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
+                       SlabPool pool, bint read_committed, bint check_crc, Segments segments):
         """Cut one partition's fetched slice and queue what can be produced.
 
-        Segment starts found on the way are added to ``segments``.
+        Segment starts found on the way are added to ``segments``; the result is a new stride, if
+        there is one.
         """
         cdef int64_t before = self.position
         cdef Reader r = reader(fetched.records, fetched.records_size)
-        self.maker.records.reset()  # a slice that failed may have left some of another partition
-        self.joined = False
+        cdef Stride stride = Stride(before)
+        cdef Branch branch
+        for branch in self.branches:
+            branch.records.reset()  # a slice that failed may have left some of another partition
+            branch.joined = False
+        self.stride = stride
         self.merging = self.position >= self.apart_until and self.maker.pays(r, self.merging)
         try:
             self.take_batches(&r, fetched, decoder, slab, pool, read_committed, check_crc, segments)
         except BrokenBatch as error:
             self.finish(error.ending, "source", 2 if error.ending == "corrupt" else 0,
                         self.broken_at, str(error), True)
-        self.close_batch(pool)
+        self.close_batches(pool)
         self.maker.unpacked = None
         if segments.size:
             self.gates.append(segments.first)
+            self.gate = min(self.gates)
+        if stride.left:
+            stride.end = self.position
+            stride.counters = self.counters
+            self.strides.append(stride)
+            self.gates.append(before)
             self.gate = min(self.gates)
         if self.position > before:
             self.alone = False
             self.barren = self.short = 0
         elif fetched.records_size and self.ending is None and not brimming(pool, slab):
             self.partial(&r)
-        return 0
+        return stride if stride.left else None
 
     cdef int take_batches(self, Reader* r, FetchedPartition* fetched, FetchDecoder decoder,
                           Slab* slab, SlabPool pool, bint read_committed, bint check_crc,
@@ -271,29 +264,31 @@ cdef class PartitionCopy:
             if not self.passes(&view):
                 self.take_records(&view, pool, segments)
                 continue
-            self.close_batch(pool)
+            self.close_batch(self.only, pool)
             if not self.follows(view.base_offset, view.count):
-                segments.add(view.base_offset, self.counter)
+                segments.add(view.base_offset, self.only.counter)
             rewrite(&view, item.header, self.producer_id, self.producer_epoch,
-                    <int32_t> (self.counter & SEQUENCE_MASK))
+                    <int32_t> (self.only.counter & SEQUENCE_MASK))
             item.slab = slab
             item.payload = view.data + HEADER_SIZE
             item.payload_size = <int32_t> (view.size - HEADER_SIZE)
             item.count = view.count
-            item.counter = self.counter
+            item.counter = self.only.counter
             item.source_base = view.base_offset
             item.source_next = view.next_offset
+            item.needs = self.only.counter + view.count
             item.joined = False
-            self.push(&item)
+            self.only.push(&item)
             self.passed += 1
-            self.counter += view.count
+            self.only.counter += view.count
             self.position = self.expected_source = view.next_offset
         return 0
 
     cdef bint passes(self, const BatchView* view) noexcept:
         """Whether a batch goes to the target as it is, but for its header."""
         cdef int codec = view.attributes & CODEC_BITS
-        if (view.kind != DENSE or view.size > self.batch_limit or view.base_offset < self.position
+        if (self.split is not None or view.kind != DENSE or view.size > self.batch_limit
+                or view.base_offset < self.position
                 or (self.end >= 0 and view.next_offset > self.end)):
             return False
         if self.maker.choose_codec(codec) != codec:
@@ -307,57 +302,51 @@ cdef class PartitionCopy:
 
     cdef int take_records(self, const BatchView* view, SlabPool pool, Segments segments) except -1:
         """Move the records of a batch v2 into batches of our own. Raises ``BrokenBatch``."""
-        cdef RecordWriter records = self.maker.records
-        cdef Reader r
+        cdef RecordWalk w
         cdef RecordView record
-        cdef int32_t i
-        cdef int64_t offset, timestamp
-        cdef int64_t least = view.base_offset
-        cdef bint dense = view.count == <int64_t> view.last_offset_delta + 1
-        cdef bint broken = False, over = False
+        cdef Branch branch
+        cdef RecordWriter records
+        cdef int outcome
+        cdef int64_t offset = 0, timestamp = 0
         cdef Py_ssize_t room = self.room()
-        self.broken_at = view.base_offset
-        self.maker.unpack(view, &r)
+        self.broken_at = w.base = w.least = view.base_offset
+        w.i, w.count = 0, view.count
+        w.behind = view.next_offset
+        w.first, w.end = self.position, self.end
+        w.dense = view.count == <int64_t> view.last_offset_delta + 1
+        w.append_time = view.attributes & TIMESTAMP_TYPE_BIT
+        w.base_timestamp, w.max_timestamp = view.base_timestamp, view.max_timestamp
+        self.maker.unpack(view, &w.r)
         self.begin(self.maker.choose_codec(view.attributes & CODEC_BITS), view.base_offset, pool)
-        with nogil:
-            for i in range(view.count):
-                # The last one waits for a look behind it: once all its offsets are delivered, no
-                # later run would come back to a batch that has more than it says.
-                broken = (next_record(&r, &record) != RECORD_OK
-                          or (i == view.count - 1 and left(&r) != 0))
-                # Where nothing is missing, its place tells a record's offset: some old clients
-                # wrote deltas that do not, and brokers pass over those of uncompressed records.
-                offset = view.base_offset + (i if dense else record.offset_delta)
-                if broken or offset < least or offset > view.next_offset - (view.count - i):
-                    broken = True
-                    break
-                over = 0 <= self.end <= offset
-                if over:
-                    break
-                least = offset + 1
-                if offset < self.position:
-                    continue
-                timestamp = view.max_timestamp
-                if not view.attributes & TIMESTAMP_TYPE_BIT:
-                    timestamp = record_time(view.base_timestamp, record.timestamp_delta)
-                if records.count and records.size() + record.body_size + FRONT > room:
-                    with gil:
-                        self.close_batch(pool)
-                self.put(records, offset, timestamp, record.body, record.body_size, segments)
-        if broken:
-            self.broken_at = least
+        if self.split is not None:
+            outcome = self.split.collect(&w)
+            self.distribute(pool)
+        else:
+            branch, records = self.only, self.only.records
+            with nogil:
+                outcome = walk(&w, &record, &offset, &timestamp)
+                while outcome == RECORD_OK:
+                    if records.count and records.size() + record.body_size + FRONT > room:
+                        with gil:
+                            self.close_batch(branch, pool)
+                    self.put(branch, records, offset, timestamp, record.body, record.body_size,
+                             segments)
+                    outcome = walk(&w, &record, &offset, &timestamp)
+        if outcome == RECORD_BROKEN:
+            self.broken_at = w.least
             raise BrokenBatch("malformed", "the batch's records do not come to what it says")
         self.rebatched += 1
-        self.position = self.end if over else view.next_offset
+        self.position = self.end if outcome == WALK_OVER else view.next_offset
         return 0
 
     cdef int take_messages(self, const BatchView* view, SlabPool pool, Segments segments) except -1:
         """The same for an entry of a message set v0 or v1."""
-        cdef RecordWriter records = self.maker.records
         cdef Reader head = reader(view.data, view.size)
         cdef Py_ssize_t room = self.room()
-        cdef int64_t offset
+        cdef int64_t offset, timestamp
         cdef bytes body
+        cdef Branch branch = self.branches[0]
+        cdef RecordWriter records = branch.records
         self.broken_at = max(self.position, view.base_offset)
         messages = self.maker.messages(view)
         offset = messages[len(messages) - 1][0]
@@ -372,71 +361,132 @@ cdef class PartitionCopy:
                 break
             if offset < self.position:
                 continue
+            if self.split is not None:
+                self.split.add_body(offset, timestamp, body, len(body))
+                continue
             if records.count and records.size() + len(body) + FRONT > room:
-                self.close_batch(pool)
-            self.put(records, offset, timestamp, <const uint8_t*> <const char*> body, len(body),
-                     segments)
+                self.close_batch(branch, pool)
+            self.put(branch, records, offset, timestamp, body, len(body), segments)
         else:
             self.position = view.next_offset
+        if self.split is not None:
+            self.distribute(pool)
         self.rebatched += 1
         return 0
 
-    cdef int put(self, RecordWriter records, int64_t offset, int64_t timestamp,
+    cdef int put(self, Branch branch, RecordWriter records, int64_t offset, int64_t timestamp,
                  const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil:
         """Put the record at this source offset into the batch being built."""
         if self.next_known != INT64_MAX:
             with gil:
                 if not self.follows(offset, 1):
-                    segments.add(offset, self.counter)
+                    segments.add(offset, branch.counter)
         elif offset != self.expected_source:
-            segments.add(offset, self.counter)
+            segments.add(offset, branch.counter)
         if records.count == 0:
-            self.built_from = offset
+            branch.built_from = offset
         records.add(timestamp, body, body_size)
-        self.counter += 1
-        self.expected_source = offset + 1
+        branch.counter += 1
+        branch.built_until = self.expected_source = offset + 1
+        return 0
+
+    cdef int distribute(self, SlabPool pool) except -1:
+        """Put the collected records into the batches of the partitions they go to, but for those
+        that are there already. Raises ``BrokenBatch`` where the partitioner fails.
+        """
+        cdef Split split = self.split
+        cdef Routed* one
+        cdef Branch branch
+        cdef Py_ssize_t i, room = self.room()
+        split.route(self.partition)
+        for i in range(split.count):
+            one = &split.entries[i]
+            branch = self.branches[one.target]
+            branch.counter += 1
+            if branch.counter <= branch.have:
+                continue
+            if (branch.records.count
+                    and branch.records.size() + one.body_size + FRONT > room):
+                branch.counter -= 1
+                self.close_batch(branch, pool)
+                branch.counter += 1
+            if branch.records.count == 0:
+                branch.built_from = one.offset
+            branch.records.add(one.timestamp, one.body, one.body_size)
+            branch.built_until = one.offset + 1
+        split.count = 0
         return 0
 
     cdef int begin(self, int codec, int64_t offset, SlabPool pool) except -1:
         """What follows is of the source's next batch, the one at ``offset``, and is compressed
         like this.
         """
+        cdef Branch branch
         if codec != self.maker.codec or offset <= self.apart_until:
-            self.close_batch(pool)
+            self.close_batches(pool)
             self.maker.codec = codec
-        self.joined = self.maker.records.count > 0
+        for branch in self.branches:
+            branch.joined = branch.records.count > 0
         return 0
 
-    cdef int close_batch(self, SlabPool pool) except -1:
+    cdef int close_batches(self, SlabPool pool) except -1:
+        cdef Branch branch
+        for branch in self.branches:
+            self.close_batch(branch, pool)
+        return 0
+
+    cdef int close_batch(self, Branch branch, SlabPool pool) except -1:
         """Queue the batch being built, if there is one."""
-        cdef Rebatcher maker = self.maker
-        cdef RecordWriter records = maker.records
+        cdef RecordWriter records = branch.records
         cdef const uint8_t* payload = records.buffer.data
         cdef Py_ssize_t size = records.size()
         cdef Item item
         if records.count == 0:
             return 0
-        packed = maker.pack()
+        packed = self.maker.pack(records)
         if packed is not None:
             payload = <const uint8_t*> <const char*> <bytes> packed
             size = len(<bytes> packed)
         item.count = records.count
-        item.counter = self.counter - records.count
+        item.counter = branch.counter - records.count
         item.slab = pool.keep(payload, size)
         item.payload = item.slab.data
         item.payload_size = <int32_t> size
-        item.source_base = self.built_from
-        item.source_next = self.expected_source
-        item.joined = self.joined
-        self.joined = False
+        item.source_base = branch.built_from
+        item.source_next = branch.built_until
+        item.needs = branch.counter
+        item.joined = branch.joined
+        if self.split is not None:
+            item.needs = branch.built_until
+            item.stride = self.first_stride + <int64_t> len(self.strides)
+            self.stride.left += 1
+        branch.joined = False
         compose_header(
-            item.header, <int16_t> maker.codec, records.count, records.base_timestamp,
+            item.header, <int16_t> self.maker.codec, records.count, records.base_timestamp,
             records.max_timestamp, self.producer_id, self.producer_epoch,
             <int32_t> (item.counter & SEQUENCE_MASK), item.payload, size,
         )
-        self.push(&item)
+        branch.push(&item)
         pool.release(item.slab)
         records.reset()
+        return 0
+
+    cdef int arrived(self, const Item* item) except -1:
+        """The target has a batch of ours."""
+        cdef Stride stride
+        self.records += item.count
+        self.bytes += item.payload_size + HEADER_SIZE
+        self.batches += 1
+        if item.header[22] & CODEC_BITS == 0:
+            self.plain_bytes += item.payload_size + HEADER_SIZE
+        if self.split is None:
+            self.acked = item.source_next
+            return 0
+        stride = self.strides[item.stride - self.first_stride]
+        stride.left -= 1
+        while self.strides and (<Stride> self.strides[0]).left == 0:
+            self.acked = (<Stride> self.strides.popleft()).end
+            self.first_stride += 1
         return 0
 
     cdef int partial(self, Reader* r) except -1:

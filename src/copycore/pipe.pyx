@@ -1,117 +1,53 @@
 """A pipe: the partitions that go from one source broker to one target broker, over one connection
-to each.
+to each; partitions that are split up go to several target brokers.
 
-All that a pipe fetched goes out through one connection, so a stuck target holds back its own pipe
-only, and the batches of a partition stay in order. One Fetch is outstanding, received into a slab;
-up to five Produce requests are in flight, each with at most one batch of a partition. Nothing is
-ever sent twice: whatever goes wrong ends the partition's assignment, once all its requests are
-answered or their connection is gone.
+All that a pipe fetched goes out through the same connections, so a stuck target holds back its own
+pipe only, and the batches of a partition stay in order. One Fetch is outstanding, received into a
+slab. Nothing is ever sent twice: whatever goes wrong ends the partition's assignment, once all its
+requests are answered or their connection is gone.
 """
 
-from collections import deque
+from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t
 
-from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t
-from libc.stdlib cimport free, malloc, realloc
-
-from copycore.batch cimport CODEC_BITS, HEADER_SIZE
+from copycore.branch cimport Branch
 from copycore.cursor cimport read_i32, reader
-from copycore.frames cimport (
-    FetchDecoder, FetchedPartition, FetchEncoder, ProduceDecoder, ProducedPartition,
-    ProduceEncoder,
-)
-from copycore.partition cimport Item, PartitionCopy
+from copycore.frames cimport FetchDecoder, FetchedPartition, FetchEncoder
+from copycore.lane_state cimport LaneState
+from copycore.outlet cimport Outlet
+from copycore.partition cimport PartitionCopy
 from copycore.segments cimport Segments
 from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, Channel, SlabPool
 
-cdef int IN_FLIGHT = 5                  # requests a pipe, as an idempotent producer
 cdef int32_t LEAST_SHARE = 64 << 10     # bytes asked of one partition in a fetch
 cdef int32_t SLAB_MARGIN = 64 << 10     # room for what is no record in a Fetch response
-cdef int32_t ANSWER_LIMIT = 16 << 20    # bytes of a Produce response
 cdef int32_t FETCH_LIMIT = 160 << 20    # bytes of a Fetch response
 cdef int32_t THROTTLE_LIMIT = 60_000    # ms a broker may make us wait at a time
 
 
-cdef class LaneState:
-    """What the pipes of a lane share: its settings, its events, its counts."""
-
-    def __cinit__(self):
-        self.events = []
-        self.limited_since = self.first_ack = -1
-
-    cdef bint held_back(self, PartitionCopy part, int64_t now) except -1:
-        """Whether a rate limit forbids the front batch now; one that may go is paid for."""
-        cdef Item* item = part.front()
-        cdef double delay
-        if part.bucket is None:
-            return False
-        delay = part.bucket.admit(now / 1000.0, item.payload_size + HEADER_SIZE, item.count)
-        part.held = delay > 0
-        if not part.held:
-            return False
-        if self.limited_since < 0:
-            self.limited_since = now
-            self.limited_for = delay
-        self.limited_for = min(self.limited_for, delay)
-        return True
-
-    cdef list allowed(self, list parts):
-        """Those of ``parts``, from the first on, whose front batch the limits of the run allow."""
-        cdef PartitionCopy part
-        cdef Py_ssize_t i
-        if self.allowance is not None:
-            for i in range(len(parts)):
-                part = parts[i]
-                if not self.allowance.take(part.front().count,
-                                           part.front().payload_size + HEADER_SIZE):
-                    return parts[:i]
-        return parts
-
-
-cdef class Request:
-
-    def __cinit__(self, int32_t count):
-        self.items = <Item*> malloc(max(count, 1) * sizeof(Item))
-        if self.items == NULL:
-            raise MemoryError
-        self.parts = []
-        self.index = {}
-
-    def __dealloc__(self):
-        free(self.items)
-
-    cdef void release(self, SlabPool pool):
-        cdef int32_t i
-        for i in range(self.count):
-            pool.release(self.items[i].slab)
-        self.count = 0
-
-
 cdef class Pipe:
 
-    def __init__(self, LaneState state not None, object tag, source, int16_t fetch_version, target,
-                 int16_t produce_version, Py_ssize_t slab_size, Py_ssize_t memory):
-        """Over two connected sockets, which the pipe owns from now on; see ``Lane.add_pipe``."""
+    def __init__(self, LaneState state not None, object tag, source, int16_t fetch_version,
+                 targets, Py_ssize_t slab_size, Py_ssize_t memory):
+        """Over connected sockets, which the pipe owns from now on; see ``Lane.add_pipe``."""
         self.state = state
         self.tag = tag
         self.parts = []
         self.fetch_names = {}
-        self.requests = deque()
         self.source = Channel(source)
-        self.target = Channel(target)
         self.fetch_bytes = slab_size
         self.pool = SlabPool(slab_size + SLAB_MARGIN, memory)
         self.fetch_out = FetchEncoder(fetch_version)
         self.fetch_in = FetchDecoder()
-        self.produce_out = ProduceEncoder(produce_version)
-        self.produce_in = ProduceDecoder()
-
-    def __dealloc__(self):
-        free(self.answer)
+        self.outlets = [Outlet(state, self, sock, version, self.pool) for sock, version in targets]
 
     @property
     def open(self):
-        """Whether both connections stand, so that partitions can be assigned."""
-        return self.source.sock is not None and self.target.sock is not None
+        """Whether all connections stand, so that partitions can be assigned."""
+        cdef Outlet outlet
+        for outlet in self.outlets:
+            if outlet.channel.sock is None:
+                return False
+        return self.source.sock is not None
 
     @property
     def partitions(self):
@@ -229,10 +165,13 @@ cdef class Pipe:
                     if answer.records_size:
                         served += 1
                         segments = Segments()
-                        part.absorb(&answer, decoder, self.slab, self.pool,
-                                    self.state.read_committed, self.state.check_crc, segments)
+                        stride = part.absorb(&answer, decoder, self.slab, self.pool,
+                                             self.state.read_committed, self.state.check_crc,
+                                             segments)
                         if segments.size:
                             self.state.events.append(("segments", part, segments))
+                        if stride is not None:
+                            self.state.events.append(("stride", part, stride))
                     elif answer.preferred_replica >= 0:
                         # KIP-392: nothing here, because it is to be had there.
                         part.finish("elsewhere", "source", 0, part.position,
@@ -280,80 +219,12 @@ cdef class Pipe:
 
     # --- producing -------------------------------------------------------------------------
 
-    cdef list choose_ready(self, int64_t now):
-        """Partitions whose front batch goes out now, in rotating order."""
-        cdef PartitionCopy part
-        cdef int i, n = len(self.parts)
-        cdef Py_ssize_t size = 0
-        cdef list chosen = []
-        for i in range(n):
-            part = self.parts[(self.produce_turn + i) % n]
-            if (part.queued and part.in_flight < IN_FLIGHT and part.gate_is_open()
-                    and (part.ending is None or part.drain)):
-                if size and size + part.front().payload_size > self.state.request_bytes:
-                    break
-                if self.state.held_back(part, now):
-                    continue
-                size += part.front().payload_size + HEADER_SIZE
-                chosen.append(part)
-        if n:
-            self.produce_turn = (self.produce_turn + max(len(chosen), 1)) % n
-        return chosen
-
     cdef int produce(self, int64_t now) except -1:
-        """Send Produce requests while there is something to send and somewhere to send it."""
-        cdef PartitionCopy part
-        cdef ProduceEncoder out = self.produce_out
-        cdef Request request
-        cdef Item* item
-        cdef dict topics
-        cdef list cuts
-        cdef Py_ssize_t start
-        cdef int32_t i
-        while (self.target.sock is not None and not self.target.sending()
-               and len(self.requests) < IN_FLIGHT and now >= self.produce_not_before):
-            chosen = self.choose_ready(now)
-            if not chosen:
-                return self.unpin_slabs()
-            chosen = self.state.allowed(chosen)
-            if not chosen:
-                return 0
-            topics = {}
-            for part in chosen:
-                topics.setdefault(part.target_name, []).append(part)
-            request = Request(len(chosen))
-            self.produce_correlation += 1
-            request.correlation = self.produce_correlation
-            request.deadline = now + self.state.request_timeout
-            out.begin(request.correlation, self.state.client_id, self.state.request_timeout,
-                      len(topics))
-            cuts = []
-            for name, parts in topics.items():
-                out.topic(name, len(parts))
-                for part in parts:
-                    item = &request.items[request.count]
-                    item[0] = part.front()[0]
-                    part.pop()
-                    part.in_flight += 1
-                    request.index[(name, part.partition)] = request.count
-                    request.parts.append(part)
-                    request.count += 1
-                    request.size += item.payload_size + HEADER_SIZE
-                    out.partition(part.partition, item.header, item.payload_size)
-                    cuts.append(out.out.pos)
-                    out.end_partition()
-                out.end_topic()
-            out.end()
-            start = 0
-            for i in range(request.count):
-                self.target.queue(out.out.data + start, <Py_ssize_t> cuts[i] - start)
-                self.target.queue(request.items[i].payload, request.items[i].payload_size)
-                start = cuts[i]
-            self.target.queue(out.out.data + start, out.out.pos - start)
-            self.requests.append(request)
-            if self.target.push() == BROKEN:
-                return self.lose_target(self.target.error)
-        return 0
+        """Send what there is to send and somewhere to send it."""
+        cdef Outlet outlet
+        for outlet in self.outlets:
+            outlet.produce(now)
+        return self.unpin_slabs()
 
     cdef int unpin_slabs(self) except -1:
         """Partitions that a rate limit holds back shall not keep the memory that others need.
@@ -362,110 +233,18 @@ cdef class Pipe:
         somebody has nothing to send for want of a slab, what is held back is copied elsewhere.
         """
         cdef PartitionCopy part
+        cdef Branch branch
         cdef bint starving = False
         if self.pool.has_room():
             return 0
         for part in self.parts:
-            if part.ending is None and not part.queued and part.position < part.readable:
+            if part.ending is None and not part.queued_bytes and part.position < part.readable:
                 starving = True
         if starving:
             for part in self.parts:
-                if part.held:
-                    part.move_queue(self.pool)
-        return 0
-
-    cdef int acknowledge(self, PartitionCopy part, Item* item, int16_t error,
-                         int64_t base_offset, str message) except -1:
-        """Book the answer for one batch."""
-        if error:
-            if part.ending is None and item.joined:
-                part.refused_until = item.source_next
-            part.finish("target-error", "target", error, item.source_base, message, False)
-        elif base_offset != part.base_target + item.counter:
-            part.finish("foreign-writer", "target", 0, base_offset,
-                        f"{part.base_target + item.counter}", False)
-        else:
-            part.acked = item.source_next
-            part.acked_counter = item.counter + item.count
-            part.records += item.count
-            part.bytes += item.payload_size + HEADER_SIZE
-            part.batches += 1
-            if item.header[22] & CODEC_BITS == 0:
-                part.plain_bytes += item.payload_size + HEADER_SIZE
-        return 0
-
-    cdef int produced(self, int64_t now) except -1:
-        """A whole Produce response has come."""
-        cdef ProduceDecoder decoder = self.produce_in
-        cdef ProducedPartition answer
-        cdef Request request
-        cdef PartitionCopy part
-        cdef int32_t place
-        if not self.requests:
-            return self.lose_target("the broker sent a response nobody asked for")
-        request = self.requests[0]
-        if self.target.sending() and len(self.requests) == 1:
-            return self.lose_target("the broker answered a request before it had all of it")
-        head = reader(self.answer, self.target.body_size)
-        if read_i32(&head) != request.correlation:
-            return self.lose_target("the broker answered another request than the oldest one")
-        answers = {}
-        try:
-            decoder.open(self.answer + 4, self.target.body_size - 4, self.produce_out.version)
-            while True:
-                name = decoder.next_topic()
-                if name is None:
-                    break
-                while decoder.next_partition(&answer):
-                    key = (name, answer.partition)
-                    if key not in request.index or key in answers:
-                        raise ValueError(f"partition {answer.partition} of {name!r} was not sent, "
-                                         "or is answered twice")
-                    text = decoder.message
-                    answers[key] = (answer.error, answer.base_offset,
-                                    None if text is None else text.decode("utf-8", "replace"))
-            decoder.finish()
-            if len(answers) != request.count:
-                raise ValueError("a Produce response leaves partitions out")
-        except ValueError as error:
-            return self.lose_target(str(error))
-        self.requests.popleft()
-        for key, (code, base_offset, message) in answers.items():
-            place = request.index[key]
-            part = request.parts[place]
-            part.in_flight -= 1
-            self.acknowledge(part, &request.items[place], code, base_offset, message)
-        request.release(self.pool)
-        if self.state.first_ack < 0:
-            self.state.first_ack = now
-        if decoder.throttle_ms > 0:
-            self.produce_not_before = now + min(decoder.throttle_ms, THROTTLE_LIMIT)
-            self.state.target_quota_ms += min(decoder.throttle_ms, THROTTLE_LIMIT)
-        return 0
-
-    cdef int read_target(self, int64_t now) except -1:
-        cdef int outcome
-        cdef void* grown
-        while self.target.sock is not None:
-            outcome = self.target.pull()
-            if outcome == BODY_WANTED:
-                if self.target.body_size > ANSWER_LIMIT:
-                    return self.lose_target(
-                        f"a Produce response of {self.target.body_size} bytes is beyond any "
-                        "request")
-                if self.target.body_size > self.answer_size:
-                    grown = realloc(self.answer, self.target.body_size)
-                    if grown == NULL:
-                        raise MemoryError
-                    self.answer = <uint8_t*> grown
-                    self.answer_size = self.target.body_size
-                self.target.expect(self.answer)
-            elif outcome == COMPLETE:
-                self.produced(now)
-            elif outcome == BROKEN:
-                return self.lose_target(self.target.error)
-            else:
-                return 0
+                for branch in part.branches:
+                    if branch.held:
+                        branch.move_queue(self.pool)
         return 0
 
     # --- endings ---------------------------------------------------------------------------
@@ -484,29 +263,17 @@ cdef class Pipe:
         self.state.events.append(("closed", self, "source", reason))
         return 0
 
-    cdef int lose_target(self, str reason) except -1:
-        """The target connection is gone: nobody will answer what is in flight."""
-        cdef PartitionCopy part
-        cdef Request request
-        self.target.shut(reason)
-        while self.requests:
-            request = self.requests.popleft()
-            for part in request.parts:
-                part.in_flight -= 1
-            request.release(self.pool)
-        for part in self.parts:
-            part.finish("lost", "target", 0, part.acked, reason, False)
-        self.state.events.append(("closed", self, "target", reason))
-        return 0
-
     cdef int settle(self) except -1:
         """Report the partitions that have come to their end."""
         cdef PartitionCopy part
+        cdef Branch branch
+        cdef Outlet outlet
         cdef bint over = False
         for part in self.parts:
-            if part.ending is not None and not part.drain and part.queued:
-                part.drop_queue(self.pool)
-            if part.queued or part.in_flight or part.asked:
+            if part.ending is not None and not part.drain and part.queued_bytes:
+                for branch in part.branches:
+                    branch.drop_queue(self.pool)
+            if part.pending or part.asked:
                 continue
             if part.ending is None and part.end >= 0 and part.position >= part.end:
                 part.finish("done", "source", 0, part.position, None, True)
@@ -518,24 +285,26 @@ cdef class Pipe:
                 part.acked = part.position
         if over:
             self.parts = [part for part in self.parts if not (<PartitionCopy> part).ended]
+            for outlet in self.outlets:
+                outlet.forget_ended()
         return 0
 
     cdef int check_deadlines(self, int64_t now) except -1:
+        cdef Outlet outlet
         if self.fetch_parts is not None and now > self.fetch_deadline:
             self.lose_source(f"no answer to a Fetch within {self.state.request_timeout} ms")
-        if self.requests and now > (<Request> self.requests[0]).deadline:
-            self.lose_target(f"no answer to a Produce within {self.state.request_timeout} ms")
+        for outlet in self.outlets:
+            outlet.check_deadline(now)
         return 0
 
     cdef int64_t next_deadline(self, int64_t now):
         """When this pipe wants to run again although no socket says so."""
+        cdef Outlet outlet
         cdef int64_t first = INT64_MAX
         if self.fetch_parts is not None:
             first = self.fetch_deadline
         elif self.fetch_not_before > now:
             first = self.fetch_not_before
-        if self.requests:
-            first = min(first, (<Request> self.requests[0]).deadline)
-        if self.produce_not_before > now:
-            first = min(first, self.produce_not_before)
+        for outlet in self.outlets:
+            first = min(first, outlet.next_deadline(now))
         return first

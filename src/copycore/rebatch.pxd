@@ -11,12 +11,13 @@ cdef class Rebatcher:
     cdef readonly str merge                # "auto", "always" or "never"
     cdef readonly Py_ssize_t batch_bytes   # of records in a batch of ours, before compression
     cdef readonly Py_ssize_t cap           # bytes that one batch may decompress to
-    cdef RecordWriter records              # of the batch being built
-    cdef int codec                         # and its codec
+    cdef list writers                      # the batches being built, one for each branch
+    cdef int codec                         # and their codec
     cdef object unpacked                   # keeps the bytes alive that are taken apart
 
     cdef int choose_codec(self, int source) noexcept
     cdef int unpack(self, const BatchView* view, Reader* out) except -1
     cdef list messages(self, const BatchView* view)
-    cdef object pack(self)
+    cdef RecordWriter writer(self, Py_ssize_t branch)
+    cdef object pack(self, RecordWriter records)
     cdef bint pays(self, Reader slice_, bint merging) noexcept

@@ -60,7 +60,7 @@ cdef class Rebatcher:
         self.merge = merge
         self.batch_bytes = batch_bytes
         self.cap = cap
-        self.records = RecordWriter()
+        self.writers = []
 
     cdef int choose_codec(self, int source) noexcept:
         return source if self.compression < 0 else self.compression
@@ -93,11 +93,17 @@ cdef class Rebatcher:
         except ValueError as error:
             raise BrokenBatch("malformed", str(error)) from None
 
-    cdef object pack(self):
-        """The records of the batch being built, compressed; None where they are not to be."""
+    cdef RecordWriter writer(self, Py_ssize_t branch):
+        """In which the batches of a partition's branch of that number are built."""
+        while len(self.writers) <= branch:
+            self.writers.append(RecordWriter())
+        return self.writers[branch]
+
+    cdef object pack(self, RecordWriter records):
+        """These records compressed; None where they are not to be."""
         if self.codec == 0:
             return None
-        return compress(self.codec, self.records.buffer.data, self.records.size(), self.level)
+        return compress(self.codec, records.buffer.data, records.size(), self.level)
 
     cdef bint pays(self, Reader slice_, bint merging) noexcept:
         """Whether the small batches of a slice are to be merged; ``merging`` if they were before.

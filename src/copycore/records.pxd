@@ -15,9 +15,29 @@ cdef struct RecordView:
 cdef enum RecordOutcome:
     RECORD_OK = 1
     RECORD_BROKEN = -1         # its lengths contradict each other or the bytes that are left
+    WALK_DONE = 2              # no record is left
+    WALK_OVER = 3              # the next one is not before the end
 
 
 cdef int next_record(Reader* r, RecordView* out) noexcept nogil
+
+
+cdef struct RecordWalk:
+    # Through the records of a batch v2; see walk().
+    Reader r
+    int32_t i              # of the next record
+    int32_t count
+    int64_t base           # offset of the batch
+    int64_t behind         # and the one behind it
+    int64_t least          # that the next record may have
+    int64_t first          # records before this offset are passed over
+    int64_t end            # and the walk ends before this one; −1 does not
+    bint dense
+    bint append_time
+    int64_t base_timestamp
+    int64_t max_timestamp
+
+cdef int walk(RecordWalk* w, RecordView* record, int64_t* offset, int64_t* timestamp) noexcept nogil
 
 
 cdef inline int64_t record_time(int64_t base_timestamp, int64_t delta) noexcept nogil:

@@ -81,6 +81,38 @@ cdef int next_record(Reader* r, RecordView* out) noexcept nogil:
     return RECORD_OK
 
 
+cdef int walk(RecordWalk* w, RecordView* record, int64_t* offset,
+              int64_t* timestamp) noexcept nogil:
+    """The next record that counts, with its offset and the time a consumer sees.
+
+    RECORD_BROKEN where the records do not come to what the header says; ``least`` tells where.
+    """
+    cdef int64_t at
+    while w.i < w.count:
+        if next_record(&w.r, record) != RECORD_OK:
+            return RECORD_BROKEN
+        # The last one waits for a look behind it: once all offsets of a batch are delivered, no
+        # later run would come back to one that has more than it says.
+        if w.i == w.count - 1 and left(&w.r) != 0:
+            return RECORD_BROKEN
+        # Where nothing is missing, its place tells a record's offset: some old clients wrote
+        # deltas that do not, and brokers pass over those of uncompressed records.
+        at = w.base + (w.i if w.dense else record.offset_delta)
+        if at < w.least or at > w.behind - (w.count - w.i):
+            return RECORD_BROKEN
+        if 0 <= w.end <= at:
+            return WALK_OVER
+        w.i += 1
+        w.least = at + 1
+        if at < w.first:
+            continue
+        offset[0] = at
+        timestamp[0] = w.max_timestamp if w.append_time else record_time(
+            w.base_timestamp, record.timestamp_delta)
+        return RECORD_OK
+    return WALK_DONE
+
+
 cdef class RecordWriter:
     """Records one after another, as the payload of a batch v2 before compression.
 

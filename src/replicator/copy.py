@@ -21,21 +21,23 @@ from copycore.rebatch import Rebatcher
 from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.admin import Admin, TopicSpec
 from replicator.cluster.topics import Choice
-from replicator.drive import Driver, Report
+from replicator.drive import Driver, Report, writing_leaders
 from replicator.errors import ExitCode, UsageError
 from replicator.limits import RunLimits
 from replicator.logical import Sampler
+from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
 from replicator.offsets.store import Binding, OffsetMaps
-from replicator.plan import FullPlan, PartitionPlan, Planner
+from replicator.plan import KEEP, FullPlan, PartitionPlan, Planner
 from replicator.rates import OFF, print_rate
 from replicator.report import Fault, Limit, Plan, Side, Snapshot, Summary, TopicPlan, TopicSummary
 from replicator.settings import CopySettings
+from replicator.splitting import load
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 from replicator.state.claims import Claims
 from replicator.state.log import StateReader, StateWriter, ensure_topics
 from replicator.state.producers import Producers
 from replicator.stop import StopSignal
-from replicator.task import PartitionTask
+from replicator.task import PartitionTask, SplitTask
 from replicator.throttle import Buckets, Throttle
 from replicator.worker import PAUSE_LIMIT_MS, LaneWorker, now_ms
 
@@ -65,6 +67,7 @@ class CopyJob:
         self._planner = Planner(
             settings, self._source, self._target, self._source_admin, self._target_admin
         )
+        self._partitioner = load(settings.partitioner)
         self._began = time.monotonic()
         self._limits = RunLimits(
             size=settings.max_bytes,
@@ -88,17 +91,18 @@ class CopyJob:
         """What ``run`` would do; writes nothing anywhere."""
         with self._connected():
             choice, metas = self._planner.choose()
-            maps = OffsetMaps(self._flow)
+            maps, splits = OffsetMaps(self._flow), Splits(self._flow)
             found = self._target.metadata([OFFSET_MAP_TOPIC])
             if not found[OFFSET_MAP_TOPIC].error:
                 reader = StateReader(self._target, OFFSET_MAP_TOPIC)
                 try:
                     for _, key, value in reader.read_to_end():
                         maps.absorb(key, value)
+                        splits.absorb(key, value)
                 finally:
                     reader.close()
             facts = self._planner.gather(choice, metas)
-            return self._planner.make(facts, self._flow, maps).shown
+            return self._planner.make(facts, self._flow, maps, splits).shown
 
     @property
     def _flow(self) -> str:
@@ -146,24 +150,30 @@ class CopyJob:
             claims.acquire(choice.topics)
             stack.callback(claims.release)
             # Only now: who held the topics before has written his last segment.
-            maps = OffsetMaps(self._flow)
+            maps, splits = OffsetMaps(self._flow), Splits(self._flow)
             for _, key, value in stored_maps.read_to_end():
                 maps.absorb(key, value)
+                splits.absorb(key, value)
             maps.take_over(claims.generations())
+            splits.take_over(claims.generations())
 
-            self._plan = self._planner.make(facts.result(), self._flow, maps)
+            self._plan = self._planner.make(facts.result(), self._flow, maps, splits)
             self._create_topics(self._plan)
-            self._tasks = self._make_tasks(self._plan, maps, producers, writer)
+            if self._settings.partitioner == KEEP:
+                self._tasks = self._make_tasks(self._plan, maps, producers, writer)
+            else:
+                self._tasks = self._make_split_tasks(self._plan, splits, producers, writer)
             if claims.holds():
                 maps.clean(writer)
+                splits.clean(writer)
             if self._tasks and not stop.requested:
-                self._copy(stop, maps, writer, claims)
+                self._copy(stop, maps, splits, writer, claims)
             self._phase = "done"
             return self._summary(choice, stop)
 
     def _create_topics(self, plan: FullPlan) -> None:
         specs = [
-            TopicSpec(t.target_topic, t.partitions, t.replication_factor or 1, t.configs)
+            TopicSpec(t.target_topic, t.target_partitions, t.replication_factor or 1, t.configs)
             for t in plan.shown.topics
             if t.create and t.conflict is None
         ]
@@ -181,9 +191,7 @@ class CopyJob:
         self, plan: FullPlan, maps: OffsetMaps, producers: Producers, writer: StateWriter
     ) -> list[PartitionTask]:
         """Tasks of all partitions; bindings and first segments are durable when this returns."""
-        refused = {t.topic for t in plan.shown.topics if t.conflict is not None}
-        self._conflicts = [self._conflict(t) for t in plan.shown.topics if t.conflict is not None]
-        chosen = [part for part in plan.partitions if part.topic not in refused]
+        chosen = self._without_conflicts(plan)
         new: list[tuple[tuple[str, int], Binding, int]] = []
         resumed: list[tuple[tuple[str, int], int]] = []
         identity = None
@@ -216,6 +224,46 @@ class CopyJob:
         maps.restate(writer, resumed)
         return tasks
 
+    def _without_conflicts(self, plan: FullPlan) -> list[PartitionPlan]:
+        refused = {t.topic for t in plan.shown.topics if t.conflict is not None}
+        self._conflicts = [self._conflict(t) for t in plan.shown.topics if t.conflict is not None]
+        return [part for part in plan.partitions if part.topic not in refused]
+
+    def _make_split_tasks(
+        self, plan: FullPlan, splits: Splits, producers: Producers, writer: StateWriter
+    ) -> list[PartitionTask]:
+        """The same for partitions whose records go to other ones: each has a producer id."""
+        chosen = self._without_conflicts(plan)
+        states: dict[tuple[str, int], SplitState] = {}
+        tasks = []
+        lanes = self._lanes(len(chosen))
+        for number, part in enumerate(chosen):
+            place = (part.topic, part.partition)
+            state = part.split
+            if state is None:
+                identity = producers.allocate(
+                    self._target, writer, self._flow, self._source.cluster_id
+                )
+                target = plan.targets[part.topic]
+                binding = SplitBinding(
+                    source_id=str(plan.sources[part.topic].topic_id),
+                    target_topic=part.topic,
+                    target_id=str(target.topic_id),
+                    producer_id=identity.producer_id,
+                    producer_epoch=identity.producer_epoch,
+                    partitioner=self._settings.partitioner,
+                    bases=part.bases or (0,) * len(target.partitions),
+                )
+                state = fresh(binding, part.start)
+            states[place] = state
+            limit = plan.batch_limits[part.topic]
+            task = self._task(part, _plain(state.binding), limit, number, lanes)
+            task.split = SplitTask(self._partitioner, state.points[0], state.points[0].counters)
+            task.located = part.split is None
+            tasks.append(task)
+        splits.restate(writer, states)
+        return tasks
+
     def _task(
         self, part: PartitionPlan, binding: Binding, batch_limit: int, number: int, lanes: int
     ) -> PartitionTask:
@@ -241,7 +289,12 @@ class CopyJob:
         return max(1, min(chosen, partitions))
 
     def _copy(
-        self, stop: StopSignal, maps: OffsetMaps, writer: StateWriter, claims: Claims
+        self,
+        stop: StopSignal,
+        maps: OffsetMaps,
+        splits: Splits,
+        writer: StateWriter,
+        claims: Claims,
     ) -> None:
         inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
         driver = Driver(
@@ -249,6 +302,7 @@ class CopyJob:
             self._target,
             self._tasks,
             maps,
+            splits,
             writer,
             inbox,
             self._keep(claims),
@@ -266,6 +320,7 @@ class CopyJob:
             driver.run(self._workers, stop)
             self._sampler.look(self._tasks)
             driver.check_topics()
+            driver.check_splits()
         finally:
             self._phase = "stopping"
             for worker in self._workers:
@@ -311,6 +366,7 @@ class CopyJob:
                 ),
                 inbox,
                 driver.write_segments,
+                driver.write_stride,
                 slab_bytes=slab_bytes,
                 pipe_bytes=pipe_bytes,
             )
@@ -333,7 +389,10 @@ class CopyJob:
         if plan is None:
             return 1
         pairs = {
-            (_leader(plan.sources[t.topic], t), _leader(plan.targets[t.target_topic], t))
+            (
+                _leader(plan.sources[t.topic], t),
+                frozenset(writing_leaders(t, plan.targets[t.target_topic])),
+            )
             for t in self._tasks
         }
         return max(1, len(pairs))
@@ -455,6 +514,18 @@ class CopyJob:
 def _leader(topic: TopicMeta, task: PartitionTask) -> int:
     meta = topic.partitions.get(task.partition)
     return -1 if meta is None else meta.leader
+
+
+def _plain(binding: SplitBinding) -> Binding:
+    """As far as tasks of both kinds need it."""
+    return Binding(
+        source_id=binding.source_id,
+        target_topic=binding.target_topic,
+        target_id=binding.target_id,
+        base=0,
+        producer_id=binding.producer_id,
+        producer_epoch=binding.producer_epoch,
+    )
 
 
 def _strongest(waited: dict[str, int]) -> str:

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
+from copycore.split import Stride
 from replicator import faults
 from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta, broker_errors
 from replicator.errors import CopystreamError
 from replicator.limits import RunLimits
 from replicator.locate import ForeignWriter, NotYet, counters
+from replicator.offsets.splits import Splits
 from replicator.offsets.store import OffsetMaps
 from replicator.report import Fault, FaultKind, Side
+from replicator.split_driver import SplitDriver
 from replicator.state.log import StateWriter, ignored
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
@@ -53,6 +56,7 @@ class Driver:
         target: Cluster,
         tasks: Sequence[PartitionTask],
         maps: OffsetMaps,
+        splits: Splits,
         writer: StateWriter,
         inbox: queue.SimpleQueue[Report],
         keep: Callable[[], bool],
@@ -63,6 +67,7 @@ class Driver:
         self._target = target
         self._tasks = tasks
         self._maps = maps
+        self._splitting = SplitDriver(target, splits, writer, holds)
         self._writer = writer
         self._inbox = inbox
         self._keep = keep
@@ -112,6 +117,11 @@ class Driver:
 
         self._maps.send_segments(self._writer, (part.topic, part.partition), segments, delivered)
 
+    @property
+    def write_stride(self) -> Callable[[LaneWorker, PartitionCopy, Stride], None]:
+        """See ``SplitDriver``."""
+        return self._splitting.write_stride
+
     # --- the loop ----------------------------------------------------------------------------
 
     def _limited(self) -> bool:
@@ -144,6 +154,9 @@ class Driver:
 
     def _ended(self, part: PartitionCopy) -> None:
         task = self._of_part.pop(part)
+        if task.split is not None and task.split.checks:
+            self._checked(task, part)
+            return
         if task.absorb(part):
             task.attempts = 0
             task.progressed_at = time.monotonic()
@@ -153,12 +166,36 @@ class Driver:
         # All of it may have been in flight when it was stopped.
         if part.ending == "done" or (self._stopping and 0 <= task.end <= task.position):
             task.done = True
-            self._note_tail(task)
+            self._note_tail(task, part)
         elif self._stopping:
             task.stopped = True
-            self._note_tail(task)
+            self._note_tail(task, part)
         else:
             self._judge(task, part)
+
+    def _checked(self, task: PartitionTask, part: PartitionCopy) -> None:
+        """The source was split again up to where its counters are known."""
+        assert task.split is not None
+        task.part = None
+        if task.fault is not None:
+            return
+        if self._stopping:
+            task.stopped = True
+        elif part.ending != "done":
+            task.located = False
+            self._judge(task, part)
+        elif not task.split.check(part.counters):
+            text = (
+                "the source has lost records since they were split up: nobody can tell which of "
+                "them the target has"
+            )
+            place = task.split.start.source
+            self._fail(
+                task,
+                faults.fault(
+                    task, "source-changed", "source", self._source.name, text, offset=place
+                ),
+            )
 
     def _judge(self, task: PartitionTask, part: PartitionCopy) -> None:
         verdict = faults.judge(task, part, self._source.name, self._target.name)
@@ -179,9 +216,13 @@ class Driver:
         task.trouble = verdict.reason
         self._again(task, verdict.reason)
 
-    def _note_tail(self, task: PartitionTask) -> None:
+    def _note_tail(self, task: PartitionTask, part: PartitionCopy) -> None:
         """Remember holes at the end (control batches), so that a rerun starts behind them."""
         place = task.place
+        if task.split is not None:
+            if task.done:
+                self._splitting.settle(task, part)
+            return
         try:
             known = self._maps.source_of(place, task.counter)
         except LookupError:
@@ -236,21 +277,22 @@ class Driver:
         except CopystreamError as error:
             self._put_off(due, error)
             return
-        groups: dict[tuple[int, int], list[PartitionTask]] = {}
+        groups: dict[tuple[int, tuple[int, ...]], list[PartitionTask]] = {}
         for task in due:
             if self._changed(task, sources[task.topic], targets[task.target_topic]):
                 continue
             reading = sources[task.topic].partitions.get(task.partition)
-            writing = targets[task.target_topic].partitions.get(task.partition)
+            writing = writing_leaders(task, targets[task.target_topic])
             if reading is None or reading.leader < 0:
                 self._again(task, "source: the partition has no leader")
-            elif writing is None or writing.leader < 0:
+            elif min(writing) < 0:
                 self._again(task, "target: the partition has no leader")
             else:
-                groups.setdefault((reading.leader, writing.leader), []).append(task)
-        for leaders, tasks in groups.items():
+                brokers = (reading.leader, tuple(sorted(set(writing))))
+                groups.setdefault(brokers, []).append(task)
+        for brokers, tasks in groups.items():
             try:
-                self._place(leaders, tasks, sources)
+                self._place(brokers, tasks, sources, targets)
             except Denied as error:
                 for task in tasks:
                     if task.part is None:
@@ -268,33 +310,40 @@ class Driver:
 
     def _place(
         self,
-        leaders: tuple[int, int],
+        brokers: tuple[int, tuple[int, ...]],
         tasks: Sequence[PartitionTask],
         sources: Mapping[str, TopicMeta],
+        targets: Mapping[str, TopicMeta],
     ) -> None:
         """Find out where each task stands, then hand it to its lane."""
-        self._locate([task for task in tasks if not task.located])
+        lost = [task for task in tasks if not task.located]
+        self._locate([task for task in lost if task.split is None])
+        self._locate_split([task for task in lost if task.split is not None])
         ready = [task for task in tasks if task.located and not task.finished]
         starts = self._source.list_offsets(
             [task.place for task in ready], "earliest", timeout=ASK_TIMEOUT
         )
         for task in ready:
             start = starts[task.place]
-            if not start.error and start.offset > task.position:
+            if not start.error and start.offset > task.begin:
                 self._fail(task, self._data_loss(task, start.offset))
                 continue
             worker = self._workers[task.lane]
-            key: PipeKey = (*leaders, task.slot)
+            key: PipeKey = (*brokers, task.slot)
             worker.connect(self._source, self._target, key)
             part = self._assignment(task, sources[task.topic])
             part.wants_sample = task.wants_sample
             part.bucket = task.bucket
             task.part = part
             self._of_part[part] = task
-            worker.assign(key, part)
+            writing = writing_leaders(task, targets[task.target_topic])
+            worker.assign(key, part, [brokers[1].index(leader) for leader in writing])
 
     def _assignment(self, task: PartitionTask, meta: TopicMeta) -> PartitionCopy:
         reading: PartitionMeta = meta.partitions[task.partition]
+        split, end = None, task.end
+        if task.split is not None:
+            split, end = self._splitting.split(task)
         return PartitionCopy(
             task.topic,
             task.partition,
@@ -302,9 +351,9 @@ class Driver:
             source_id=meta.topic_id.bytes,
             target_name=task.target_topic.encode(),
             leader_epoch=reading.leader_epoch,
-            start=task.position,
-            end=task.end,
-            mapped=task.mapped,
+            start=task.begin,
+            end=end,
+            mapped=task.begin if split is not None else task.mapped,
             counter=task.counter,
             base_target=task.binding.base,
             producer_id=task.binding.producer_id,
@@ -312,6 +361,7 @@ class Driver:
             known=task.ahead,
             batch_limit=task.batch_limit,
             apart_until=task.apart_until,
+            split=split,
         )
 
     def _locate(self, tasks: Sequence[PartitionTask]) -> None:
@@ -343,24 +393,32 @@ class Driver:
                 task.ahead = self._maps.ahead(task.place, answer)
                 task.counter = answer
                 task.located = True
-            elif isinstance(answer, ForeignWriter):
-                if not self._keep():
-                    self._superseded()
-                    return
-                text = "the end of the log was not written by this copy"
-                self._fail(
-                    task,
-                    faults.fault(
-                        task,
-                        "foreign-writer",
-                        "target",
-                        self._target.name,
-                        text,
-                        offset=answer.offset,
-                    ),
-                )
-            elif isinstance(answer, NotYet):
-                self._again(task, f"target: not ready to tell its log's end ({answer.code})")
+            else:
+                self._not_located(task, answer)
+
+    def _locate_split(self, tasks: Sequence[PartitionTask]) -> None:
+        for task, error in self._splitting.locate(tasks).items():
+            if error is None:
+                task.located = True
+            else:
+                self._not_located(task, error)
+
+    def _not_located(self, task: PartitionTask, error: Exception) -> None:
+        if task.finished:
+            return
+        if isinstance(error, ForeignWriter):
+            if not self._keep():
+                self._superseded()
+                return
+            text = "the end of the log was not written by this copy"
+            self._fail(
+                task,
+                faults.fault(
+                    task, "foreign-writer", "target", self._target.name, text, offset=error.offset
+                ),
+            )
+        elif isinstance(error, NotYet):
+            self._again(task, f"target: not ready to tell its log's end ({error.code})")
 
     # --- what changes around us --------------------------------------------------------------
 
@@ -370,6 +428,9 @@ class Driver:
             self._kept_at = now
             if not self._keep():
                 self._superseded()
+            for task in self._tasks:
+                if task.split is not None and not self._stopping:
+                    self._splitting.settle_idle(self._workers[task.lane], task)
         if now - self._checked_at >= ID_CHECK_INTERVAL:
             self._checked_at = now
             self.check_topics()
@@ -389,6 +450,20 @@ class Driver:
             return
         for task in active:
             self._changed(task, sources[task.topic], targets[task.target_topic])
+
+    def check_splits(self) -> None:
+        """At the end: compare the logs of topics that were split up with what was written."""
+        tasks = [task for task in self._tasks if task.split is not None]
+        for topic, offset in self._splitting.foreign_offsets(tasks).items():
+            text = "the log does not end where this copy brought it: somebody else writes there"
+            for task in tasks:
+                if task.topic == topic and task.fault is None:
+                    self._fail(
+                        task,
+                        faults.fault(
+                            task, "foreign-writer", "target", self._target.name, text, offset=offset
+                        ),
+                    )
 
     def _changed(self, task: PartitionTask, source: TopicMeta, target: TopicMeta) -> bool:
         """Whether a topic is gone or another one than before, so that its task cannot go on."""
@@ -473,3 +548,10 @@ class Driver:
                 )
                 if task.part is not None:
                     self._workers[task.lane].stop(task.part)
+
+
+def writing_leaders(task: PartitionTask, target: TopicMeta) -> list[int]:
+    """The leader of each target partition that the task writes to; −1 where there is none."""
+    numbers = [task.partition] if task.split is None else range(len(task.split.have))
+    found = [target.partitions.get(number) for number in numbers]
+    return [-1 if meta is None else meta.leader for meta in found]

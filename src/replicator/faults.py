@@ -25,6 +25,8 @@ _EXIT: dict[FaultKind, ExitCode] = {
     "record-refused": ExitCode.FATAL,
     "corrupt-batch": ExitCode.FATAL,
     "unknown-codec": ExitCode.FATAL,
+    "source-changed": ExitCode.FATAL,
+    "partitioner-failed": ExitCode.FATAL,
     "superseded": ExitCode.INCOMPLETE,
     "unreachable": ExitCode.INCOMPLETE,
 }
@@ -48,6 +50,8 @@ _HINT: dict[FaultKind, str] = {
     "corrupt-batch": "the source's copy of this batch is damaged: restore it from a replica, or "
     "leave the partition out",
     "unknown-codec": "a newer copystream may know the codec; else leave the partition out",
+    "source-changed": "delete the target topic and run with --restart to copy it from the start",
+    "partitioner-failed": "mend the function given as --partitioner, then run again",
     "superseded": "let the other copystream finish; the same command then goes on",
     "unreachable": "see that the brokers are up; the same command then goes on",
 }
@@ -129,6 +133,12 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
             text = f"the batch is compressed with codec {part.end_message}, which Kafka has not"
             return Verdict(
                 fault(task, "unknown-codec", "source", source, text, offset=part.end_offset), ""
+            )
+        case "partitioner":
+            text = part.end_message or "the partitioner failed"
+            return Verdict(
+                fault(task, "partitioner-failed", "source", source, text, offset=part.end_offset),
+                "",
             )
         case "short":
             return Verdict(None, f"source: {part.end_message}", out_of_range=True)

@@ -8,7 +8,7 @@ and end with the sequence that this number implies.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from replicator.task import PartitionTask
 
 SEQUENCES = 1 << 31
 ASK_TIMEOUT = 5.0  # seconds; the caller tries again
+SCAN_BYTES = 1 << 20  # of a fetch
 
 TopicPartition = tuple[str, int]
 
@@ -53,7 +54,7 @@ def counters(
     found: dict[PartitionTask, int | Exception] = {}
     tails: dict[TopicPartition, int] = {}
     for place, task in wanted.items():
-        answer: int | NotYet | ForeignWriter = _agreed(ends[place], committed[place], starts[place])
+        answer: int | NotYet | ForeignWriter = agreed(ends[place], committed[place], starts[place])
         if isinstance(answer, int):
             base = task.binding.base
             if answer < base:
@@ -73,7 +74,7 @@ def counters(
     return found
 
 
-def _agreed(end: OffsetResult, committed: OffsetResult, start: OffsetResult) -> int | NotYet:
+def agreed(end: OffsetResult, committed: OffsetResult, start: OffsetResult) -> int | NotYet:
     for result in (end, committed, start):
         if result.error:
             return NotYet(result.error)
@@ -114,27 +115,56 @@ def last_batches(
 
 def _fetch_one(connection: Connection, place: TopicPartition, offset: int) -> Batch | None:
     """One batch: a limit of one byte brings the first batch whole and nothing more."""
-    request = _fetch_request(*place, offset)
+    request = _fetch_request(*place, offset, 1)
     answer: Any = connection.call(request, timeout=ASK_TIMEOUT)
-    for topic in answer.responses:
-        for partition in topic.partitions:
-            if partition.partition_index == place[1] and partition.records:
-                try:
-                    batches, _ = cut_slice(partition.records)
-                except ValueError:
-                    return None  # the caller asks again, and gives up after a while
-                for batch in batches:
-                    if batch.base_offset <= offset < batch.next_offset:
-                        return batch
+    for batch in _batches(answer, place[1]) or ():
+        if batch.base_offset <= offset < batch.next_offset:
+            return batch
     return None
 
 
-def _fetch_request(topic: str, partition: int, offset: int) -> Any:
+def read_batches(cluster: Cluster, place: TopicPartition, begin: int, end: int) -> Iterator[Batch]:
+    """The batches that hold the offsets from ``begin`` up to ``end``, in order.
+
+    Raises ``NotYet`` where they cannot be read now, and what the cluster raises.
+    """
+    topic, partition = place
+    meta = cluster.metadata([topic], timeout=ASK_TIMEOUT)[topic].partitions.get(partition)
+    if meta is None or meta.leader < 0:
+        raise NotYet(0)
+    connection = cluster.data_connection(meta.leader)
+    try:
+        while begin < end:
+            request = _fetch_request(topic, partition, begin, SCAN_BYTES)
+            batches = _batches(connection.call(request, timeout=ASK_TIMEOUT), partition)
+            if not batches or batches[-1].next_offset <= begin:
+                raise NotYet(0)
+            for batch in batches:
+                if begin < batch.next_offset and batch.base_offset < end:
+                    yield batch
+            begin = batches[-1].next_offset
+    finally:
+        connection.close()
+
+
+def _batches(answer: Any, partition: int) -> list[Batch] | None:
+    """The batches of one partition in a Fetch response; None where there are none to read."""
+    for topic in answer.responses:
+        for found in topic.partitions:
+            if found.partition_index == partition and found.records:
+                try:
+                    return list(cut_slice(found.records)[0])
+                except ValueError:
+                    return None  # the caller asks again, and gives up after a while
+    return None
+
+
+def _fetch_request(topic: str, partition: int, offset: int, limit: int) -> Any:
     schema: Any = importlib.import_module("kio.schema.fetch.v12.request")
     return schema.FetchRequest(
         max_wait=timedelta(milliseconds=100),
         min_bytes=1,
-        max_bytes=1,
+        max_bytes=limit,
         isolation_level=0,
         session_id=0,
         session_epoch=-1,
@@ -145,7 +175,7 @@ def _fetch_request(topic: str, partition: int, offset: int) -> Any:
                     schema.FetchPartition(
                         partition=partition,
                         fetch_offset=offset,
-                        partition_max_bytes=1,
+                        partition_max_bytes=limit,
                     ),
                 ),
             ),

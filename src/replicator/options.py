@@ -144,6 +144,12 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _partitioner(text: str) -> str:
+    if text in PARTITIONERS or re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
+        return text
+    raise ValueError(f"expected {', '.join(PARTITIONERS)} or module:function")
+
+
 def _weight(text: str) -> int:
     weight = _count(text)
     if not 1 <= weight <= MAX_WEIGHT:
@@ -175,6 +181,7 @@ def _override(text: str) -> str:
 
 
 MAX_WEIGHT = 1000
+PARTITIONERS = ("keep", "murmur2", "consistent", "fnv1a", "modulo")
 MAX_LANES = 64  # one lane is one thread; a broker serves one request per connection at a time
 
 SIZE = ValueType(
@@ -262,6 +269,15 @@ DURATION = ValueType(
     grammar="Numbers with a unit, larger units first: `90s`, `15m`, `1h30m`, `2d`, `1w`.",
 )
 FACTOR = ValueType(metavar="N", parse=_at_least(1, _count, "1"))
+PARTITIONER = ValueType(
+    metavar="NAME",
+    parse=_partitioner,
+    grammar="`keep`, `murmur2`, `consistent`, `fnv1a`, `modulo`, or `module:function`: called for "
+    "the records of a batch as `function(keys, offsets, source_partition, count)` with a list of "
+    "bytes or None, an array of source offsets and the number of target partitions, it gives a "
+    "sequence of as many partitions, and has to decide alike for ever. Records without a key are "
+    "spread by their offsets, 1024 at a time.",
+)
 SWITCH = ValueType(metavar="", parse=str)
 VERBOSITY = ValueType(metavar="N", parse=_count)
 
@@ -452,6 +468,29 @@ OPTIONS: Sequence[Option] = (
         group=HOW,
         commands=("copy",),
         help="Give each of these topics N parts of --throttle where others have one.",
+    ),
+    Option(
+        name="partitioner",
+        flags=("--partitioner",),
+        value=PARTITIONER,
+        default="keep",
+        field="partitioner",
+        group=HOW,
+        commands=("copy",),
+        help="Which partition of the target topic a record goes to: keep leaves it in its own; "
+        "murmur2 is Java's choice by key, consistent and fnv1a are librdkafka's; modulo takes the "
+        "source's partition modulo their number; module:function asks Python. The order of the "
+        "records of a source partition is kept in each.",
+    ),
+    Option(
+        name="target-partitions",
+        flags=("--target-partitions",),
+        value=FACTOR,
+        default_note="the source's",
+        field="target_partitions",
+        group=HOW,
+        commands=("copy",),
+        help="Partitions of a target topic that is created; needs another --partitioner than keep.",
     ),
     Option(
         name="merge",

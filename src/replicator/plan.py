@@ -25,12 +25,17 @@ from replicator.cluster.topics import (
 )
 from replicator.errors import CopystreamError, ExitCode, UsageError
 from replicator.locate import last_batches
+from replicator.offsets.splits import SplitBinding, Splits, SplitState
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.report import FaultKind, Plan, TopicPlan
 from replicator.selection import AtOffsets, AtTime, Earliest, Forever, Latest
 from replicator.settings import CopySettings
 
 TopicPartition = tuple[str, int]
+Conflict = tuple[FaultKind, str, str]  # kind, what it is, what to do
+
+KEEP = "keep"  # the partitioner by which records stay in their partition
+_ANEW = "to copy it anew, delete the target topic and run with --restart"
 
 
 @dataclass(slots=True)
@@ -44,6 +49,8 @@ class PartitionPlan:
     counter: int  # number of the record at ``start``
     base: int  # target offset of record number 0
     binding: Binding | None
+    bases: tuple[int, ...] = ()  # of all target partitions, where it is to be split up
+    split: SplitState | None = None  # None means a first copy then
 
 
 DEFAULT_BATCH_LIMIT = 1048588  # bytes: Kafka's own, where a topic's configs may not be read
@@ -154,18 +161,28 @@ class Planner:
             oldest=self._oldest(places, starts),
         )
 
-    def make(self, facts: Facts, flow: str, maps: OffsetMaps) -> FullPlan:
+    def make(self, facts: Facts, flow: str, maps: OffsetMaps, splits: Splits) -> FullPlan:
         """Decide. Looks at the target's partitions once more: nobody else writes them now."""
         choice, metas, targets = facts.choice, facts.metas, facts.targets
         starts, ends, first, sizes = facts.starts, facts.ends, facts.first, facts.sizes
-        written = self._written(facts.places, targets)
+        partitioner = self._settings.partitioner
+        written = self._written(_target_places(partitioner, facts), targets)
         shown: list[TopicPlan] = []
         partitions: list[PartitionPlan] = []
         for topic in choice.topics:
             parts: list[PartitionPlan] = []
-            conflicts: list[tuple[FaultKind, str, str]] = []
+            conflicts: list[Conflict] = []
             state: TargetState = "empty"
-            for p in facts.selected[topic]:
+            forgotten = self._forgotten(topic, facts, written)
+            known = {} if forgotten else splits.of_topic(topic)
+            kept = [p for p in facts.selected[topic] if maps.segments((topic, p))]
+            if partitioner != KEEP:
+                parts, conflicts, state = self._plan_split(topic, facts, written, known)
+                if kept and not forgotten:
+                    conflicts.append(_other_partitioner(KEEP))
+            elif known:
+                conflicts.append(_other_partitioner(known[min(known)].binding.partitioner))
+            for p in facts.selected[topic] if partitioner == KEEP else ():
                 place = (topic, p)
                 binding = maps.binding(place)
                 begin, end = written.get(place, (0, 0))
@@ -213,6 +230,8 @@ class Planner:
                 else None,
                 facts.target_facts,
                 replication_factor=self._settings.replication_factor,
+                partitions=self._settings.target_partitions,
+                splitting=partitioner != KEEP,
                 now_ms=int(time.time() * 1000),
             )
             if conflicts:
@@ -310,6 +329,49 @@ class Planner:
                         )
                 return found
 
+    def _plan_split(
+        self,
+        topic: str,
+        facts: Facts,
+        written: Mapping[TopicPartition, tuple[int, int]],
+        known: Mapping[int, SplitState],
+    ) -> tuple[list[PartitionPlan], list[Conflict], TargetState]:
+        """The partitions of a topic whose records go to other ones, and what is in their way."""
+        source, target = facts.metas[topic], facts.targets.get(topic)
+        numbers = sorted(target.partitions) if target is not None else ()
+        bases = tuple(written[topic, number][1] for number in numbers)
+        conflicts: list[Conflict] = []
+        for state in known.values():
+            bases = state.binding.bases
+            problem = _mismatch(state.binding, source, target)
+            if state.binding.partitioner != self._settings.partitioner:
+                problem = _other_partitioner(state.binding.partitioner)
+            if problem is not None:
+                conflicts.append(problem)
+            elif len(bases) != len(numbers):
+                text = f"the target topic has {len(numbers)} partitions now, and had {len(bases)}"
+                conflicts.append(("target-recreated", text, _ANEW))
+        parts = []
+        for p in facts.selected[topic]:
+            found = known.get(p)
+            start = facts.first[topic, p] if found is None else found.points[0].source
+            until = _not_before(start, facts.ends[topic, p])
+            parts.append(PartitionPlan(topic, p, start, until, 0, 0, None, bases, found))
+        empty = all(written[topic, number][0] == written[topic, number][1] for number in numbers)
+        return parts, conflicts, "ours" if known else "empty" if empty else "foreign"
+
+    def _forgotten(
+        self, topic: str, facts: Facts, written: Mapping[TopicPartition, tuple[int, int]]
+    ) -> bool:
+        """Whether what was saved of an earlier copy does not count: with --restart, where the
+        target has nothing of it.
+        """
+        target = facts.targets.get(topic)
+        there = () if target is None else target.partitions
+        return self._settings.restart and all(
+            begin == end for begin, end in (written.get((topic, p), (0, 0)) for p in there)
+        )
+
     def _written(
         self, places: Sequence[TopicPartition], targets: Mapping[str, TopicMeta]
     ) -> dict[TopicPartition, tuple[int, int]]:
@@ -349,9 +411,20 @@ def _not_described(cluster: Cluster, meta: TopicMeta) -> CopystreamError:
     )
 
 
+def _target_places(partitioner: str, facts: Facts) -> Sequence[TopicPartition]:
+    """The target partitions that the plan is about."""
+    if partitioner == KEEP:
+        return facts.places
+    return [(name, p) for name, meta in facts.targets.items() for p in sorted(meta.partitions)]
+
+
+def _other_partitioner(before: str) -> Conflict:
+    return ("refused", f"an earlier copy was made with --partitioner {before}", _ANEW)
+
+
 def _mismatch(
-    binding: Binding, source: TopicMeta, target: TopicMeta | None
-) -> tuple[FaultKind, str, str] | None:
+    binding: Binding | SplitBinding, source: TopicMeta, target: TopicMeta | None
+) -> Conflict | None:
     """Why a binding does not hold for the topics as they are now, and what to do."""
     if binding.source_id != str(source.topic_id):
         return (

@@ -23,6 +23,8 @@ FaultKind = Literal[
     "timestamp-refused",
     "record-refused",  # any other INVALID_RECORD of the target
     "corrupt-batch",
+    "source-changed",  # it has lost records that were split up and may have been written
+    "partitioner-failed",
     "unknown-codec",  # a batch that nobody here can open or vouch for
     "refused",  # the plan refuses the topic: its target is not what a copy needs
     "superseded",  # another copystream took this topic over
@@ -51,6 +53,7 @@ class TopicPlan(Struct, kw_only=True, omit_defaults=True):
     topic: str
     target_topic: str
     partitions: int
+    target_partitions: int = 0  # the same unless records go to other partitions
     records: int  # offsets still to copy: an upper bound where the log has holes
     bytes: int | None = None  # on the source's disk, for the offsets still to copy
     create: bool = False

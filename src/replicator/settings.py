@@ -36,6 +36,8 @@ class CopySettings(Struct, frozen=True, kw_only=True):
     throttle: Timetable  # of what is written to the target
     throttle_topics: tuple[tuple[str, Timetable], ...]  # by pattern
     weights: tuple[tuple[str, int], ...]  # by pattern
+    partitioner: str
+    target_partitions: int | None  # None: the source's
     merge: Merge
     batch_bytes: int
     compression: Compression
@@ -61,6 +63,11 @@ def copy_settings(values: Mapping[str, Any]) -> CopySettings:
     if fields["partitions"] is None:
         fields["partitions"] = Partitions()
     _check_range(fields["start"], fields["until"])
+    if fields["target_partitions"] is not None and fields["partitioner"] == "keep":
+        raise UsageError(
+            "--target-partitions needs a --partitioner other than keep",
+            hint="such as --partitioner murmur2, which puts keys where Java's producer would",
+        )
     return CopySettings(
         source=_client("source", values), target=_client("target", values), **fields
     )

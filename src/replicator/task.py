@@ -2,13 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
+from replicator.offsets.splits import Point, SplitState
 from replicator.offsets.store import Binding
 from replicator.report import Fault, PartitionProgress, PartitionState
+
+Partitioner = str | Callable[..., Sequence[int]]
+
+
+@dataclass(slots=True)
+class SplitTask:
+    """What a ``PartitionTask`` knows more when it is split up.
+
+    ``have`` are the numbers of the next records to send. Before anything is sent, the source is
+    split again up to each of ``checks``, and has to come to the counters that were durable there:
+    if records have gone since, nobody can tell which of them the target has.
+    """
+
+    partitioner: Partitioner
+    start: Point
+    have: tuple[int, ...]
+    checks: list[Point] = field(default_factory=list)
+    checked: Point | None = None  # up to where they hold
+
+    @property
+    def begin(self) -> Point:
+        """Where the next assignment begins."""
+        return self.checked if self.checks and self.checked is not None else self.start
+
+    def resume(self, state: SplitState, have: Sequence[int]) -> None:
+        """Go on where ``state`` was settled, with what the target's log says it has."""
+        self.start, self.have = state.points[0], tuple(have)
+        self.checks, self.checked = [], None
+        before = self.start
+        for point in state.points[1:]:
+            if any(map(_reaches_into, before.counters, self.have, point.counters)):
+                self.checks.append(point)
+            before = point
+
+    def check(self, counters: Sequence[int]) -> bool:
+        """Whether the first of the checks holds, the source having come to ``counters`` there."""
+        before_all, point = self.begin.counters, self.checks.pop(0)
+        holds = all(
+            found == known
+            for before, have, known, found in zip(
+                before_all, self.have, point.counters, counters, strict=True
+            )
+            if _reaches_into(before, have, known)
+        )
+        self.checked = Point(point.source, tuple(counters))
+        return holds
+
+
+def _reaches_into(before: int, have: int, after: int) -> bool:
+    """Whether the target has records of a stride with these counters, and none behind it."""
+    return before < have <= after
 
 
 @dataclass(eq=False, slots=True)
@@ -22,7 +75,7 @@ class PartitionTask:
     topic: str
     target_topic: str
     partition: int
-    binding: Binding
+    binding: Binding  # its ``base`` says nothing of one that is split up
     start: int  # where this run begins
     end: int  # exclusive; −1 follows for ever
     position: int  # everything before is on the target
@@ -33,6 +86,7 @@ class PartitionTask:
     slot: int  # which of a lane's connections to the same brokers
 
     ahead: Segments = field(default_factory=Segments)  # and its segments behind that
+    split: SplitTask | None = None  # where it does not keep its place
     located: bool = False  # whether counter and position are known from the target's log
     part: PartitionCopy | None = None
     fault: Fault | None = None
@@ -66,6 +120,11 @@ class PartitionTask:
     @property
     def target_place(self) -> tuple[str, int]:
         return self.target_topic, self.partition
+
+    @property
+    def begin(self) -> int:
+        """Where the next assignment begins to read."""
+        return self.position if self.split is None else self.split.begin.source
 
     @property
     def finished(self) -> bool:

@@ -7,13 +7,14 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
+from copycore.split import Stride
 from replicator.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ PRODUCE = (0, 7, 9)
 PAUSE_LIMIT_MS = 10_000
 WAIT_MS = 500
 
-PipeKey = tuple[int, int, int]  # source broker, target broker, slot
+PipeKey = tuple[int, tuple[int, ...], int]  # source broker, target brokers, slot
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class LaneWorker:
     """One lane and its thread. Orders are queued and carried out between two steps of the lane.
 
     ``inbox`` receives ``(worker, event)`` for the job; ``segments`` is called in the lane's thread
-    with each set of map segments that has to become durable.
+    with each set of map segments that has to become durable, and ``strides`` with each stride.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class LaneWorker:
         lane: Lane,
         inbox: queue.SimpleQueue[tuple[LaneWorker, Event] | None],
         segments: Callable[[LaneWorker, PartitionCopy, Segments], None],
+        strides: Callable[[LaneWorker, PartitionCopy, Stride], None],
         *,
         slab_bytes: int,
         pipe_bytes: int,
@@ -57,6 +59,7 @@ class LaneWorker:
         self.lane = lane
         self._inbox = inbox
         self._segments = segments
+        self._strides = strides
         self._slab_bytes = slab_bytes
         self._pipe_bytes = pipe_bytes
         self._orders: deque[Callable[[], None]] = deque()
@@ -81,10 +84,12 @@ class LaneWorker:
         reading = source.data_connection(key[0])
         with ExitStack() as stack:
             stack.callback(reading.close)
-            writing = target.data_connection(key[1])
-            stack.callback(writing.close)
+            targets = []
+            for broker in key[1]:
+                writing = target.data_connection(broker)
+                stack.callback(writing.close)
+                targets.append((writing, writing.version(*PRODUCE)))
             fetch_version = reading.version(*FETCH)
-            produce_version = writing.version(*PRODUCE)
             stack.pop_all()
         made = threading.Event()
 
@@ -93,8 +98,7 @@ class LaneWorker:
                 key,
                 reading.detach(),
                 fetch_version,
-                writing.detach(),
-                produce_version,
+                [(writing.detach(), version) for writing, version in targets],
                 self._slab_bytes,
                 self._pipe_bytes,
             )
@@ -105,13 +109,16 @@ class LaneWorker:
             if not self._thread.is_alive():
                 raise RuntimeError("a lane has ended early") from self.failure
 
-    def assign(self, key: PipeKey, part: PartitionCopy) -> None:
-        """Copy ``part`` through the pipe of ``key``; a pipe lost meanwhile ends it as lost."""
+    def assign(self, key: PipeKey, part: PartitionCopy, outlets: Sequence[int]) -> None:
+        """Copy ``part`` through the pipe of ``key``; a pipe lost meanwhile ends it as lost.
+
+        ``outlets``: for each of its branches, the place of its broker in the key.
+        """
 
         def add() -> None:
             pipe = self._pipes[key]
             if pipe.open:
-                self.lane.assign(pipe, part)
+                self.lane.assign(pipe, part, outlets)
             else:
                 self.lane.lose(part, "the connection was lost before it was used")
                 self._inbox.put((self, ("ended", part)))
@@ -151,6 +158,8 @@ class LaneWorker:
             for event in self.lane.step(now_ms(), WAIT_MS, now_ms):
                 if event[0] == "segments":
                     self._segments(self, event[1], event[2])
+                elif event[0] == "stride":
+                    self._strides(self, event[1], event[2])
                 elif event[0] == "closed":
                     _log.info("connection to %s lost: %s", event[2], event[3])
                 else:

@@ -33,8 +33,9 @@ class StateTopic:
     records: list[Stored] = field(default_factory=list)
 
     def append(self, key: bytes, value: bytes | None) -> int:
-        self.records.append((len(self.records), key, value))
-        return len(self.records) - 1
+        offset = self.records[-1][0] + 1 if self.records else 0
+        self.records.append((offset, key, value))
+        return offset
 
     def compacted(self) -> dict[bytes, bytes]:
         """What is left when the cleaner has been here and tombstones are gone."""

@@ -12,10 +12,12 @@ from delivery.world import FakeCluster, make_task
 from replicator import drive
 from replicator.errors import CopystreamError
 from replicator.limits import RunLimits
+from replicator.offsets.splits import Splits
 from replicator.offsets.store import OffsetMaps
 from replicator.report import Fault
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
+from replicator.worker import PipeKey
 
 END = 100  # of a topic's source log, unless told otherwise
 
@@ -81,13 +83,13 @@ class FakeWorker:
         self.confirmed: list[tuple[FakePart, int]] = []
         self.failure: BaseException | None = None
 
-    def connect(self, _source: object, _target: object, key: tuple[int, int, int]) -> None:
+    def connect(self, _source: object, _target: object, key: PipeKey) -> None:
         self._world.connected.append(key)
         self._world.on_connect()
         if self._world.refusal is not None:
             raise self._world.refusal
 
-    def assign(self, _key: object, part: FakePart) -> None:
+    def assign(self, _key: object, part: FakePart, _outlets: object) -> None:
         self.running.append(part)
         self._world.parts.append(part)
         self._world.script(part)
@@ -128,7 +130,7 @@ class World:
         self.inbox = FakeInbox(clock)
         self.tasks: list[PartitionTask] = []
         self.parts: list[FakePart] = []
-        self.connected: list[tuple[int, int, int]] = []
+        self.connected: list[PipeKey] = []
         self.refusal: CopystreamError | None = None
         self.on_connect: Callable[[], None] = lambda: None
         self.script: Callable[[FakePart], None] = self.finish
@@ -159,6 +161,7 @@ class World:
             self.target,  # type: ignore[arg-type]
             self.tasks,
             self.maps,
+            Splits("f"),
             self.writer,  # type: ignore[arg-type]
             self.inbox,  # type: ignore[arg-type]
             lambda: self.claimed,

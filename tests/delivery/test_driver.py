@@ -43,7 +43,7 @@ def test_pipes_follow_the_leaders(world: World) -> None:
         world.target.log(topic).leader = 9 - number
         world.tasks[-1].slot = number
     world.run()
-    assert set(world.connected) == {(0, 9, 0), (1, 8, 1), (2, 7, 2)}
+    assert set(world.connected) == {(0, (9,), 0), (1, (8,), 1), (2, (7,), 2)}
 
 
 # --- trying again ---------------------------------------------------------------------------------

@@ -34,9 +34,11 @@ from lane.rig import Ends, Rig
 from lane.truth import Row, arrived
 from replicator import drive
 from replicator.errors import TargetError
+from replicator.offsets.splits import Splits
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
+from replicator.worker import PipeKey
 
 TOPIC = "t"
 PLACES = [(TOPIC, 0), (TOPIC, 1)]
@@ -78,7 +80,7 @@ class Process(Rig):
 
     def live(self, world: Copying, driver: drive.Driver) -> None:
         self.world, self.driver, self.reports = world, driver, deque()
-        self.open: dict[tuple[int, int, int], Ends] = {}
+        self.open: dict[PipeKey, Ends] = {}
         rng = world.rng
         self.serving = lambda _ends: (rng.random() < 0.8, rng.random() < 0.8)
 
@@ -91,7 +93,7 @@ class Process(Rig):
 
     # --- a LaneWorker ---------------------------------------------------------------------------
 
-    def connect(self, _source: object, _target: object, key: tuple[int, int, int]) -> None:
+    def connect(self, _source: object, _target: object, key: PipeKey) -> None:
         if key in self.open and self.open[key].pipe.open:
             return
         rng, world = self.world.rng, self.world
@@ -104,10 +106,10 @@ class Process(Rig):
         ends.target.logs = {(b"t", p): log for p, log in world.targets.items()}
         self.open[key] = ends
 
-    def assign(self, key: Any, part: PartitionCopy) -> None:  # type: ignore[override]
+    def assign(self, key: Any, part: PartitionCopy, outlets: Any) -> None:  # type: ignore[override]
         self.parts.append(part)
         if self.open[key].pipe.open:
-            self.lane.assign(self.open[key].pipe, part)
+            self.lane.assign(self.open[key].pipe, part, outlets)
         else:
             self.lane.lose(part, "lost before it was used")
             self.ended.append(part)
@@ -176,6 +178,7 @@ class Copying:
             self.target,  # type: ignore[arg-type]
             tasks,
             maps,
+            Splits("f"),
             self.writer,  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
             lambda: True,

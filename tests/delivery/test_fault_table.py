@@ -65,6 +65,13 @@ def test_a_codec_that_nobody_knows() -> None:
     assert "codec 6" in found.message
 
 
+def test_a_partitioner_that_fails() -> None:
+    verdict = judge(ended("partitioner", "source", message="the partitioner failed: KeyError: 3"))
+    found = check_fault(verdict.fault, "partitioner-failed", "source", ExitCode.FATAL)
+    assert found.offset == 1234
+    assert "KeyError: 3" in found.message
+
+
 @pytest.mark.parametrize("ending", ["malformed", "corrupt"])
 def test_batches_that_cannot_be_read(ending: str) -> None:
     verdict = judge(ended(ending, "source", 2, message="a batch of an impossible length"))
@@ -200,6 +207,8 @@ EXIT_CODES: dict[FaultKind, ExitCode] = {
     "record-refused": ExitCode.FATAL,
     "corrupt-batch": ExitCode.FATAL,
     "unknown-codec": ExitCode.FATAL,
+    "source-changed": ExitCode.FATAL,
+    "partitioner-failed": ExitCode.FATAL,
     "superseded": ExitCode.INCOMPLETE,
     "unreachable": ExitCode.INCOMPLETE,
 }

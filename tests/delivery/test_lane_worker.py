@@ -15,14 +15,15 @@ import pytest
 from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
+from copycore.split import Stride
 from lane.broker import SourceBroker, TargetBroker, TargetLog
 from lane.truth import RecordLog, arrived, rows
 from replicator.cluster.failures import SourceUnsupported, TargetUnreachable, TargetUnsupported
 from replicator.errors import CopystreamError
-from replicator.worker import LaneWorker
+from replicator.worker import LaneWorker, PipeKey
 
 DEADLINE = 30.0  # real seconds until a test says that something never happens
-KEY = (1, 2, 0)
+KEY = (1, (2,), 0)
 
 
 def until(condition: Callable[[], bool], meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -67,7 +68,8 @@ class FakeLane:
         self.pipes.append(arguments)
         return FakePipe()
 
-    def assign(self, pipe: FakePipe, part: Any) -> None:
+    def assign(self, pipe: FakePipe, part: Any, outlets: Any) -> None:
+        assert outlets == [0]
         self.said.append(("assign", part))
 
     def lose(self, part: Any, reason: str) -> None:
@@ -138,11 +140,20 @@ class Setup:
         self.lane = lane
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.segments: list[tuple[Any, list[tuple[int, int]]]] = []
+        self.strides: list[tuple[Any, Stride]] = []
         self.refusal: Exception | None = None
         self.source, self.target = FakeCluster(), FakeCluster()
         self.worker = LaneWorker(
-            lane, self.inbox, self._segments, slab_bytes=1 << 16, pipe_bytes=1 << 20
+            lane,
+            self.inbox,
+            self._segments,
+            self._strides,
+            slab_bytes=1 << 16,
+            pipe_bytes=1 << 20,
         )
+
+    def _strides(self, worker: LaneWorker, part: Any, stride: Stride) -> None:
+        self.strides.append((part, stride))
 
     def _segments(self, worker: LaneWorker, part: Any, segments: Segments) -> None:
         if self.refusal is not None:
@@ -150,7 +161,7 @@ class Setup:
         self.segments.append((part, list(segments)))
         worker.confirm(part, segments.first)
 
-    def connect(self, key: tuple[int, int, int] = KEY) -> None:
+    def connect(self, key: PipeKey = KEY) -> None:
         self.worker.connect(self.source, self.target, key)  # type: ignore[arg-type]
 
     def close(self) -> None:
@@ -184,7 +195,7 @@ def test_what_a_lane_is_told(setup: Setup) -> None:
     said = setup.lane.said
     part: Any = SimpleNamespace(confirm=lambda counter: said.append(("confirm", counter)))
     setup.connect()
-    setup.worker.assign(KEY, part)
+    setup.worker.assign(KEY, part, [0])
     setup.worker.confirm(part, 8)
     setup.worker.lose(part, "why")
     setup.worker.stop(part)
@@ -225,13 +236,22 @@ def test_closing_ends_the_thread_and_the_lane(setup: Setup) -> None:
 def test_a_pipe_is_opened_once(setup: Setup) -> None:
     setup.connect()
     setup.connect()
-    setup.connect((1, 2, 1))
+    setup.connect((1, (2,), 1))
     assert setup.source.asked == [1, 1]
     assert setup.target.asked == [2, 2]
-    tag, reading, fetch, writing, produce, slab, memory = setup.lane.pipes[0]
+    tag, reading, fetch, targets, slab, memory = setup.lane.pipes[0]
+    ((writing, produce),) = targets
     assert (tag, fetch, produce, slab, memory) == (KEY, 13, 9, 1 << 16, 1 << 20)
     assert reading is setup.source.connections[0].sock
     assert writing is setup.target.connections[0].sock
+
+
+def test_a_pipe_to_several_brokers(setup: Setup) -> None:
+    setup.connect((1, (2, 5), 0))
+    assert setup.target.asked == [2, 5]
+    targets = setup.lane.pipes[0][3]
+    assert targets == [(one.sock, 9) for one in setup.target.connections]
+    assert all(one.detached and not one.closed for one in setup.target.connections)
 
 
 def test_a_pipe_that_was_lost_is_opened_again(setup: Setup) -> None:
@@ -263,7 +283,7 @@ def test_an_assignment_to_a_lost_pipe_ends_as_lost(setup: Setup) -> None:
     setup.connect()
     setup.worker._pipes[KEY].open = False  # type: ignore[misc]
     part: Any = object()
-    setup.worker.assign(KEY, part)
+    setup.worker.assign(KEY, part, [0])
     assert setup.inbox.get(timeout=DEADLINE) == (setup.worker, ("ended", part))
     assert setup.lane.said == [("lose", part, "the connection was lost before it was used")]
 
@@ -325,7 +345,7 @@ def test_a_partition_through_a_lane_of_its_own_thread() -> None:
             producer_id=7,
             producer_epoch=0,
         )
-        setup.worker.assign(KEY, part)
+        setup.worker.assign(KEY, part, [0])
 
         def serve() -> None:
             source.serve()

@@ -12,6 +12,7 @@ from copycore.bucket import Bucket
 from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from copycore.rebatch import Rebatcher
+from copycore.split import Split, Stride
 from lane.broker import SourceBroker, SourceLog, TargetBroker, TargetLog
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ SLAB = 1 << 16  # bytes; a lane adds its margin
 
 @dataclass
 class Ends:
-    """A pipe and the two brokers at its ends."""
+    """A pipe and the brokers at its ends; most pipes have one target."""
 
     pipe: Pipe
     source: SourceBroker
     target: TargetBroker
+    targets: list[TargetBroker]
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Rig:
     ended: list[PartitionCopy] = field(default_factory=list)
     closed: list[tuple[Pipe, str, str]] = field(default_factory=list)
     chunks: dict[PartitionCopy, list[list[tuple[int, int]]]] = field(default_factory=dict)
+    strides: dict[PartitionCopy, list[Stride]] = field(default_factory=dict)
     unconfirmed: list[tuple[PartitionCopy, int]] = field(default_factory=list)
     # Which pipes' brokers serve in a step; all of them unless a test says otherwise.
     serving: Callable[[Ends], tuple[bool, bool]] = lambda _ends: (True, True)
@@ -85,21 +88,29 @@ class Rig:
         memory: int = MEMORY,
         limit: Callable[[], int] = lambda: 1 << 30,
         buffer: int | None = None,
+        targets: int = 1,
     ) -> Ends:
         """A pipe with honest brokers. ``buffer`` bytes may wait in the lane's socket to the
         target; the kernel has a lower limit of its own.
         """
         source_near, source_far = self._sockets()
-        target_near, target_far = self._sockets()
-        if buffer is not None:
-            target_near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-            target_far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        pairs = [self._sockets() for _ in range(targets)]
+        for near, far in pairs if buffer is not None else ():
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        brokers = [TargetBroker(far, []) for _, far in pairs]
         ends = Ends(
             self.lane.add_pipe(
-                len(self.pipes), source_near, fetch, target_near, produce, slab, memory
+                len(self.pipes),
+                source_near,
+                fetch,
+                [(near, produce) for near, _ in pairs],
+                slab,
+                memory,
             ),
             SourceBroker(source_far, logs, limit),
-            TargetBroker(target_far, []),
+            brokers[0],
+            brokers,
         )
         self.pipes.append(ends)
         return ends
@@ -128,6 +139,9 @@ class Rig:
         known: Sequence[tuple[int, int]] = (),
         batch_limit: int = 128 << 20,
         apart_until: int = 0,
+        split: Split | None = None,
+        producer: int = PRODUCER,
+        outlets: Sequence[int] = (0,),
     ) -> PartitionCopy:
         """Copy ``log`` to a topic of its name, from its start to its end unless told otherwise."""
         start = log.start if start is None else start
@@ -143,19 +157,21 @@ class Rig:
             end=(log.stable if self.read_committed else log.end) if end is None else end,
             counter=counter,
             base_target=base,
-            producer_id=PRODUCER,
+            producer_id=producer,
             producer_epoch=EPOCH,
             known=known,
             batch_limit=batch_limit,
             apart_until=apart_until,
+            split=split,
         )
         part.bucket = None if self.bucket is None else Bucket(self.bucket)
         place = (part.target_name, part.partition)
-        if place not in ends.target.logs:
+        if split is None and place not in ends.target.logs:
             ends.target.logs[place] = TargetLog(*place, PRODUCER, EPOCH, base, counter)
         self.parts.append(part)
         self.chunks[part] = []
-        self.lane.assign(ends.pipe, part)
+        self.strides[part] = []
+        self.lane.assign(ends.pipe, part, outlets)
         return part
 
     def copy(self, *logs: SourceLog, **pipe: Any) -> tuple[Ends, list[PartitionCopy]]:
@@ -183,7 +199,8 @@ class Rig:
                 if reads:
                     ends.source.serve()
                 if writes:
-                    ends.target.serve()
+                    for target in ends.targets:
+                        target.serve()
 
     def lane_step(self, timeout: int = 0, passing: int = 0) -> None:
         """One step of the lane alone, waiting ``timeout`` real milliseconds at most. On the lane's
@@ -199,6 +216,12 @@ class Rig:
             _, part, segments = event
             self.chunks[part].append(list(segments))
             self.unconfirmed.append((part, segments.first))
+            if self.confirming:
+                self.confirm()
+        elif event[0] == "stride":
+            _, part, stride = event
+            self.strides[part].append(stride)
+            self.unconfirmed.append((part, stride.start))
             if self.confirming:
                 self.confirm()
         elif event[0] == "ended":
@@ -250,4 +273,5 @@ class Rig:
             self.lane.close()
             for ends in self.pipes:
                 ends.source.close()
-                ends.target.close()
+                for target in ends.targets:
+                    target.close()

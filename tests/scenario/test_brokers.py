@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from kit.flow import Flow
 from kit.loads import load_mixed
 from kit.runner import Copier, wait_until
+from kit.split import by_murmur2, verify_split
 from replicator.lab import LabCluster
 from replicator.lab.seed import YEAR_2001_MS
 
@@ -140,3 +141,33 @@ def test_a_node_of_three_is_killed_under_the_copy(clusters, three, topic_name, r
         finally:
             three.start_node(node)
     flow.verify(topic)
+
+
+SPLIT = ("--partitioner", "murmur2", "--target-partitions", "7")
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_broker_goes_while_partitions_are_split(fragile, topic_name, rng, side: str):
+    topic = topic_name("split")
+    load_mixed(fragile, topic, rng, megabytes=3)
+    with fragile.start(topic, *SPLIT, *SLOW) as copier:
+        fragile.wait_for_arrivals(copier, topic, rng.randrange(1000))
+        crash(getattr(fragile, side))
+        copier.wait(120).expect(0)
+    verify_split(fragile, topic, by_murmur2)
+
+
+def test_a_node_of_three_is_killed_while_partitions_are_split(clusters, three, topic_name, rng):
+    """The others lead its partitions then: the same records go out through other connections."""
+    flow = Flow(clusters.source, three)
+    topic = topic_name("thirds")
+    load_mixed(flow, topic, rng, megabytes=3)
+    with flow.start(topic, *SPLIT, *SLOW, "--replication-factor", "3") as copier:
+        flow.wait_for_arrivals(copier, topic)
+        node = rng.randrange(3)
+        three.kill(node)
+        try:
+            copier.wait(120).expect(0)
+        finally:
+            three.start_node(node)
+    verify_split(flow, topic, by_murmur2)

@@ -165,11 +165,15 @@ def plan_topic(
     replication_factor: int | None,
     now_ms: int,
     target_name: str | None = None,
+    splitting: bool = False,
+    partitions: int | None = None,
 ) -> TopicPlan:
     """What to do about one topic: create it, fill it, go on with it, or refuse and say why.
 
     ``replication_factor`` overrides the source's, which is otherwise capped by the number of
     target brokers. ``now_ms`` is the time on the target, for what its retention would do.
+    With ``splitting`` records do not stay in their partition, and the target topic may have
+    another number of them: ``partitions`` if it is to be created, None for the source's.
     """
     name = target_name or source.name
     plan = TopicPlan(
@@ -182,6 +186,9 @@ def plan_topic(
     plan.held_back = {k: v for k, v in sorted(source.overrides.items()) if k in HELD_BACK}
     if target is None:
         plan.create = True
+        plan.target_partitions = partitions or source.partitions
+        if not splitting:
+            _refuse_other_count(plan, source, plan.target_partitions)
         plan.configs = {k: v for k, v in sorted(source.overrides.items()) if k not in HELD_BACK}
         _plan_replication(plan, source, cluster, replication_factor)
         _refuse_colliding_name(plan, cluster)
@@ -189,7 +196,16 @@ def plan_topic(
     else:
         plan.held_back = {}
         plan.resume = target.state == "ours"
-        _refuse_existing(plan, source, target)
+        plan.target_partitions = target.partitions
+        if not splitting:
+            _refuse_other_count(plan, source, target.partitions)
+        elif partitions not in (None, target.partitions):
+            _refuse(
+                plan,
+                f"the target topic has {target.partitions} partitions, not {partitions}",
+                "leave --target-partitions out, or delete the topic and let copystream create it",
+            )
+        _refuse_foreign(plan, target)
         effective = dict(target.effective)
     plan.warnings += _record_warnings(source, effective, now_ms)
     return plan
@@ -236,14 +252,17 @@ def _refuse_colliding_name(plan: TopicPlan, cluster: TargetFacts) -> None:
             )
 
 
-def _refuse_existing(plan: TopicPlan, source: SourceTopic, target: TargetTopic) -> None:
-    if target.partitions != source.partitions:
+def _refuse_other_count(plan: TopicPlan, source: SourceTopic, partitions: int) -> None:
+    if partitions != source.partitions:
         _refuse(
             plan,
-            f"the target topic has {target.partitions} partitions, the source {source.partitions}",
-            "partitions are copied one to one: create the target topic with "
-            f"{source.partitions} partitions, or delete it and let copystream create it",
+            f"the target topic has {partitions} partitions, the source {source.partitions}",
+            "partitions are copied one to one: let copystream create the target topic with "
+            f"{source.partitions} partitions, or choose a --partitioner such as murmur2",
         )
+
+
+def _refuse_foreign(plan: TopicPlan, target: TargetTopic) -> None:
     if target.state == "foreign":
         _refuse(
             plan,

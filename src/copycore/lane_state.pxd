@@ -1,0 +1,26 @@
+from libc.stdint cimport int32_t, int64_t
+
+from copycore.allowance cimport Allowance
+from copycore.branch cimport Branch
+from copycore.rebatch cimport Rebatcher
+
+
+cdef class LaneState:
+    cdef bytes client_id
+    cdef bint read_committed
+    cdef bint check_crc
+    cdef int32_t request_bytes
+    cdef int32_t request_timeout
+    cdef int32_t poll_wait
+    cdef Rebatcher maker
+    cdef Allowance allowance            # None: the run has no limit
+    cdef list events
+    cdef int64_t first_ack
+    cdef int64_t limited_ms             # waited for the rate limits
+    cdef int64_t limited_since          # −1 while nothing waits
+    cdef double limited_for             # seconds from then until something may go
+    cdef int64_t source_quota_ms
+    cdef int64_t target_quota_ms
+
+    cdef bint held_back(self, Branch branch, int64_t now) except -1
+    cdef list allowed(self, list branches)

@@ -1,0 +1,44 @@
+"""What the pipes of a lane share: its settings, its limits, its events, its counts."""
+
+from libc.stdint cimport int64_t
+
+from copycore.batch cimport HEADER_SIZE
+from copycore.branch cimport Branch, Item
+from copycore.partition cimport PartitionCopy
+
+
+cdef class LaneState:
+
+    def __cinit__(self):
+        self.events = []
+        self.limited_since = self.first_ack = -1
+
+    cdef bint held_back(self, Branch branch, int64_t now) except -1:
+        """Whether a rate limit forbids the front batch now; one that may go is paid for."""
+        cdef PartitionCopy part = branch.owner
+        cdef Item* item = branch.front()
+        cdef double delay
+        if part.bucket is None:
+            return False
+        delay = part.bucket.admit(now / 1000.0, item.payload_size + HEADER_SIZE, item.count)
+        branch.held = delay > 0
+        if not branch.held:
+            return False
+        if self.limited_since < 0:
+            self.limited_since = now
+            self.limited_for = delay
+        self.limited_for = min(self.limited_for, delay)
+        return True
+
+    cdef list allowed(self, list branches):
+        """Those of ``branches``, from the first on, whose front batch the limits of the run allow.
+        """
+        cdef Branch branch
+        cdef Py_ssize_t i
+        if self.allowance is not None:
+            for i in range(len(branches)):
+                branch = branches[i]
+                if not self.allowance.take(branch.front().count,
+                                           branch.front().payload_size + HEADER_SIZE):
+                    return branches[:i]
+        return branches

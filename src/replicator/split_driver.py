@@ -1,0 +1,121 @@
+"""What the driver does otherwise for partitions that are split up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from copycore.partition import PartitionCopy
+from copycore.split import Split, Stride
+from replicator.cluster import Cluster
+from replicator.errors import CopystreamError
+from replicator.locate import ForeignWriter, NotYet
+from replicator.offsets.splits import Splits
+from replicator.splitting import counters, foreign_offset
+from replicator.state.log import StateWriter
+from replicator.task import PartitionTask, SplitTask
+from replicator.worker import LaneWorker
+
+ALL = 1 << 62  # records that the target has, when they are only to be counted
+
+
+class SplitDriver:
+    """Keeps the states of split partitions. ``holds`` as for the ``Driver``."""
+
+    def __init__(
+        self,
+        target: Cluster,
+        splits: Splits,
+        writer: StateWriter,
+        holds: Callable[[], bool],
+    ) -> None:
+        self._target = target
+        self._splits = splits
+        self._writer = writer
+        self._holds = holds
+
+    def write_stride(self, worker: LaneWorker, part: PartitionCopy, stride: Stride) -> None:
+        """Make a stride durable, then open the gate behind it; called in the lane's thread."""
+
+        def delivered(error: CopystreamError | None, _offset: int) -> None:
+            if error is not None:
+                worker.lose(part, error.message)
+            elif self._holds():
+                worker.confirm(part, stride.start)
+            else:
+                # A successor may not know of this stride, so nothing of it may be sent.
+                worker.lose(part, "target: no sign of life could be left there for a while")
+
+        place = (part.topic, part.partition)
+        self._splits.send_stride(self._writer, place, stride, part.acked, part.arrivals, delivered)
+
+    def locate(self, tasks: Sequence[PartitionTask]) -> dict[PartitionTask, Exception | None]:
+        """Find out where tasks stand; the exceptions of ``splitting.counters`` for those that it
+        cannot be found out of.
+        """
+        found: dict[PartitionTask, Exception | None] = {}
+        topics: dict[str, list[PartitionTask]] = {}
+        for task in tasks:
+            if self._splits.quiet(task.place):
+                topics.setdefault(task.topic, []).append(task)
+            else:
+                found[task] = NotYet(0)
+        for topic, members in topics.items():
+            states = self._splits.of_topic(topic)
+            try:
+                numbers = counters(self._target, members[0].target_topic, states)
+            except (NotYet, ForeignWriter) as error:
+                found |= dict.fromkeys(members, error)
+                continue
+            for task in members:
+                _split(task).resume(states[task.partition], numbers[task.partition])
+                found[task] = None
+        return found
+
+    def split(self, task: PartitionTask) -> tuple[Split, int]:
+        """How the next assignment splits, and the source offset at which it ends."""
+        split = _split(task)
+        begin = split.begin.counters
+        if split.checks:
+            return Split(split.partitioner, begin, [ALL] * len(begin)), split.checks[0].source
+        have = [max(pair) for pair in zip(begin, split.have, strict=True)]
+        return Split(split.partitioner, begin, have), task.end
+
+    def settle(self, task: PartitionTask, part: PartitionCopy) -> None:
+        """Everything that was cut has arrived."""
+        self._splits.settle(self._writer, task.place, part.position, part.counters, part.arrivals)
+
+    def settle_idle(self, worker: LaneWorker, task: PartitionTask) -> None:
+        """The same for one that goes on, if there is nothing on its way just now."""
+        part = task.part
+        state = self._splits.state(task.place)
+        if part is None or state is None or state.settled or _split(task).checks:
+            return
+
+        def settle() -> None:
+            # In the lane's thread, so that nothing moves meanwhile.
+            if part.ending is None and part.acked == part.position:
+                self.settle(task, part)
+
+        worker.order(settle)
+
+    def foreign_offsets(self, tasks: Sequence[PartitionTask]) -> dict[str, int]:
+        """By topic, for those whose copies have all come to rest: a log end of the target that is
+        not where they brought it.
+        """
+        found: dict[str, int] = {}
+        for topic, target_topic in {(task.topic, task.target_topic) for task in tasks}:
+            states = self._splits.of_topic(topic)
+            if all(state.settled for state in states.values()):
+                try:
+                    offset = foreign_offset(self._target, target_topic, states)
+                except (NotYet, CopystreamError):
+                    continue  # the next run looks at what is there before it writes
+                if offset is not None:
+                    found[topic] = offset
+        return found
+
+
+def _split(task: PartitionTask) -> SplitTask:
+    if task.split is None:
+        raise ValueError(f"{task.topic}-{task.partition} is not split up")
+    return task.split

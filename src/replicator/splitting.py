@@ -1,0 +1,106 @@
+"""Where the copies of split partitions stand, asked of the target's log.
+
+Several source partitions write into one target partition, each with its own producer id. Behind
+what is known to have arrived the log is read, and the sequences of the batches tell how far each
+pair has come.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from replicator.cluster import Cluster
+from replicator.errors import UsageError
+from replicator.locate import ASK_TIMEOUT, SEQUENCES, ForeignWriter, NotYet, agreed, read_batches
+from replicator.offsets.splits import SplitState
+from replicator.task import Partitioner
+
+
+def counters(
+    target: Cluster, target_topic: str, states: Mapping[int, SplitState]
+) -> dict[int, list[int]]:
+    """By source partition, the number of the next record for each target partition.
+
+    ``states`` are all of the topic. Raises ``NotYet``, ``ForeignWriter``, and what the cluster
+    raises when it cannot be asked at all.
+    """
+    count = len(next(iter(states.values())).binding.bases)
+    places = [(target_topic, number) for number in range(count)]
+    ends = target.leader_end_offsets(places, timeout=ASK_TIMEOUT)
+    committed = target.list_offsets(places, "latest", timeout=ASK_TIMEOUT)
+    starts = target.list_offsets(places, "earliest", timeout=ASK_TIMEOUT)
+    found = {source: [a.counter for a in state.arrivals] for source, state in states.items()}
+    owners = {state.binding.producer_id: source for source, state in states.items()}
+    for number, place in enumerate(places):
+        end = agreed(ends[place], committed[place], starts[place])
+        if isinstance(end, NotYet):
+            raise end
+        arrived = {source: state.arrivals[number].offset for source, state in states.items()}
+        # What is settled has nothing behind the last arrival, but somebody else may have.
+        begin = min(
+            [max(arrived.values())]
+            + [arrived[source] for source, state in states.items() if not state.settled]
+        )
+        for batch in read_batches(target, place, max(begin, starts[place].offset), end):
+            source = owners.get(batch.producer_id)
+            if source is None:
+                raise ForeignWriter(batch.base_offset)
+            if batch.base_offset < arrived[source]:
+                continue
+            known = found[source][number]
+            behind = (batch.base_sequence + batch.last_offset_delta + 1 - known) % SEQUENCES
+            if known + behind > states[source].points[-1].counters[number]:
+                raise ForeignWriter(batch.base_offset)
+            found[source][number] = known + behind
+    return found
+
+
+def foreign_offset(
+    target: Cluster, target_topic: str, states: Mapping[int, SplitState]
+) -> int | None:
+    """Of a topic whose copies have all come to rest: where there is more, or less, than they wrote
+    into a partition of it, its log end; None where all is as it should be. Raises as ``counters``.
+    """
+    bases = next(iter(states.values())).binding.bases
+    places = [(target_topic, number) for number in range(len(bases))]
+    ends = target.list_offsets(places, "latest", timeout=ASK_TIMEOUT)
+    for number, place in enumerate(places):
+        if ends[place].error:
+            raise NotYet(ends[place].error)
+        written = sum(state.points[0].counters[number] for state in states.values())
+        if ends[place].offset != bases[number] + written:
+            return ends[place].offset
+    return None
+
+
+def load(name: str) -> Partitioner:
+    """A partitioner by its name; ``module:function`` is imported, from the working directory too.
+
+    Raises ``UsageError``.
+    """
+    module, colon, function = name.partition(":")
+    if not colon:
+        return name
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module)
+        for part in function.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # whatever a module of the user's may raise
+        raise UsageError(
+            f"--partitioner {name} cannot be loaded: {type(error).__name__}: {error}",
+            hint="name a function as module:function; the module is looked for in PYTHONPATH and "
+            "in the working directory",
+        ) from error
+    if not callable(found):
+        raise UsageError(
+            f"--partitioner {name} is not a function",
+            hint="it is called as function(keys, offsets, source_partition, count)",
+        )
+    function_found: Partitioner = found
+    return function_found
