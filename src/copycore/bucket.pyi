@@ -1,5 +1,6 @@
 BURST: float
 CHUNK: float
+LARGE: int
 QUANTUM: float
 GRACE: float
 LINGER: float

@@ -8,8 +8,9 @@ threads: no method lets the interpreter switch in its middle.
 **Amount.** A send needs a level above zero and then takes its whole size, so a batch of any size
 passes and the level may go into debt by one of them. Over any window of t seconds at most
 ``rate · t + burst`` and one batch pass, where burst is what ``BURST`` seconds bring. A level that
-has run out opens again once ``CHUNK`` seconds' worth is saved up, so that requests stay large. A
-bucket starts empty, as rclone's does: a restart is no burst.
+has run out opens again once ``CHUNK`` seconds' worth is saved up, or ``LARGE`` bytes if that is
+less: so requests stay large, and those of a high rate spread. A bucket starts empty, as rclone's
+does: a restart is no burst.
 
 **Fairness.** Whoever is below a limit is served as by start-time fair queueing (Goyal, Vin, Cheng
 1996): what a child has had is counted in seconds of the limits above it, divided by its weight,
@@ -23,12 +24,14 @@ else must be holding them up, and what they leave unused goes to the others.
 
 BURST = 0.25      # seconds; what a lane late by less than that has missed, it can catch up
 CHUNK = 0.05
+LARGE = 1 << 20   # bytes of a request from which on brokers work as fast as they can
 QUANTUM = 0.05
 GRACE = 0.1
 LINGER = 0.02
 
 cdef double burst_time = BURST
 cdef double chunk_time = CHUNK
+cdef double large = LARGE
 cdef double quantum = QUANTUM
 cdef double grace = GRACE
 cdef double linger = LINGER
@@ -55,7 +58,7 @@ cdef void fill(Meter* meter, double now) noexcept:
 
 cdef double wait(Meter* meter, double now) noexcept:
     """Seconds until it lets something through; 0 means now."""
-    cdef double chunk = meter.rate * chunk_time
+    cdef double chunk = min(meter.rate * chunk_time, large)
     if not meter.rate:
         return 0
     fill(meter, now)

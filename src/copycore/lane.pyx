@@ -133,6 +133,8 @@ cdef class Lane:
         cdef int count = 0, ready, i
         cdef int64_t until
         cdef LaneState state = self.state
+        if self.stepped_at >= 0:
+            state.worked += max(now - self.stepped_at, 0)
         self.notice_pause(now, 0)
         if state.limited_since >= 0:
             state.limited_ms += now - state.limited_since
@@ -220,6 +222,15 @@ cdef class Lane:
     @property
     def target_quota_ms(self):
         return self.state.target_quota_ms
+
+    def take_latencies(self):
+        """Of the Produce requests answered since the last call, the ms between sending and answer in
+        which the lane waited; from any thread. What it was busy with itself in between (opening
+        batches, other sockets) is nothing that the target does.
+        """
+        cdef list taken = self.state.latencies
+        self.state.latencies = []
+        return taken
 
     cdef bint notice_pause(self, int64_t now, int64_t waited) except -1:
         """After a pause somebody else may have taken over: say nothing more to anybody."""

@@ -21,6 +21,8 @@ cdef class LaneState:
     cdef double limited_for             # seconds from then until something may go
     cdef int64_t source_quota_ms
     cdef int64_t target_quota_ms
+    cdef int64_t worked                 # ms the lane was busy itself, instead of waiting
+    cdef list latencies                 # ms of Produce requests, since they were last taken
 
     cdef bint held_back(self, Branch branch, int64_t now) except -1
     cdef list allowed(self, list branches)

@@ -11,6 +11,7 @@ cdef class LaneState:
 
     def __cinit__(self):
         self.events = []
+        self.latencies = []
         self.limited_since = self.first_ack = -1
 
     cdef bint held_back(self, Branch branch, int64_t now) except -1:

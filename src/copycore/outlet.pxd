@@ -9,6 +9,7 @@ from copycore.transport cimport Channel, SlabPool
 cdef class Request:
     cdef int32_t correlation
     cdef int64_t deadline          # ms
+    cdef int64_t sent              # ms, without those the lane had worked until then
     cdef list branches
     cdef dict index                # (topic, partition) -> place in branches and items
     cdef Item* items

@@ -20,6 +20,7 @@ from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, Channel, SlabPool
 cdef int IN_FLIGHT = 5                  # requests
 cdef int32_t ANSWER_LIMIT = 16 << 20    # bytes of a Produce response
 cdef int32_t THROTTLE_LIMIT = 60_000    # ms a broker may make us wait at a time
+cdef Py_ssize_t LATENCIES = 4096        # kept until they are taken
 
 
 cdef class Request:
@@ -103,6 +104,7 @@ cdef class Outlet:
             self.correlation += 1
             request.correlation = self.correlation
             request.deadline = now + self.state.request_timeout
+            request.sent = now - self.state.worked
             out.begin(request.correlation, self.state.client_id, self.state.request_timeout,
                       len(topics))
             cuts = []
@@ -192,6 +194,8 @@ cdef class Outlet:
             (<PartitionCopy> branch.owner).pending -= 1
             self.acknowledge(branch, &request.items[place], code, base_offset, message)
         request.release(self.pool)
+        if len(self.state.latencies) < LATENCIES:
+            self.state.latencies.append(now - self.state.worked - request.sent)
         if self.state.first_ack < 0:
             self.state.first_ack = now
         if decoder.throttle_ms > 0:

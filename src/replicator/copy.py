@@ -29,7 +29,17 @@ from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.plan import KEEP, FullPlan, PartitionPlan, Planner
 from replicator.rates import OFF, print_rate
-from replicator.report import Fault, Limit, Plan, Side, Snapshot, Summary, TopicPlan, TopicSummary
+from replicator.report import (
+    Fault,
+    Limit,
+    Plan,
+    Side,
+    Snapshot,
+    Summary,
+    Throttler,
+    TopicPlan,
+    TopicSummary,
+)
 from replicator.settings import CopySettings
 from replicator.splitting import load
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
@@ -39,6 +49,7 @@ from replicator.state.producers import Producers
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask, SplitTask
 from replicator.throttle import Buckets, Throttle
+from replicator.watch import Watch
 from replicator.worker import PAUSE_LIMIT_MS, LaneWorker, now_ms
 
 PIPES_PER_BROKERS = 2  # connections of a lane to the same two brokers: one waits, one works
@@ -53,8 +64,8 @@ _log = logging.getLogger(__name__)
 class CopyJob:
     """A copy with these settings. ``plan`` or ``run`` once; ``snapshot`` from any thread.
 
-    ``new_throttle`` is asked every second or so, and says what is to hold instead of the settings
-    from then on, or None.
+    ``new_throttle`` is asked several times a second, and says what is to hold instead of the
+    settings from then on, or None.
     """
 
     def __init__(self, settings: CopySettings, new_throttle: Callable[[], Throttle | None]) -> None:
@@ -83,6 +94,7 @@ class CopyJob:
         self._workers: list[LaneWorker] = []
         self._driver: Driver | None = None
         self._buckets: Buckets | None = None
+        self._watch: Watch | None = None
         self._sampler = Sampler(time.monotonic)
 
     # --- the plan ----------------------------------------------------------------------------
@@ -305,6 +317,7 @@ class CopyJob:
             splits,
             writer,
             inbox,
+            self._look,
             self._keep(claims),
             claims.holds,
             self._limits,
@@ -313,6 +326,7 @@ class CopyJob:
         self._sampler.begin(self._tasks)
         self._buckets = self._make_buckets()
         self._workers = self._make_lanes(driver, inbox)
+        self._watch = self._make_watch(driver)
         self._phase = "copying"
         for worker in self._workers:
             worker.start()
@@ -331,12 +345,29 @@ class CopyJob:
 
         def keep() -> bool:
             self._sampler.look(self._tasks)
-            if self._buckets is not None and self._buckets.tick(self._new_throttle()):
-                for worker in self._workers:
-                    worker.lane.wake()
             return claims.keep()
 
         return keep
+
+    def _look(self) -> None:
+        """What the driver does all the time: keep the rates at what holds now."""
+        if self._buckets is None or self._watch is None:
+            return
+        changed = self._buckets.tick(self._new_throttle())
+        sample = self._watch.look()
+        if sample is not None:
+            changed |= self._buckets.observe(sample)
+        if changed:
+            for worker in self._workers:
+                worker.lane.wake()
+
+    def _make_watch(self, driver: Driver) -> Watch:
+        return Watch(
+            [worker.lane for worker in self._workers],
+            lambda: sum(task.total("bytes") for task in self._tasks),
+            lambda: driver.under_replicated,
+            lambda: now_ms() / 1000,
+        )
 
     def _make_buckets(self) -> Buckets:
         settings = self._settings
@@ -404,7 +435,7 @@ class CopyJob:
         tasks = self._tasks
         partitions = [task.progress() for task in tasks]
         lanes = [worker.lane for worker in self._workers]
-        waited = {
+        waited: dict[Throttler, int] = {
             "limit": max((lane.limited_ms for lane in lanes), default=0),
             "source quota": max((lane.source_quota_ms for lane in lanes), default=0),
             "target quota": max((lane.target_quota_ms for lane in lanes), default=0),
@@ -426,9 +457,10 @@ class CopyJob:
             offsets_done=done,
             bytes_total=None if plan is None else plan.shown.bytes,
             lag=max(0, total - done),
-            throttle=print_rate(self._buckets.rate if self._buckets else OFF),
+            throttle=print_rate(self._buckets.asked if self._buckets else OFF),
+            throttle_bytes=self._buckets.rate.bytes if self._buckets else None,
             throttle_ms=sum(waited.values()),
-            throttled_by=_strongest(waited),  # type: ignore[arg-type]
+            throttled_by=_strongest(waited),
             partitions_done=sum(1 for task in tasks if task.done),
             partitions_failed=sum(1 for task in tasks if task.fault is not None),
             partitions=partitions,
@@ -478,6 +510,9 @@ class CopyJob:
             passed_batches=snapshot.passed_batches,
             rebatched_batches=snapshot.rebatched_batches,
             recoveries=snapshot.recoveries,
+            throttle=snapshot.throttle,
+            throttle_ms=snapshot.throttle_ms,
+            throttled_by=snapshot.throttled_by,
             topics=topics,
             faults=faults,
             skipped=dict(choice.skipped),
@@ -528,7 +563,7 @@ def _plain(binding: SplitBinding) -> Binding:
     )
 
 
-def _strongest(waited: dict[str, int]) -> str:
+def _strongest(waited: dict[Throttler, int]) -> Throttler:
     name = max(waited, key=lambda key: waited[key])
     return name if waited[name] else ""
 

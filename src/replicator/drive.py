@@ -45,9 +45,9 @@ _log = logging.getLogger(__name__)
 
 
 class Driver:
-    """Drives ``tasks`` to their end over ``workers``. ``keep`` is called every second or so and
-    says whether the claims still stand; ``holds`` is asked, in any thread, before records follow
-    a new segment.
+    """Drives ``tasks`` to their end over ``workers``. ``look`` is called every ``TICK`` or so,
+    ``keep`` every second, and says whether the claims still stand; ``holds`` is asked, in any
+    thread, before records follow a new segment.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Driver:
         splits: Splits,
         writer: StateWriter,
         inbox: queue.SimpleQueue[Report],
+        look: Callable[[], None],
         keep: Callable[[], bool],
         holds: Callable[[], bool],
         limits: RunLimits,
@@ -70,6 +71,7 @@ class Driver:
         self._splitting = SplitDriver(target, splits, writer, holds)
         self._writer = writer
         self._inbox = inbox
+        self._look = look
         self._keep = keep
         self._holds = holds
         self._limits = limits
@@ -83,6 +85,7 @@ class Driver:
         self._checked_at = time.monotonic()
         self._kept_at = 0.0
         self.recoveries = 0
+        self.under_replicated = 0  # partitions of the target's topics, when last asked
 
     def run(self, workers: Sequence[LaneWorker], stop: StopSignal) -> None:
         """Until every task is finished, or ``stop`` is requested or a limit is reached, and
@@ -99,6 +102,7 @@ class Driver:
                 self._stop()
             self._place_due()
             self._take_reports()
+            self._look()
             self._look_around()
 
     # --- segments: called in a lane's thread ------------------------------------------------
@@ -448,6 +452,11 @@ class Driver:
         except CopystreamError as error:
             _log.info("topics not checked: %s", error.message)
             return
+        self.under_replicated = sum(
+            len(part.isr) < len(part.replicas)
+            for topic in targets.values()
+            for part in topic.partitions.values()
+        )
         for task in active:
             self._changed(task, sources[task.topic], targets[task.target_topic])
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from replicator.rates import parse_timetable, print_timetable
+from replicator.rates import Timetable, parse_timetable, print_timetable
 from replicator.selection import (
     parse_partitions,
     parse_start,
@@ -150,6 +150,13 @@ def _partitioner(text: str) -> str:
     raise ValueError(f"expected {', '.join(PARTITIONERS)} or module:function")
 
 
+def _fixed_rates(text: str) -> Timetable:
+    timetable = parse_timetable(text)
+    if any(entry.rate.auto for entry in timetable.entries):
+        raise ValueError("auto is for --throttle alone, which holds for all topics together")
+    return timetable
+
+
 def _weight(text: str) -> int:
     weight = _count(text)
     if not 1 <= weight <= MAX_WEIGHT:
@@ -196,12 +203,13 @@ RATE = ValueType(
     parse=parse_timetable,
     print=print_timetable,
     grammar="A SIZE a second, as `20MB/s` or `1.5GiB/s` (`/s` may be left out); records a second, "
-    "as `50k records/s` (`k`, `M`, `G` are powers of 1000); both with a comma between them; or "
-    "`off`. Or a timetable, in local time: `08:00,20MB/s 19:00,off Sat-00:00,200MB/s`. An entry "
+    "as `50k records/s` (`k`, `M`, `G` are powers of 1000); both with a comma between them; `off`; "
+    "or, for all topics together, `auto`. Or a timetable, in local time: "
+    "`08:00,auto 19:00,off Sat-00:00,200MB/s`. An entry "
     "counts from its time on until the next one, on every day unless it names a weekday (`Mon` to "
     "`Sun`); before the first one of the week the last one holds.",
 )
-TOPIC_RATE = _of_topics(RATE)
+TOPIC_RATE = _of_topics(ValueType(metavar="RATE", parse=_fixed_rates, print=print_timetable))
 TOPIC_WEIGHT = _of_topics(ValueType(metavar="N", parse=_weight))
 START = ValueType(
     metavar="START",
@@ -438,13 +446,15 @@ OPTIONS: Sequence[Option] = (
         name="throttle",
         flags=("--throttle",),
         value=RATE,
-        default="off",
+        default="auto",
         reread=True,
         field="throttle",
         group=HOW,
         commands=("copy",),
         help="Highest rate of bytes or records written to the target, for good or by the time of "
-        "day. Topics have equal parts of it, and so have a topic's partitions.",
+        "day. auto gives way to others who write there: when requests take longer, when a quota "
+        "makes the copy wait, when replicas fall behind; off is full speed. Topics have equal "
+        "parts of the rate, and so have a topic's partitions.",
     ),
     Option(
         name="throttle-topic",

@@ -24,7 +24,9 @@ MINUTES_A_WEEK = 7 * MINUTES_A_DAY
 _RECORDS = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKMG]?)\s*records?(?:/s)?")
 _THOUSANDS = ("", "k", "M", "G")
 _ENTRY = re.compile(r"(?<!\S)(?:([A-Za-z]+)-)?([0-9]{1,2}):([0-9]{2}),")
-_EXPECTED = "expected a rate such as 20MB/s, 50k records/s or both with a comma between, or off"
+_EXPECTED = (
+    "expected a rate such as 20MB/s, 50k records/s or both with a comma between, or off or auto"
+)
 _EXPECTED_TIMES = (
     "expected a timetable such as 08:00,20MB/s 19:00,off Sat-00:00,200MB/s: entries of a time, "
     "with a weekday or without, and a rate"
@@ -36,6 +38,7 @@ class Rate(Struct, frozen=True):
 
     bytes: int | None = None  # a second
     records: int | None = None  # a second
+    auto: bool = False  # as much as is in nobody's way, see ``polite``; without other limits
 
 
 class Entry(Struct, frozen=True):
@@ -91,6 +94,7 @@ class _Slot(NamedTuple):
 
 
 OFF = Rate()
+AUTO = Rate(auto=True)
 
 
 def always(rate: Rate) -> Timetable:
@@ -99,10 +103,11 @@ def always(rate: Rate) -> Timetable:
 
 def parse_rate(text: str) -> Rate:
     """Bytes a second as ``20MB/s`` (a size; ``/s`` may be left out), records as ``50k records/s``
-    (k, M, G are powers of 1000), ``off``, or both kinds with a comma between them.
+    (k, M, G are powers of 1000), both kinds with a comma between them, ``auto`` or ``off``.
     """
-    if text.strip().lower() == "off":
-        return OFF
+    named = {"off": OFF, "auto": AUTO}.get(text.strip().lower())
+    if named is not None:
+        return named
     size = count = None
     for part in text.split(","):
         match = _RECORDS.fullmatch(part.strip())
@@ -131,6 +136,8 @@ def _parse_bytes(text: str) -> int:
 
 
 def print_rate(rate: Rate) -> str:
+    if rate.auto:
+        return "auto"
     parts = []
     if rate.bytes is not None:
         parts.append(f"{print_size(rate.bytes)}/s")

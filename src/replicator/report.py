@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 Side = Literal["source", "target"]
+Throttler = Literal["", "limit", "source quota", "target quota"]
 PartitionState = Literal["waiting", "copying", "recovering", "done", "failed"]
 FaultKind = Literal[
     "data-loss",  # the source's log start moved past our position
@@ -107,9 +108,10 @@ class Snapshot(Struct, kw_only=True):
     offsets_done: int
     bytes_total: int | None
     lag: int  # source offsets behind the end, all partitions
-    throttle: str  # the present limit of the whole copy, as a user writes it
+    throttle: str  # the limit of the whole copy at this time of day, as a user writes it
+    throttle_bytes: int | None  # a second, what that allows at this moment; None is no limit
     throttle_ms: int  # spent waiting for --throttle or for the brokers' quotas
-    throttled_by: Literal["", "limit", "source quota", "target quota"]
+    throttled_by: Throttler
     partitions_done: int
     partitions_failed: int
     partitions: list[PartitionProgress]
@@ -166,6 +168,9 @@ class Summary(Struct, kw_only=True, omit_defaults=True):
     passed_batches: int
     rebatched_batches: int
     recoveries: int
+    throttle: str  # at the end, as a user writes it
+    throttle_ms: int  # spent waiting for --throttle or for the brokers' quotas
+    throttled_by: Throttler  # the one that most of it was spent for
     topics: list[TopicSummary]
     faults: list[Fault] = []
     skipped: dict[str, str] = {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
+from replicator.polite import Polite, Sample
 from replicator.rates import OFF, Rate, Timetable, print_rate
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class Throttle(Struct, frozen=True):
         return _first(self.weights, name) or 1
 
 
+def _rate(polite: Polite) -> Rate:
+    return OFF if polite.rate is None else Rate(int(polite.rate))
+
+
 def _first(of_patterns: tuple[tuple[str, Value], ...], name: str) -> Value | None:
     return next((v for p, v in of_patterns if p == name or re.fullmatch(p, name)), None)
 
@@ -45,7 +50,7 @@ class Buckets:
     """The buckets of one copy: the whole > its topics > their partitions.
 
     ``clock`` is the lanes' own, in seconds; ``wall`` the local time, for timetables. One thread
-    calls ``tick``; the lanes draw from the buckets at any time.
+    calls ``tick`` and ``observe``; the lanes draw from the buckets at any time.
     """
 
     def __init__(
@@ -61,12 +66,19 @@ class Buckets:
         self._whole = Bucket()
         self._topics: dict[str, Bucket] = {}
         self._rates: dict[str | None, Rate] = {}  # as set; the whole's under None
+        self._polite: Polite | None = None  # while the whole's rate is auto
+        self._asked: Rate | None = None  # of the whole, by the options and the time of day
         self.tick()
 
     @property
     def rate(self) -> Rate:
-        """Of the whole, now."""
+        """Of the whole, now: what ``asked`` says, or what becomes of auto."""
         return self._rates[None]
+
+    @property
+    def asked(self) -> Rate:
+        """Of the whole, as the options have it for this time of day."""
+        return self._asked or OFF
 
     def partition(self, topic: str) -> Bucket:
         """A new one, below the topic's."""
@@ -86,14 +98,29 @@ class Buckets:
                 bucket.weight = throttle.weight(topic)
         now = self._wall()
         timetable = self._throttle.whole
-        changed = self._set(None, self._whole, timetable.rate_at(now))
-        if changed:
+        asked, changed = timetable.rate_at(now), False
+        if asked != self._asked:
+            self._asked = asked
+            self._polite = Polite() if asked.auto else None
+            changed = self._set(None, self._whole, _rate(self._polite) if self._polite else asked)
             until = timetable.next_change(now)
             held = "for good" if until is None else f"until {until:%a %H:%M}"
-            _log.info("limit of the whole copy: %s, %s", print_rate(self.rate), held)
+            _log.info("limit of the whole copy: %s, %s", print_rate(asked), held)
         for topic, bucket in self._topics.items():
             changed |= self._set(topic, bucket, self._topic_rate(topic))
         return changed or throttle is not None
+
+    def observe(self, sample: Sample) -> bool:
+        """Let ``auto`` decide by what was seen of the target; nothing else minds. Whether the rate
+        changed.
+        """
+        if self._polite is None:
+            return False
+        self._polite.observe(sample)
+        changed = self._set(None, self._whole, _rate(self._polite))
+        if changed:
+            _log.debug("limit of the whole copy: auto, now %s", print_rate(self.rate))
+        return changed
 
     def _topic_rate(self, topic: str) -> Rate:
         timetable = self._throttle.topic(topic)

@@ -8,12 +8,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from binary import BINARY, CLUSTERS, Ran, fake_environment
 from test_running import SETTINGS, TEXTS, read_until
 
 from replicator.options import OPTIONS
+from replicator.rates import Rate, print_rate
 
 Run = Callable[..., Ran]
 JSON = ("-o", "json", "--progress", "none")
@@ -83,6 +86,7 @@ def test_flags_win_over_variables_and_these_over_the_file(copystream: Run, tmp_p
         ("throttle = '1B/s'", "off takes the limit away"),
         ("throttle-topic = ['orders']", "expected TOPIC=RATE"),
         ("throttle-topic = ['[=1MB/s']", "as a regular expression"),
+        ("throttle-topic = ['a=08:00,auto 19:00,off']", "auto is for --throttle alone"),
         ("weight = ['orders=0']", "expected a weight from 1 to 1000"),
         ("weight = ['orders']", "expected TOPIC=N"),
     ],
@@ -139,7 +143,12 @@ def running(tmp_path: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate()
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[dict[str, object], str]:
+def rates_of(throttle: dict[str, Any]) -> list[str]:
+    rates = [msgspec.convert(entry["rate"], Rate) for entry in throttle["whole"]["entries"]]
+    return [print_rate(rate) for rate in rates]
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[dict[str, Any], str]:
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     return json.loads(json.loads(out)["flow"]), err.decode()
@@ -152,14 +161,35 @@ def test_sighup_reads_the_throttle_again(tmp_path: Path) -> None:
         path.write_text('throttle = "08:00,2MB/s 19:00,off"\nlanes = 3\nweight = ["orders=4"]\n')
         process.send_signal(signal.SIGHUP)
         throttle, err = ended(process)
-    rates = [{"bytes": 2_000_000, "records": None}, {"bytes": None, "records": None}]
-    assert [entry["rate"] for entry in throttle["whole"]["entries"]] == rates  # type: ignore[index]
+    assert rates_of(throttle) == ["2MB/s", "off"]
     assert throttle["topics"] == []
     assert throttle["weights"] == [["orders", 4]]
     assert err == (
         f"reloaded {path}: throttle: 1MB/s → 08:00,2MB/s 19:00,off; "
         "throttle-topic: x=5kB/s → none; weight: none → orders=4\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rate"),
+    [
+        ('throttle = "1MB/s"\n', 'throttle = "auto"\n', "auto"),
+        ('throttle = "1MB/s"\n', "", "auto"),
+        ('throttle = "auto"\n', 'throttle = "off"\n', "off"),
+        ("", 'throttle = "2MB/s"\n', "2MB/s"),
+    ],
+)
+def test_sighup_turns_auto_on_and_off(tmp_path: Path, before: str, after: str, rate: str) -> None:
+    """It is also what holds without a word about it."""
+    path = tmp_path / "copy.toml"
+    path.write_text(before)
+    with running(tmp_path, *FILE) as process:
+        path.write_text(after)
+        process.send_signal(signal.SIGHUP)
+        throttle, err = ended(process)
+    assert rates_of(throttle) == [rate]
+    old = before.removeprefix('throttle = "').removesuffix('"\n') or "auto"
+    assert f"throttle: {old} → {rate}" in err
 
 
 def test_a_wrong_file_on_sighup_leaves_everything_as_it_was(tmp_path: Path) -> None:
@@ -193,7 +223,7 @@ def test_flags_and_variables_win_on_sighup_too(tmp_path: Path) -> None:
         path.write_text('throttle = "2MB/s"\nweight = ["a=2"]\n')
         process.send_signal(signal.SIGHUP)
         throttle, err = ended(process)
-    assert throttle["whole"]["entries"][0]["rate"]["bytes"] == 7_000_000  # type: ignore[index]
+    assert throttle["whole"]["entries"][0]["rate"]["bytes"] == 7_000_000
     assert err == f"reloaded {path}: weight: none → a=2\n"
 
 

@@ -27,7 +27,11 @@ def timetable(*entries: tuple[int, int | None]) -> dict[str, object]:
     """As JSON: from these minutes of the day on, so many bytes a second."""
     return {
         "entries": [
-            {"weekday": None, "minute": minute, "rate": {"bytes": size, "records": None}}
+            {
+                "weekday": None,
+                "minute": minute,
+                "rate": {"bytes": size, "records": None, "auto": False},
+            }
             for minute, size in entries
         ]
     }

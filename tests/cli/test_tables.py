@@ -50,6 +50,9 @@ def summary(**changes: Any) -> Summary:
         "passed_batches": 10,
         "rebatched_batches": 0,
         "recoveries": 0,
+        "throttle": "auto",
+        "throttle_ms": 0,
+        "throttled_by": "",
         "topics": [topic("orders"), topic("x", target_topic="y", created=True)],
     }
     return Summary(**{**fields, **changes})
@@ -180,6 +183,22 @@ def test_notes_of_a_summary() -> None:
     assert "skipped a.internal: internal\n" in text
     assert "(7 B uncompressed)" in text
     assert text.endswith("recovered 2 times from the target's own log")
+
+
+@pytest.mark.parametrize(
+    ("throttle", "throttled_by", "text"),
+    [
+        ("auto", "limit", "held back 0.2s, most of it by --throttle auto"),
+        ("20MB/s", "limit", "held back 0.2s, most of it by --throttle 20MB/s"),
+        ("auto", "target quota", "held back 0.2s, most of it by the target's quota"),
+    ],
+)
+def test_what_held_a_copy_back(throttle: str, throttled_by: str, text: str) -> None:
+    """From a tenth of the time on."""
+    held = summary(throttle=throttle, throttled_by=throttled_by, throttle_ms=200, elapsed=2.0)
+    assert text in summary_text(held, unpainted).splitlines()
+    held = summary(throttle=throttle, throttled_by=throttled_by, throttle_ms=200, elapsed=2.1)
+    assert "held back" not in summary_text(held, unpainted)
 
 
 def test_a_plan() -> None:

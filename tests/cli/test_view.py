@@ -147,6 +147,7 @@ def snapshot(elapsed: float, done: int, **changes: Any) -> Snapshot:
         "bytes_total": None,
         "lag": 4000 - done,
         "throttle": "off",
+        "throttle_bytes": None,
         "throttle_ms": 0,
         "throttled_by": "",
         "partitions_done": 0,
@@ -295,3 +296,13 @@ def test_a_limit_is_shown_before_it_holds_anything_back() -> None:
     view = views(snapshot(0, 0), snapshot(1, 10, throttle="50k records/s"))
     assert "limit 50k records/s" in texts(view)
     assert "records/s · " in plain_line(view) and "50k" not in plain_line(view)
+
+
+def test_auto_is_shown_with_the_rate_it_comes_to() -> None:
+    held = {"throttle": "auto", "throttled_by": "limit", "throttle_bytes": 12_345_678}
+    view = views(snapshot(0, 0), snapshot(1, 10, throttle_ms=100, **held))
+    assert plain_line(view).endswith("held back by --throttle auto, now 12.3 MB/s")
+    assert "held back 0.1s so far, now by --throttle · limit auto, now 12.3 MB/s" in texts(view)
+    view = views(snapshot(0, 0), snapshot(1, 10, throttle="auto"))
+    assert "limit auto" in texts(view)
+    assert "auto" not in plain_line(view)

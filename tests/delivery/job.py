@@ -135,6 +135,7 @@ class World:
         self.on_connect: Callable[[], None] = lambda: None
         self.script: Callable[[FakePart], None] = self.finish
         self.claimed = self.held = True
+        self.look: Callable[[], None] = lambda: None
         self.stop = StopSignal()
         self.limits = no_limits(clock())
         self.workers = [FakeWorker(self)]
@@ -164,6 +165,7 @@ class World:
             Splits("f"),
             self.writer,  # type: ignore[arg-type]
             self.inbox,  # type: ignore[arg-type]
+            self.look,
             lambda: self.claimed,
             lambda: self.held,
             self.limits,

@@ -212,6 +212,23 @@ def test_a_topic_recreated_behind_a_finished_copy_is_told(world: World) -> None:
     assert world.fault().kind == "target-recreated"
 
 
+def test_replicas_that_are_behind_are_counted(world: World) -> None:
+    """With the look at the topics' ids, so it costs no question; a refused one changes nothing."""
+    for topic in ("a", "b", "c"):
+        world.add(topic)
+    world.source.log("c").replicas = (0, 1)
+    driver = world.run()
+    driver.check_topics()
+    assert driver.under_replicated == 0
+    world.target.log("a").replicas = world.target.log("b").replicas = (0, 1, 2)
+    driver.check_topics()
+    assert driver.under_replicated == 2
+    world.target.failures["metadata"] = TargetError("it is gone", hint="")
+    driver.check_topics()
+    assert driver.under_replicated == 2
+    assert [task.fault for task in world.tasks] == [None] * 3
+
+
 # --- taken over -----------------------------------------------------------------------------------
 
 

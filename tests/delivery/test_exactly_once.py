@@ -181,6 +181,7 @@ class Copying:
             Splits("f"),
             self.writer,  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
+            lambda: None,
             lambda: True,
             lambda: True,
             no_limits(self.clock()),

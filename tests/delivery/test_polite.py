@@ -1,188 +1,169 @@
-"""The polite controller against a simulated target with a queue, and with somebody else on it."""
+"""The polite controller against a simulated target with a queue, and with somebody else in it."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replicator.polite import FLOOR, Polite, Sample
+from delivery.queue_target import MB, Target, between, quantile
+from replicator.polite import FLOOR, GIVEN_UP, START, Polite, Sample
 
-MB = 1_000_000.0
-CAPACITY = 100 * MB  # bytes a second the target takes
-WINDOW = 20 * MB  # bytes the copy has in flight at most
-STEP = 0.01  # seconds
-SERVICE = 3.0  # ms of a request that meets no queue
+CAPACITY = 600 * MB
 
 
-@dataclass
-class Target:
-    """A queue served in order. ``foreground`` is what others write a second, at a time."""
-
-    foreground: Callable[[float], float]
-    controller: Polite | None
-    capacity: Callable[[float], float] = lambda _now: CAPACITY
-    throttle: Callable[[float], float] = lambda _now: 0.0
-    under_replicated: Callable[[float], int] = lambda _now: 0
-    rng: random.Random = field(default_factory=lambda: random.Random(1))
-
-    copied: list[tuple[float, float]] = field(default_factory=list)  # (time, bytes)
-    served: list[tuple[float, float]] = field(default_factory=list)  # of the foreground
-    waits: list[tuple[float, float]] = field(default_factory=list)  # (time, ms) of the foreground
-    limits: list[tuple[float, float | None]] = field(default_factory=list)
-
-    def run(self, seconds: float) -> None:
-        ours = theirs = since = 0.0
-        limit: float | None = None
-        latencies: list[float] = []
-        for turn in range(int(seconds / STEP)):
-            now = turn * STEP
-            room = WINDOW - ours
-            ours += room if limit is None else min(room, limit * STEP)
-            theirs += self.foreground(now) * STEP
-            queue = ours + theirs
-            latency = SERVICE * self.rng.uniform(0.9, 1.3) + 1000 * queue / self.capacity(now)
-            latencies.append(latency)
-            self.waits.append((now, latency))
-            share = min(1.0, self.capacity(now) * STEP / queue) if queue else 0.0
-            self.copied.append((now, ours * share))
-            self.served.append((now, theirs * share))
-            since += ours * share
-            ours, theirs = ours * (1 - share), theirs * (1 - share)
-            if turn % 100 == 99 and self.controller is not None:
-                sample = Sample(
-                    latencies=latencies,
-                    throttle_ms=self.throttle(now),
-                    under_replicated=self.under_replicated(now),
-                    achieved=since,
-                )
-                limit = self.controller.observe(now, sample)
-                self.limits.append((now, limit))
-                latencies, since = [], 0.0
+def during(value: float, began: float = 20, ended: float = 60) -> Callable[[float], float]:
+    return lambda now: value if began <= now < ended else 0.0
 
 
-def between(series: list[tuple[float, float]], began: float, ended: float) -> float:
-    """A second."""
-    return sum(value for at, value in series if began <= at < ended) / (ended - began)
-
-
-def quantile(series: list[tuple[float, float]], began: float, ended: float, share: float) -> float:
-    found = sorted(value for at, value in series if began <= at < ended)
-    return found[min(int(share * len(found)), len(found) - 1)]
-
-
-def test_alone_nothing_is_given_away() -> None:
-    target = Target(lambda _now: 0.0, Polite())
-    target.run(120)
-    assert all(limit is None for _, limit in target.limits)
-    assert between(target.copied, 0, 120) >= 0.99 * CAPACITY
+@pytest.mark.parametrize("capacity", [30 * MB, 100 * MB, 600 * MB])
+@pytest.mark.parametrize("round_trip", [1.0, 40.0])
+def test_alone_next_to_nothing_is_given_away(capacity: float, round_trip: float) -> None:
+    """A tenth at most, the careful start included, also where answers come from far away."""
+    options = {"capacity": lambda _now: capacity, "round_trip": round_trip, "window": 48 * MB}
+    polite, bare = Target(Polite(), **options).run(60), Target(None, **options).run(20)  # type: ignore[arg-type]
+    assert between(polite.copied, 0, 60) >= 0.9 * between(bare.copied, 0, 20)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_who_comes_gets_what_he_wants(share: float) -> None:
-    """And the copy most of the rest; afterwards all of it again."""
-
-    def foreground(now: float) -> float:
-        return share * CAPACITY if 30 <= now < 150 else 0.0
-
-    target, bare = Target(foreground, Polite()), Target(foreground, None)
-    target.run(240)
-    bare.run(240)
-    assert between(target.served, 30, 150) >= 0.98 * share * CAPACITY
-    # Half of all the time their requests meet next to no queue, of which an impolite copy makes
-    # a long one for every request.
-    assert quantile(target.waits, 45, 150, 0.5) <= 50
-    assert quantile(bare.waits, 45, 150, 0.5) >= 200
-    rest = (1 - share) * CAPACITY
-    assert between(target.copied, 45, 150) >= 0.7 * rest
-    assert target.limits[-1][1] is None
-    assert between(target.copied, 170, 240) >= 0.95 * CAPACITY
+def test_who_wants_a_part_gets_it(share: float) -> None:
+    """At once, and the copy most of the rest; afterwards it has everything again."""
+    wanted = share * CAPACITY
+    target = Target(Polite(), steady=during(wanted)).run(90)
+    assert between(target.served, 20, 60) >= 0.98 * wanted
+    assert between(target.copied, 25, 60) >= 0.7 * (CAPACITY - wanted)
+    assert between(target.copied, 70, 90) >= 0.85 * CAPACITY
+    bare = Target(None, steady=during(wanted)).run(40)
+    assert quantile(target.waits, 25, 60, 0.5) <= 0.8 * quantile(bare.waits, 25, 40, 0.5)
 
 
-def test_a_quota_and_lagging_replicas_are_signs_too() -> None:
-    """Halved at least while the sign stands, never below the floor, and back to full afterwards."""
-    for sign in ("quota", "replicas"):
-        target = Target(lambda _now: 0.0, Polite())
-        if sign == "quota":
-            target.throttle = lambda now: 50.0 if 20 <= now < 60 else 0.0
-        else:
-            target.under_replicated = lambda now: 5 if 20 <= now < 60 else 3
-        target.run(120)
-        assert between(target.copied, 24, 60) < 0.5 * CAPACITY
-        limits = [limit for at, limit in target.limits if 21 <= at < 60]
-        assert all(limit is not None and limit >= FLOOR for limit in limits)
-        assert target.limits[-1][1] is None
-        assert between(target.copied, 95, 120) >= 0.98 * CAPACITY
+@pytest.mark.parametrize(("window", "kept"), [(8 * MB, 0.6), (30 * MB, 0.75)])
+@pytest.mark.parametrize("began", [0, 20])
+def test_who_wants_everything_keeps_most_of_it(window: float, kept: float, began: float) -> None:
+    """Whether he was there first or not. A copy at full speed has as much of the target as its
+    requests are of all.
+    """
+    alone = Target(None, greedy=during(window, 0), window=0).run(20)
+    target = Target(Polite(), greedy=during(window, began)).run(90)
+    theirs = between(target.served, began + 10, 60)
+    assert theirs >= kept * between(alone.served, 0, 20)
+    assert between(target.copied, began + 10, 60) >= 0.05 * CAPACITY
+    assert between(target.copied, 70, 90) >= 0.85 * CAPACITY
+    bare = Target(None, greedy=during(window, 0)).run(20)
+    assert theirs >= between(bare.served, 10, 20)
+
+
+@pytest.mark.parametrize("sign", ["quota", "replicas"])
+def test_a_quota_and_lagging_replicas_are_signs_too(sign: str) -> None:
+    """Less and less while they stand, never below the floor, and back to full afterwards."""
+    target = Target(Polite())
+    if sign == "quota":
+        target.throttle = lambda now: 50.0 if 20 <= now < 50 else 0.0
+    else:
+        target.under_replicated = lambda now: 5 if 20 <= now < 50 else 3
+    target.run(80)
+    assert between(target.copied, 10, 20) >= 0.85 * CAPACITY
+    assert between(target.copied, 30, 40) < 0.1 * CAPACITY
+    limits = [limit for at, limit in target.limits if 21 <= at < 50]
+    assert all(limit is not None and limit >= FLOOR for limit in limits)
+    assert between(target.copied, 60, 80) >= 0.85 * CAPACITY
 
 
 def test_replicas_that_lagged_before_are_not_our_doing() -> None:
-    target = Target(lambda _now: 0.0, Polite(), under_replicated=lambda now: 7 if now < 50 else 4)
-    target.run(100)
-    assert all(limit is None for _, limit in target.limits)
+    target = Target(Polite(), under_replicated=lambda now: 7 if now < 20 else 4).run(40)
+    assert between(target.copied, 10, 40) >= 0.85 * CAPACITY
 
 
-def test_a_target_that_becomes_slower_for_good_is_learned() -> None:
-    """It is no competitor: after a while the copy has most of what is there."""
-    target = Target(
-        lambda _now: 0.0, Polite(), capacity=lambda now: CAPACITY if now < 30 else CAPACITY / 2
-    )
-    target.run(600)
-    assert between(target.copied, 500, 600) >= 0.8 * CAPACITY / 2
+def test_a_broker_that_is_gone_for_good_is_not_waited_for() -> None:
+    target = Target(Polite(), under_replicated=lambda now: 5 if now >= 10 else 0)
+    target.run(10 + GIVEN_UP + 30)
+    assert between(target.copied, 30, 10 + GIVEN_UP) < 0.1 * CAPACITY
+    assert between(target.copied, 20 + GIVEN_UP, 40 + GIVEN_UP) >= 0.85 * CAPACITY
 
 
-def test_without_answers_nothing_changes() -> None:
+@pytest.mark.parametrize("factor", [0.2, 3.0])
+def test_a_target_of_another_pace_from_now_on(factor: float) -> None:
+    """Slower or faster, it is no competitor."""
+    target = Target(Polite(), capacity=lambda now: 200 * MB * (1 if now < 20 else factor)).run(400)
+    assert between(target.copied, 300, 400) >= 0.8 * 200 * MB * factor
+
+
+def sample(latencies: list[float], achieved: float, **other: float) -> Sample:
+    fields = {"throttle_ms": 0.0, "under_replicated": 0, **other}
+    return Sample(seconds=1.0, bytes=int(achieved), latencies=latencies, **fields)  # type: ignore[arg-type]
+
+
+def test_without_answers_it_stays_careful() -> None:
     controller = Polite()
-    quiet = Sample(latencies=[], throttle_ms=0, under_replicated=0, achieved=0)
-    busy = Sample(latencies=[10.0], throttle_ms=0, under_replicated=0, achieved=CAPACITY)
-    assert [controller.observe(float(n), quiet) for n in range(5)] == [None] * 5
-    assert controller.observe(5.0, busy) is None
-    slow = Sample(latencies=[100.0], throttle_ms=0, under_replicated=0, achieved=CAPACITY / 2)
-    assert controller.observe(6.0, slow) == pytest.approx(0.1 * CAPACITY)
-    # Until it is clear that nothing is in the way any more.
-    found = [controller.observe(float(n), quiet) for n in range(7, 11)]
-    assert found == pytest.approx([0.1 * CAPACITY] * 2 + [0.14 * CAPACITY, 0.18 * CAPACITY])
+    for _ in range(5):
+        controller.observe(sample([], 0))
+        assert controller.rate == START
+    for _ in range(2):
+        controller.observe(sample([5.0] * 4, START))
+    assert controller.rate is None
+    # It goes on as it was when a partition is on its way elsewhere.
+    controller.observe(sample([], 0))
+    assert controller.rate is None
+
+
+def test_a_probe_ends_where_it_began() -> None:
+    controller = Polite()
+    quick, slow = sample([5.0] * 200, 100 * MB), sample([70.0] * 200, 100 * MB)
+    for _ in range(8):
+        controller.observe(quick)
+    assert controller.rate is None
+    controller.observe(slow)
+    assert controller.rate == pytest.approx(90 * MB)
+    rates = []
+    for _ in range(40):
+        controller.observe(sample([5.0] * 200, min(controller.rate or math.inf, 80 * MB)))
+        rates.append(controller.rate)
+    probes = [number for number, rate in enumerate(rates) if rate is not None and rate < 10 * MB]
+    assert len(probes) == 4  # two looks each time
+    assert rates[probes[0] - 1] == rates[probes[1] + 1] is None
 
 
 def test_one_queue_is_one_sign() -> None:
-    """What was sent before a decrease is answered late after it, too."""
+    """What was sent before a cut is answered late after it, too: one cut a second."""
     controller = Polite()
-    fast = Sample(latencies=[10.0], throttle_ms=0, under_replicated=0, achieved=CAPACITY)
-    quota = Sample(latencies=[10.0], throttle_ms=9, under_replicated=0, achieved=CAPACITY / 2)
-    assert controller.observe(0.0, fast) is None
-    # The latency at a low rate is looked for, and from there on each second look counts.
-    found = [controller.observe(float(n), quota) for n in range(1, 10)]
-    steps = [0.1] * 5 + [0.075] * 2 + [0.05625] * 2
-    assert found == pytest.approx([step * CAPACITY for step in steps])
+    for _ in range(3):
+        controller.observe(sample([5.0], CAPACITY))
+    for _ in range(4):
+        quick = Sample(
+            seconds=0.25, bytes=int(CAPACITY / 4), latencies=[5.0], throttle_ms=9,
+            under_replicated=0,
+        )  # fmt: skip
+        controller.observe(quick)
+        assert controller.rate == pytest.approx(0.75 * CAPACITY)
+    controller.observe(quick)
+    assert controller.rate == pytest.approx(0.75 * CAPACITY)  # of what was achieved
 
 
 samples = st.builds(
     Sample,
+    seconds=st.floats(0.01, 5.0),
+    bytes=st.integers(0, 10**10),
     latencies=st.lists(st.floats(0.0, 1e6), max_size=5),
     throttle_ms=st.sampled_from([0.0, 0.0, 0.0, 40.0]),
     under_replicated=st.integers(0, 3),
-    achieved=st.floats(0.0, 1e10),
 )
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0.0, 5.0), samples), max_size=60))
-def test_whatever_comes_the_answer_is_a_rate(looks: list[tuple[float, Sample]]) -> None:
+@given(st.lists(samples, max_size=60))
+def test_whatever_comes_the_answer_is_a_rate(seen: list[Sample]) -> None:
     """At the floor at least, the same for the same, and after a quiet while no limit at all."""
-    controller, twin, now = Polite(), Polite(), 0.0
-    highest = 0.0
-    for passed, sample in looks:
-        now += passed
-        rate = controller.observe(now, sample)
-        assert rate == twin.observe(now, sample)
-        assert rate is None or (rate >= FLOOR and math.isfinite(rate))
-        highest = max(highest, sample.achieved)
-    quiet = Sample(latencies=[], throttle_ms=0, under_replicated=0, achieved=highest)
-    for _ in range(60):
-        now += 1.0
-        rate = controller.observe(now, quiet)
-    assert rate is None
+    controller, twin = Polite(), Polite()
+    for one in seen:
+        controller.observe(one)
+        twin.observe(one)
+        assert controller.rate == twin.rate
+        assert controller.rate is None or (
+            controller.rate >= FLOOR and math.isfinite(controller.rate)
+        )
+    for _ in range(300):
+        controller.observe(sample([1.0], MB))
+    assert controller.rate is None

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from replicator.rates import OFF, Rate, always, parse_rate, parse_timetable
+from replicator.polite import START, Sample
+from replicator.rates import AUTO, OFF, Rate, always, parse_rate, parse_timetable
 from replicator.throttle import Buckets, Throttle
 
 NOON = datetime(2024, 5, 3, 12)  # a Friday
@@ -116,3 +117,58 @@ def test_records_are_limited_too() -> None:
     rig = Rig(whole("1MB/s,100 records/s"))
     assert rig.passed("a", 10) == pytest.approx(100_000, rel=0.06)
     assert rig.passed("a", 10, batch=50_000) == pytest.approx(1_000_000, rel=0.06)
+
+
+# --- auto -----------------------------------------------------------------------------------------
+
+
+def seen(achieved: float, *, throttle_ms: float = 0.0, latency: float = 5.0) -> Sample:
+    return Sample(
+        seconds=1.0,
+        bytes=int(achieved),
+        latencies=[latency] * 4,
+        throttle_ms=throttle_ms,
+        under_replicated=0,
+    )
+
+
+def test_auto_sets_the_rate_of_the_whole() -> None:
+    """Careful at first; then full speed; then what a quota leaves."""
+    rig = Rig(whole("auto"))
+    assert (rig.buckets.asked, rig.buckets.rate) == (AUTO, Rate(int(START)))
+    assert rig.passed("a", 2, batch=100_000) == pytest.approx(START, rel=0.1)
+    assert [rig.buckets.observe(seen(START)) for _ in range(3)] == [False, True, False]
+    assert rig.buckets.rate == OFF
+    assert rig.buckets.observe(seen(400_000, throttle_ms=30))
+    assert (rig.buckets.asked, rig.buckets.rate) == (AUTO, Rate(1_000_000))
+    assert rig.passed("a", 10, batch=10_000) == pytest.approx(1_000_000, rel=0.03)
+
+
+def test_no_other_rate_minds_what_is_seen() -> None:
+    rig = Rig(whole("2MB/s"))
+    for sample in (seen(1e9), seen(1e9, throttle_ms=9), seen(1e3, latency=900)):
+        assert not rig.buckets.observe(sample)
+    assert rig.buckets.rate == rig.buckets.asked == Rate(2_000_000)
+
+
+def test_auto_comes_and_goes() -> None:
+    """By the time of day and by other options; it begins anew each time, and goes on when only
+    something else changes.
+    """
+    rig = Rig(whole("08:00,auto 19:00,off"))
+    assert rig.buckets.rate == Rate(int(START))
+    for _ in range(3):
+        rig.buckets.observe(seen(START))
+    rig.buckets.observe(seen(4_000_000, throttle_ms=30))
+    rig.buckets.tick(Throttle(parse_timetable("auto"), (), (("a", 3),)))
+    assert rig.buckets.rate == Rate(3_000_000)
+    rig.buckets.tick(whole("08:00,auto 19:00,off"))
+    assert rig.buckets.rate == Rate(3_000_000)
+    rig.wall = NOON.replace(hour=19)
+    assert rig.buckets.tick()
+    assert not rig.buckets.observe(seen(1000, throttle_ms=30))
+    assert rig.buckets.rate == rig.buckets.asked == OFF
+    assert rig.buckets.tick(whole("5MB/s"))
+    assert rig.buckets.rate == Rate(5_000_000)
+    assert rig.buckets.tick(whole("auto"))
+    assert (rig.buckets.asked, rig.buckets.rate) == (AUTO, Rate(int(START)))

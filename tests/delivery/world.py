@@ -27,6 +27,7 @@ class Log:
     end: int = 0
     high: int | None = None
     leader: int = 0
+    replicas: tuple[int, ...] = (0,)  # of which broker 0 is in sync
     error: int = 0  # of every question about its offsets
     batches: list[bytes] = field(default_factory=list)
 
@@ -134,7 +135,7 @@ class FakeCluster:
         if topic is None or topic.error:
             return TopicMeta(name, uuid.UUID(int=0), {}, False, 3 if topic is None else topic.error)
         partitions = {
-            number: PartitionMeta(log.leader, 4, (0,), (0,), 0)
+            number: PartitionMeta(log.leader, 4, log.replicas, (0,), 0)
             for number, log in topic.partitions.items()
         }
         return TopicMeta(name, topic.topic_id, partitions, False, 0)

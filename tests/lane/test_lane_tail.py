@@ -128,6 +128,25 @@ def test_the_targets_throttle_holds_the_next_request(rig: Rig) -> None:
     assert rig.lane.target_quota_ms == 700
 
 
+def test_how_long_the_target_takes_is_told_without_the_lanes_own_work(rig: Rig) -> None:
+    """Each request's time until its answer, of which only that counts in which the lane waited."""
+    log = SourceLog(b"t", 0, [batch(n) for n in range(12)])
+    ends = rig.pipe(log)
+    rig.assign(ends, log)
+    ends.target.hold = True
+    rig.run(lambda: len(ends.target.requests) == 5)
+    assert rig.lane.take_latencies() == []
+    rig.lane_step(passing=40)
+    rig.now += 1000  # opening batches, say
+    ends.target.hold = False
+    ends.target.serve()
+    rig.lane_step(passing=7)
+    assert rig.lane.take_latencies() == [47] * 5
+    rig.run()
+    assert len(rig.lane.take_latencies()) == len(ends.target.requests) - 5
+    assert rig.lane.take_latencies() == []
+
+
 def test_data_that_is_not_readable_yet_is_waited_for(rig: Rig) -> None:
     """The end is behind the high watermark: replication is late, nothing is missing."""
     log = SourceLog(b"t", 0, [batch(0, 2), batch(2, 2)], high_watermark=2)

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from replicator.cli.units import clock, count, plural, short
+from replicator.cli.view import THROTTLERS
 from replicator.report import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
 from replicator.values import print_duration, print_size
 
 Paint = Callable[[str, str], str]
 Align = Literal["left", "right"]
+
+HELD_BACK = 0.1  # of the time; less is not worth telling
 
 _STATUS_STYLES = {
     "done": "good",
@@ -158,6 +161,10 @@ def _verdict(summary: Summary, paint: Paint) -> str:
             lines[0] += f", {short(summary.bytes / summary.elapsed, 'B/s')}"
     if summary.recoveries:
         lines.append(f"recovered {plural(summary.recoveries, 'time')} from the target's own log")
+    if summary.throttled_by and summary.throttle_ms >= HELD_BACK * 1000 * summary.elapsed:
+        by = THROTTLERS[summary.throttled_by]
+        by += f" {summary.throttle}" if summary.throttled_by == "limit" else ""
+        lines.append(f"held back {clock(summary.throttle_ms / 1000)}, most of it by {by}")
     if limit is not None and limit.next is not None and limit.next > limit.value:
         least = _amount(limit, limit.next)
         lines.append(

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from replicator.cli.rates import RateWindow
 from replicator.cli.units import clock, count, plural, short
-from replicator.report import PartitionProgress, Snapshot
+from replicator.report import PartitionProgress, Snapshot, Throttler
 
 WINDOW = 10.0  # seconds a shown rate is taken over
 SLOWEST = 3  # partitions named in the live block
@@ -16,7 +16,7 @@ SLOWEST = 3  # partitions named in the live block
 Style = Literal["", "strong", "dim", "good", "warning", "error"]
 Line = list[tuple[str, Style]]
 
-_THROTTLES = {
+THROTTLERS: dict[Throttler, str] = {
     "limit": "--throttle",
     "source quota": "the source's quota",
     "target quota": "the target's quota",
@@ -47,7 +47,8 @@ class View(Struct, frozen=True, kw_only=True):
     records_per_second: float | None
     lag: int
     throttle: str
-    throttled_by: str
+    throttle_bytes: int | None
+    throttled_by: Throttler
     throttle_seconds: float
     partitions: int
     partitions_done: int
@@ -94,6 +95,7 @@ class Observer:
             records_per_second=self._totals.rate("records"),
             lag=snapshot.lag,
             throttle=snapshot.throttle,
+            throttle_bytes=snapshot.throttle_bytes,
             # What held the copy back long ago is not what holds it back now.
             throttled_by=snapshot.throttled_by if self._totals.rate("throttle") else "",
             throttle_seconds=snapshot.throttle_ms / 1000,
@@ -149,8 +151,8 @@ def plain_line(view: View) -> str:
     if view.seconds_left is not None:
         parts.append(f"{clock(view.seconds_left)} left")
     if view.throttled_by:
-        limit = f" {view.throttle}" if view.throttled_by == "limit" else ""
-        parts.append(f"held back by {_THROTTLES[view.throttled_by]}{limit}")
+        limit = f" {_limit(view)}" if view.throttled_by == "limit" else ""
+        parts.append(f"held back by {THROTTLERS[view.throttled_by]}{limit}")
     if view.partitions_failed:
         parts.append(f"{plural(view.partitions_failed, 'partition')} failed")
     return " · ".join(parts)
@@ -181,10 +183,10 @@ def live_block(view: View, *, title: str, width: int) -> list[Line]:
     )
     limits = []
     if view.throttle_seconds >= 0.05:
-        now = f"now by {_THROTTLES[view.throttled_by]}" if view.throttled_by else "not now"
+        now = f"now by {THROTTLERS[view.throttled_by]}" if view.throttled_by else "not now"
         limits.append(f"held back {clock(view.throttle_seconds)} so far, {now}")
     if view.throttle != "off":
-        limits.append(f"limit {view.throttle}")
+        limits.append(f"limit {_limit(view)}")
     if limits:
         lines.append([(" · ".join(limits), "warning")])
     if view.partitions_failed:
@@ -204,6 +206,12 @@ def _speed(view: View) -> list[str]:
     if view.records_per_second is not None:
         parts.append(short(view.records_per_second).strip() + " records/s")
     return parts
+
+
+def _limit(view: View) -> str:
+    if view.throttle == "auto" and view.throttle_bytes is not None:
+        return f"auto, now {short(view.throttle_bytes, 'B/s')}"
+    return view.throttle
 
 
 def _amount(view: View) -> str:

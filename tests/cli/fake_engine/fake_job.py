@@ -147,6 +147,7 @@ class CopyJob:
             bytes_total=10_000_000,
             lag=10_000 - done,
             throttle="20MB/s",
+            throttle_bytes=20_000_000,
             throttle_ms=int(elapsed * 100),
             throttled_by="limit",
             partitions_done=0,
@@ -207,6 +208,9 @@ class CopyJob:
             passed_batches=1,
             rebatched_batches=0,
             recoveries=1,
+            throttle="auto",
+            throttle_ms=100,
+            throttled_by="limit",
             topics=[
                 TopicSummary(
                     topic="orders",

@@ -1,0 +1,83 @@
+"""What is seen of a target: when a look is worth it, and what is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from replicator.polite import ENOUGH, LONGEST, LOOK
+from replicator.watch import Watch
+
+
+@dataclass
+class Lane:
+    latencies: list[int] = field(default_factory=list)
+    target_quota_ms: int = 0
+
+    def take_latencies(self) -> list[int]:
+        taken, self.latencies = self.latencies, []
+        return taken
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.lanes = [Lane(), Lane()]
+        self.now, self.bytes, self.behind = 1000.0, 0, 0
+        self.watch = Watch(
+            self.lanes,  # type: ignore[arg-type]
+            lambda: self.bytes,
+            lambda: self.behind,
+            lambda: self.now,
+        )
+
+
+def test_a_sample_has_what_happened_since_the_last_one() -> None:
+    rig = Rig()
+    rig.lanes[0].latencies, rig.lanes[1].latencies = [1, 2, 3], [4]
+    rig.lanes[0].target_quota_ms, rig.lanes[1].target_quota_ms = 30, 70
+    rig.bytes, rig.behind = 5_000_000, 2
+    rig.now += 0.5
+    first = rig.watch.look()
+    assert first is not None
+    assert (first.seconds, first.bytes, first.achieved) == (0.5, 5_000_000, 10_000_000)
+    assert first.latencies == [1, 2, 3, 4]
+    assert (first.throttle_ms, first.under_replicated) == (70, 2)
+    rig.lanes[0].target_quota_ms = 50
+    rig.lanes[0].latencies = [9] * ENOUGH
+    rig.bytes, rig.behind = 6_000_000, 0
+    rig.now += 0.25
+    second = rig.watch.look()
+    assert second is not None
+    assert (second.seconds, second.bytes) == (0.25, 1_000_000)
+    assert second.latencies == [9] * ENOUGH
+    assert (second.throttle_ms, second.under_replicated) == (20, 0)
+
+
+def test_a_look_needs_time_and_answers() -> None:
+    """Of few answers it waits for more, but not for ever."""
+    rig = Rig()
+    rig.lanes[0].latencies = [1] * ENOUGH
+    rig.now += LOOK / 2
+    assert rig.watch.look() is None
+    rig.now += LOOK / 2
+    assert rig.watch.look() is not None
+    rig.lanes[0].latencies = [1] * (ENOUGH - 1)
+    rig.now += LONGEST / 2
+    assert rig.watch.look() is None
+    rig.lanes[1].latencies = [2]
+    sample = rig.watch.look()
+    assert sample is not None and sample.latencies == [1] * (ENOUGH - 1) + [2]
+    rig.now += LONGEST
+    sample = rig.watch.look()
+    assert sample is not None and (sample.latencies, sample.bytes) == ([], 0)
+
+
+def test_bytes_never_go_back() -> None:
+    """A partition that is asked anew may have fewer for a moment."""
+    rig = Rig()
+    rig.bytes = 100
+    rig.now += LONGEST
+    rig.watch.look()
+    rig.bytes = 50
+    rig.now += LONGEST
+    sample = rig.watch.look()
+    assert sample is not None and sample.bytes == 0
