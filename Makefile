@@ -13,11 +13,12 @@ WORKERS ?= 2
 FUZZ_SECONDS ?= 3600
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
-.PHONY: help setup demo test lint docs bench microbench soak fuzz sanitize clean
+.PHONY: help setup demo test lint docs bench bench-rates bench-polite microbench soak fuzz sanitize \
+    clean
 
 help:
-	@echo "make setup | demo | test | lint | docs | bench | microbench | soak |" \
-	    "fuzz | sanitize | clean"
+	@echo "make setup | demo | test | lint | docs | bench | bench-rates | bench-polite |" \
+	    "microbench | soak | fuzz | sanitize | clean"
 	@echo "What each does: CONTRIBUTING.md"
 
 setup: $(BUILT) $(INSTALLED)
@@ -64,6 +65,12 @@ docs: setup
 
 bench: setup
 	$(BIN)/python bench/macro.py
+
+bench-rates: setup
+	$(BIN)/python bench/rates.py
+
+bench-polite: setup
+	$(BIN)/python bench/polite.py
 
 microbench: setup
 	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only

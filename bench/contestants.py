@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from msgspec import Struct
 
@@ -126,19 +126,27 @@ def finish_raw(process: subprocess.Popen[str]) -> dict[str, float]:
 
 
 def run_copystream(bench: Bench) -> Run:
-    """The binary as a user runs it."""
-    command = [str(Path(sys.executable).with_name("copystream")), "copy"]
-    command += ["--source", bench.source.bootstrap, "--target", bench.target.bootstrap]
-    command += ["--progress", "none", "-o", "json", bench.topic]
+    """The binary as a user runs it who is in a hurry."""
+    return run_throttled(bench, "off", "copystream")
+
+
+def run_throttled(bench: Bench, throttle: str, name: str) -> Run:
     output = bench.directory / "copystream.json"
     with output.open("w") as stdout:
         started = time.monotonic()
-        process = subprocess.Popen(bench.placed(command), stdout=stdout)
-    run = _watch(bench, "copystream", process, started)
+        process = start_copystream(bench, throttle, stdout)
+    run = _watch(bench, name, process, started)
     if process.wait(60) != 0:
         raise RuntimeError(f"copystream ended with {process.returncode}: {output.read_text()}")
     bench.verify(bench.target)
     return run
+
+
+def start_copystream(bench: Bench, throttle: str, stdout: IO[str]) -> subprocess.Popen[bytes]:
+    command = [str(Path(sys.executable).with_name("copystream")), "copy"]
+    command += ["--source", bench.source.bootstrap, "--target", bench.target.bootstrap]
+    command += ["--throttle", throttle, "--progress", "none", "-o", "json", bench.topic]
+    return subprocess.Popen(bench.placed(command), stdout=stdout)
 
 
 def run_mirror(bench: Bench) -> Run:

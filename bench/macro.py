@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,20 @@ def save(
     middle: Sequence[Run],
     found: Sequence[Any],
 ) -> None:
+    save_as(
+        "macro-",
+        given,
+        {
+            "warm_up_cpu_s_per_gb": warm,
+            "runs": runs,
+            "medians": middle,
+            "verdicts": found,
+        },
+    )
+
+
+def save_as(kind: str, given: Any, results: Mapping[str, Any]) -> None:
+    """Results of one benchmark, with everything needed to tell them from others."""
     now = datetime.now(UTC)
     document = {
         "when": now.isoformat(timespec="seconds"),
@@ -160,13 +174,10 @@ def save(
         },
         "kafka": default_version(),
         "arguments": vars(given),
-        "warm_up_cpu_s_per_gb": warm,
-        "runs": runs,
-        "medians": middle,
-        "verdicts": found,
+        **results,
     }
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{now:%Y%m%dT%H%M%SZ}.json"
+    path = RESULTS / f"{kind}{now:%Y%m%dT%H%M%SZ}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document)))
     print(f"written to {path}")
 

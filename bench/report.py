@@ -105,7 +105,7 @@ def print_runs(runs: Sequence[Run]) -> None:
                 f"{run.others:.0%}",
             ]
         )
-    _table(rows)
+    print_table(rows)
 
 
 def print_verdicts(found: Sequence[Verdict]) -> None:
@@ -122,10 +122,11 @@ def print_verdicts(found: Sequence[Verdict]) -> None:
                 word,
             ]
         )
-    _table(rows)
+    print_table(rows)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> None:
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """The first row is the head; the first two columns are names."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         first = [cell.ljust(width) for cell, width in zip(row[:2], widths, strict=False)]

@@ -224,8 +224,8 @@ cdef class Lane:
         return self.state.target_quota_ms
 
     def take_latencies(self):
-        """Of the Produce requests answered since the last call, the ms between sending and answer in
-        which the lane waited; from any thread. What it was busy with itself in between (opening
+        """Of the Produce requests answered since the last call, the ms between sending and answer
+        in which the lane waited; from any thread. What it was busy with itself in between (opening
         batches, other sockets) is nothing that the target does.
         """
         cdef list taken = self.state.latencies

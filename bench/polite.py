@@ -1,0 +1,201 @@
+"""What ``--throttle auto`` costs when nobody is in the way, and what it leaves to who is.
+
+``make bench-polite`` runs it; ``bench/README.md`` says how to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from msgspec import Struct
+
+from contestants import DEADLINE, Bench, run_throttled, start_copystream
+from foreground import Foreground, Second
+from limit import EndOffsets
+from macro import HEAP, save_as
+from replicator.lab import LabCluster
+from report import Verdict, print_table, print_verdicts
+from warmup import warm_up
+from workloads import WORKLOADS, build, create
+
+COST_GOAL = 0.1  # of full speed
+SHARE_GOAL = 0.8  # of the application's throughput
+P99_GOAL = 2.0  # times its latency; one of the two has to be reached
+SETTLE = 6.0  # seconds until the application is at its pace
+LEAST = 4  # whole seconds of a copy beside the application
+
+TOPIC = "application"
+PARTITIONS = 6
+APPLICATIONS: dict[str, float | None] = {"steady": 30e6, "greedy": None}  # bytes a second
+# An application's log is cut behind it, so that it fits in memory.
+KEEP = {"retention.bytes": "50000000", "segment.bytes": "20000000", "file.delete.delay.ms": "1000"}
+CUT_OFTEN = {"log.retention.check.interval.ms": "1000"}
+
+
+class Duel(Struct):
+    """An application on the target, before and while somebody copies."""
+
+    application: str
+    throttle: str
+    copied: float  # bytes a second
+    seconds: int  # measured
+    rate_before: float  # bytes a second
+    rate: float
+    p99_before: float  # ms
+    p99: float
+
+    @property
+    def share(self) -> float:
+        return self.rate / self.rate_before
+
+    @property
+    def slower(self) -> float:
+        return self.p99 / self.p99_before
+
+
+def main() -> int:
+    given = arguments()
+    workload = next(w for w in WORKLOADS if w.name == given.workload)
+    with (
+        tempfile.TemporaryDirectory(prefix="copystream-bench-") as scratch,
+        LabCluster(name="source", heap=HEAP) as source,
+        LabCluster(name="target", heap=HEAP, properties=CUT_OFTEN) as target,
+    ):
+        batches = build(workload, source.bootstrap, Path(scratch))
+        plain = workload.partitions * batches.records * workload.record
+        bench = Bench(
+            source=source,
+            target=target,
+            directory=Path(scratch),
+            workload=workload,
+            batches=batches,
+            each=max(1, round(given.gb * 1e9 / plain)),
+        )
+        for cluster in (source, target):
+            warm_up(bench, cluster, 1.0, at_most=given.warm_rounds)
+        bench.seed()
+        walls: dict[str, list[float]] = {"off": [], "auto": []}
+        for number in range(given.rounds):
+            order = ("off", "auto") if number % 2 == 0 else ("auto", "off")
+            for throttle in order:
+                bench.clear(target)
+                run = run_throttled(bench, throttle, throttle)
+                walls[throttle].append(run.wall)
+                speed = run.bytes / run.wall / 1e6
+                print(f"alone, {throttle}: {speed:.0f} MB/s, others {run.others:.0%}", flush=True)
+        duels = []
+        for application in given.applications:
+            for throttle in ("auto", "off"):
+                duels.append(duel(bench, application, throttle, given.quiet, given.longest))
+                print_duels(duels[-1:])
+    found = verdicts(walls, duels)
+    print_duels(duels)
+    print_verdicts(found)
+    save_as("polite-", given, {"walls": walls, "duels": duels, "verdicts": found})
+    return 0
+
+
+def arguments() -> Any:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    names = [workload.name for workload in WORKLOADS]
+    parser.add_argument("--workload", choices=names, default="1k-none")
+    parser.add_argument("--gb", type=float, default=4.0, help="size of the copy [4]")
+    parser.add_argument("--rounds", type=int, default=3, help="of the copy alone [3]")
+    parser.add_argument("--warm-rounds", type=int, default=8)
+    parser.add_argument("--applications", nargs="*", choices=APPLICATIONS, default=[*APPLICATIONS])
+    parser.add_argument("--quiet", type=float, default=10, help="seconds before the copy [10]")
+    parser.add_argument("--longest", type=float, default=40, help="seconds of the copy [40]")
+    return parser.parse_args()
+
+
+def duel(bench: Bench, application: str, throttle: str, quiet: float, longest: float) -> Duel:
+    """The application for a while, then with a copy beside it until that ends, or long enough."""
+    bench.clear(bench.target)
+    create(bench.target.bootstrap, TOPIC, PARTITIONS, KEEP)
+    asking = EndOffsets(bench.target.bootstrap, bench.topic, bench.workload.partitions)
+    rate = APPLICATIONS[application]
+    with Foreground(bench.target.bootstrap, TOPIC, PARTITIONS, rate) as foreground:
+        time.sleep(SETTLE)
+        began = time.monotonic()
+        time.sleep(quiet)
+        before = foreground.between(began, time.monotonic())
+        with (bench.directory / "copystream.json").open("w") as stdout:
+            process = start_copystream(bench, throttle, stdout)
+        deadline = time.monotonic() + DEADLINE
+        while max(asking.ask()) <= 0:
+            if time.monotonic() > deadline:
+                raise RuntimeError("the copy does not begin")
+            time.sleep(0.02)
+        first = last = time.monotonic()
+        while process.poll() is None and last - first < longest:
+            time.sleep(0.05)
+            last = time.monotonic()
+            copied = sum(max(0, end) for end in asking.ask())
+        beside = foreground.between(first, last)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        if process.wait(60) not in (0, 130):
+            raise RuntimeError(f"copystream ended with {process.returncode}")
+    asking.close()
+    if len(beside) < LEAST:
+        raise RuntimeError(f"the copy took only {last - first:.1f} s: give it more with --gb")
+    return Duel(
+        application=application,
+        throttle=throttle,
+        copied=copied / bench.records * bench.bytes / (last - first),
+        seconds=len(beside),
+        rate_before=mean(second.bytes for second in before),
+        rate=mean(second.bytes for second in beside),
+        p99_before=p99(before),
+        p99=p99(beside),
+    )
+
+
+def p99(seconds: Sequence[Second]) -> float:
+    found = sorted(latency for second in seconds for latency in second.latencies)
+    return found[int(0.99 * (len(found) - 1))]
+
+
+def verdicts(walls: dict[str, list[float]], duels: Sequence[Duel]) -> list[Verdict]:
+    cost = 1 - median(walls["off"]) / median(walls["auto"])
+    found = [Verdict("alone", "cost of auto", cost, COST_GOAL, at_most=True)]
+    for one in duels:
+        if one.throttle != "auto":
+            continue
+        kept = Verdict(one.application, "throughput kept", one.share, SHARE_GOAL)
+        slower = Verdict(one.application, "p99, times", one.slower, P99_GOAL, at_most=True)
+        found.append(slower if slower.reached and not kept.reached else kept)
+    return found
+
+
+def print_duels(duels: Sequence[Duel]) -> None:
+    rows = [["application", "copy", "its MB/s", "s", "MB/s before", "beside", "kept"]]
+    rows[0] += ["p99 ms before", "beside", "times"]
+    rows += [
+        [
+            one.application,
+            one.throttle,
+            f"{one.copied / 1e6:.0f}",
+            str(one.seconds),
+            f"{one.rate_before / 1e6:.1f}",
+            f"{one.rate / 1e6:.1f}",
+            f"{one.share:.0%}",
+            f"{one.p99_before:.1f}",
+            f"{one.p99:.1f}",
+            f"{one.slower:.1f}",
+        ]
+        for one in duels
+    ]
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
