@@ -7,10 +7,18 @@ import json
 import random
 import signal
 from pathlib import Path
+from typing import Any
+
+from kio.schema.alter_client_quotas.v1 import request as quotas
+from kio.static.primitive import f64
 
 from kit.flow import Flow
 from kit.runner import wait_until
+from replicator.cluster import Connection
+from replicator.config import load_client_config
+from replicator.lab import LabCluster
 from replicator.lab.seed import Payload, Text, Writer
+from replicator.polite import START
 
 BATCH = 20_000  # bytes, about
 
@@ -72,6 +80,40 @@ def test_a_topic_s_own_limit_is_its_own(flow, topic_name, rng):
     assert had[slow] <= 100_000 * (summary.elapsed + 0.25) + BATCH
     flow.copy(slow, quick).expect(0)
     flow.verify(slow, quick)
+
+
+def test_auto_gives_way_to_a_quota(flow, topic_name, rng):
+    """The broker would make the copy wait; so it takes less than the quota allows."""
+    topic, client = topic_name("quota"), topic_name("client")
+    load(flow, topic, rng, partitions=4, megabytes=16)
+    limit_producers(flow.target, client, 1_000_000)
+    watched = ("--progress", "plain", "--log-format", "json", "--target-X", f"client.id={client}")
+    summary = (outcome := flow.copy(topic, *watched)).expect(0).summary
+    assert (summary.throttle, summary.records) == ("auto", 16_000)
+    assert summary.throttle_ms > 0
+    assert summary.throttled_by in ("limit", "target quota")
+    events = [json.loads(line) for line in outcome.stderr.splitlines()]
+    looks = [event for event in events if event["event"] == "progress" and event["bytes"]]
+    assert {event["throttle"] for event in looks} == {"auto"}
+    assert min(event["throttle_bytes"] or START for event in looks) < START / 4
+    flow.verify(topic)
+
+
+def limit_producers(cluster: LabCluster, client: str, rate: float) -> None:
+    """So many bytes a second from clients of that name, by the broker's quota."""
+    config = load_client_config(cluster.bootstrap, None, (), side="target")
+    host, _, port = cluster.bootstrap.rpartition(":")
+    entity = quotas.EntityData(entity_type="client-id", entity_name=client)
+    quota = quotas.OpData(key="producer_byte_rate", value=f64(rate), remove=False)
+    request = quotas.AlterClientQuotasRequest(
+        entries=(quotas.EntryData(entity=(entity,), ops=(quota,)),), validate_only=False
+    )
+    connection = Connection.open(host, int(port), config, "target", timeout=10)
+    try:
+        answer: Any = connection.call(request, timeout=10)
+    finally:
+        connection.close()
+    assert [int(entry.error_code) for entry in answer.entries] == [0]
 
 
 def test_sighup_takes_new_limits_from_the_file(flow, topic_name, rng, tmp_path: Path):
