@@ -223,7 +223,9 @@ def test_a_plan() -> None:
             ),
             TopicPlan(topic="old", target_topic="old", partitions=1, records=100, resume=True),
             TopicPlan(topic="full", target_topic="full", partitions=1, records=0, resume=True),
-            TopicPlan(topic="empty", target_topic="empty", partitions=1, records=5),
+            TopicPlan(
+                topic="empty", target_topic="empty", partitions=1, target_partitions=4, records=5
+            ),
             TopicPlan(
                 topic="bad",
                 target_topic="bad",
@@ -240,7 +242,7 @@ def test_a_plan() -> None:
         "new    same             3      500  1.00 MB  create, replication factor 3\n"
         "old    same             1      100        ?  go on\n"
         "full   same             1        0        ?  nothing left\n"
-        "empty  same             1        5        ?  fill\n"
+        "empty  same         1 → 4        5        ?  fill\n"
         "bad    same             1        0        ?  conflict\n"
         "total                   7      600        ?\n\n"
         "configs new: retention.ms=1\n"

@@ -159,6 +159,7 @@ def test_a_missing_topic_is_created_like_the_source() -> None:
         topic="t",
         target_topic="t",
         partitions=3,
+        target_partitions=3,
         records=10,
         bytes=20,
         create=True,
@@ -166,6 +167,27 @@ def test_a_missing_topic_is_created_like_the_source() -> None:
         configs={"cleanup.policy": "compact,delete", "retention.ms": "5000"},
         held_back=dict.fromkeys(HELD_BACK, "x"),
     )
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "made", "conflict"),
+    [
+        (None, None, 3, None),
+        (None, 8, 8, None),
+        (5, None, 5, None),
+        (5, 5, 5, None),
+        (5, 8, 5, "has 5 partitions, not 8"),
+    ],
+)
+def test_partitions_of_a_topic_that_is_split(
+    there: int | None, asked: int | None, made: int, conflict: str | None
+) -> None:
+    target = None if there is None else TargetTopic(partitions=there, state="empty")
+    found = plan(target=target, splitting=True, partitions=asked)
+    assert (found.partitions, found.target_partitions) == (3, made)
+    assert found.create is (there is None)
+    assert (conflict or "") in (found.conflict or "")
+    assert (found.conflict is None) == (conflict is None)
 
 
 def test_what_is_held_back() -> None:

@@ -75,10 +75,11 @@ def _plan_row(topic: TopicPlan) -> list[str]:
         what = "nothing left"
     else:
         what = "go on" if topic.resume else "fill"
+    split = topic.target_partitions not in (0, topic.partitions)
     return [
         topic.topic,
         "same" if topic.target_topic == topic.topic else topic.target_topic,
-        str(topic.partitions),
+        f"{topic.partitions} → {topic.target_partitions}" if split else str(topic.partitions),
         count(topic.records),
         _bytes(topic.bytes),
         what,
