@@ -19,7 +19,7 @@ from replicator.lab import LabCluster
 from replicator.lab.seed import Payload, Text, Writer, create_topic
 
 PARTITIONS = 2
-RATE = "300kB/s"
+RATE = "80kB/s"
 
 Load = Callable[[Flow, str, random.Random, int], None]  # the size in kilobytes
 
@@ -38,7 +38,7 @@ def gapped(flow: Flow, topic: str, rng: random.Random, kilobytes: int) -> None:
     written = kilobytes * 5
     with Writer(flow.source.bootstrap, batch_records=20, codec="lz4") as writer:
         for index in range(written):
-            key = b"once %d" % index if index % 2 else b"%d" % rng.randrange(50)
+            key = b"once %d" % index if rng.random() < 0.5 else b"%d" % rng.randrange(50)
             writer.send(topic, index % PARTITIONS, Payload(key, text.take(400)))
     clean_until(
         flow,
@@ -85,7 +85,8 @@ class Shaken:
     def rounds(self, count: int) -> None:
         """Most rounds kill the copier, every fifth a broker of the source, another the target's."""
         for index in range(count):
-            with self.flow.start(*self.topics, "--throttle", RATE) as copier:
+            options = [f"--throttle={RATE}", f"--batch-bytes={self.rng.choice((4, 16, 64))}KiB"]
+            with self.flow.start(*self.topics, *options) as copier:
                 self._wait(copier, index)
                 if index % 5 == 1:
                     self._crash(copier, self.flow.source)
@@ -162,16 +163,18 @@ def shake(
 
 @pytest.mark.parametrize("shape", LOADS)
 def test_five_crashes_while_rebatching(shaken, topic_name, rng, shape):
-    shake(shaken, {topic_name(shape): LOADS[shape]}, rng, rounds=5, size=2500)
+    shake(shaken, {topic_name(shape): LOADS[shape]}, rng, rounds=5, size=3000)
 
 
 def test_five_crashes_while_rebatching_all_kinds(shaken, topic_name, rng):
     """The merged batches of one partition, and the opened ones of another, in the same requests."""
-    shake(shaken, {topic_name(name): load for name, load in LOADS.items()}, rng, rounds=5, size=900)
+    shake(
+        shaken, {topic_name(name): load for name, load in LOADS.items()}, rng, rounds=5, size=1200
+    )
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("shape", LOADS)
 def test_40_crashes_while_rebatching(shaken, topic_name, rng, shape):
-    shake(shaken, {topic_name(shape): LOADS[shape]}, rng, rounds=40, size=20_000)
+    shake(shaken, {topic_name(shape): LOADS[shape]}, rng, rounds=40, size=25_000)
