@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import cramjam
 import lz4.frame
-import pytest
 import zstandard
 
 from core import oracle
@@ -88,10 +87,10 @@ def test_bombs_are_named() -> None:
     Hostile(inputs).run(cap=MEMORY_CAP)
 
 
-@pytest.mark.parametrize("option", ["--batch-bytes=8MiB", "--compression=lz4:1"])
-def test_bombs_are_named_where_all_batches_are_opened(option: str) -> None:
+def test_bombs_are_named_where_all_batches_are_opened() -> None:
     inputs = [Input(name, bomb(name, last_delta=3), says) for name, (_, _, says) in BOMBS.items()]
-    Hostile(inputs).run("--merge=always", option, cap=MEMORY_CAP)
+    options = ("--merge=always", "--batch-bytes=8MiB", "--compression=lz4:1")
+    Hostile(inputs).run(*options, cap=MEMORY_CAP)
 
 
 def test_bombs_that_nobody_has_to_open_go_through() -> None:
