@@ -41,24 +41,24 @@ CUT_OFTEN = {"log.retention.check.interval.ms": "1000"}
 
 
 class Duel(Struct):
-    """An application on the target, before and while somebody copies."""
+    """An application on the target, alone (before a copy and after it) and beside it."""
 
     application: str
     throttle: str
     copied: float  # bytes a second
     seconds: int  # measured
-    rate_before: float  # bytes a second
+    rate_alone: float  # bytes a second
     rate: float
-    p99_before: float  # ms
+    p99_alone: float  # ms
     p99: float
 
     @property
     def share(self) -> float:
-        return self.rate / self.rate_before
+        return self.rate / self.rate_alone
 
     @property
     def slower(self) -> float:
-        return self.p99 / self.p99_before
+        return self.p99 / self.p99_alone
 
 
 def main() -> int:
@@ -111,22 +111,21 @@ def arguments() -> Any:
     parser.add_argument("--rounds", type=int, default=3, help="of the copy alone [3]")
     parser.add_argument("--warm-rounds", type=int, default=8)
     parser.add_argument("--applications", nargs="*", choices=APPLICATIONS, default=[*APPLICATIONS])
-    parser.add_argument("--quiet", type=float, default=10, help="seconds before the copy [10]")
+    parser.add_argument("--quiet", type=float, default=10, help="seconds alone, twice [10]")
     parser.add_argument("--longest", type=float, default=40, help="seconds of the copy [40]")
     return parser.parse_args()
 
 
 def duel(bench: Bench, application: str, throttle: str, quiet: float, longest: float) -> Duel:
-    """The application for a while, then with a copy beside it until that ends, or long enough."""
+    """The application for a while, then a copy beside it until that ends, or long enough, then
+    the application alone again: brokers become quicker, machines slower.
+    """
     bench.clear(bench.target)
     create(bench.target.bootstrap, TOPIC, PARTITIONS, KEEP)
     asking = EndOffsets(bench.target.bootstrap, bench.topic, bench.workload.partitions)
     rate = APPLICATIONS[application]
     with Foreground(bench.target.bootstrap, TOPIC, PARTITIONS, rate) as foreground:
-        time.sleep(SETTLE)
-        began = time.monotonic()
-        time.sleep(quiet)
-        before = foreground.between(began, time.monotonic())
+        alone = watch_alone(foreground, quiet)
         with (bench.directory / "copystream.json").open("w") as stdout:
             process = start_copystream(bench, throttle, stdout)
         deadline = time.monotonic() + DEADLINE
@@ -144,6 +143,7 @@ def duel(bench: Bench, application: str, throttle: str, quiet: float, longest: f
             process.send_signal(signal.SIGINT)
         if process.wait(60) not in (0, 130):
             raise RuntimeError(f"copystream ended with {process.returncode}")
+        alone += watch_alone(foreground, quiet)
     asking.close()
     if len(beside) < LEAST:
         raise RuntimeError(f"the copy took only {last - first:.1f} s: give it more with --gb")
@@ -152,11 +152,18 @@ def duel(bench: Bench, application: str, throttle: str, quiet: float, longest: f
         throttle=throttle,
         copied=copied / bench.records * bench.bytes / (last - first),
         seconds=len(beside),
-        rate_before=mean(second.bytes for second in before),
+        rate_alone=mean(second.bytes for second in alone),
         rate=mean(second.bytes for second in beside),
-        p99_before=p99(before),
+        p99_alone=p99(alone),
         p99=p99(beside),
     )
+
+
+def watch_alone(foreground: Foreground, quiet: float) -> list[Second]:
+    time.sleep(SETTLE)
+    began = time.monotonic()
+    time.sleep(quiet)
+    return foreground.between(began, time.monotonic())
 
 
 def p99(seconds: Sequence[Second]) -> float:
@@ -177,18 +184,18 @@ def verdicts(walls: dict[str, list[float]], duels: Sequence[Duel]) -> list[Verdi
 
 
 def print_duels(duels: Sequence[Duel]) -> None:
-    rows = [["application", "copy", "its MB/s", "s", "MB/s before", "beside", "kept"]]
-    rows[0] += ["p99 ms before", "beside", "times"]
+    rows = [["application", "copy", "its MB/s", "s", "MB/s alone", "beside", "kept"]]
+    rows[0] += ["p99 ms alone", "beside", "times"]
     rows += [
         [
             one.application,
             one.throttle,
             f"{one.copied / 1e6:.0f}",
             str(one.seconds),
-            f"{one.rate_before / 1e6:.1f}",
+            f"{one.rate_alone / 1e6:.1f}",
             f"{one.rate / 1e6:.1f}",
             f"{one.share:.0%}",
-            f"{one.p99_before:.1f}",
+            f"{one.p99_alone:.1f}",
             f"{one.p99:.1f}",
             f"{one.slower:.1f}",
         ]

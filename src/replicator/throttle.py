@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable
 from datetime import datetime
+from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
@@ -117,10 +119,13 @@ class Buckets:
         if self._polite is None:
             return False
         self._polite.observe(sample)
-        changed = self._set(None, self._whole, _rate(self._polite))
-        if changed:
-            _log.debug("limit of the whole copy: auto, now %s", print_rate(self.rate))
-        return changed
+        _log.debug(
+            "auto: at most %.1f MB/s after %.1f MB/s, %.0f ms a request",
+            (self._polite.rate or math.inf) / 1e6,
+            sample.achieved / 1e6,
+            median(sample.latencies or [0]),
+        )
+        return self._set(None, self._whole, _rate(self._polite))
 
     def _topic_rate(self, topic: str) -> Rate:
         timetable = self._throttle.topic(topic)
