@@ -128,10 +128,12 @@ def measure(bench: Bench, rate: float, seconds: float) -> Kept:
 
 
 def written(bench: Bench) -> int:
-    """Bytes in the topic's log files on the target."""
-    return sum(
-        file.stat().st_size for file in bench.target.log_dir().glob(f"{bench.topic}-*/*.log")
-    )
+    """Bytes in the topic's log files on the target; those of deleted topics have other names."""
+    places = [
+        bench.target.log_dir() / f"{bench.topic}-{number}"
+        for number in range(bench.workload.partitions)
+    ]
+    return sum(file.stat().st_size for place in places for file in place.glob("*.log"))
 
 
 if __name__ == "__main__":

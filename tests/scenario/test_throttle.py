@@ -86,7 +86,7 @@ def test_auto_gives_way_to_a_quota(flow, topic_name, rng):
     """The broker would make the copy wait; so it takes less than the quota allows."""
     topic, client = topic_name("quota"), topic_name("client")
     load(flow, topic, rng, partitions=4, megabytes=16)
-    limit_producers(flow.target, client, 1_000_000)
+    limit_producers(flow.target, client, 1e6)
     watched = ("--progress", "plain", "--log-format", "json", "--target-X", f"client.id={client}")
     summary = (outcome := flow.copy(topic, *watched)).expect(0).summary
     assert (summary.throttle, summary.records) == ("auto", 16_000)
