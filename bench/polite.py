@@ -23,7 +23,7 @@ from limit import EndOffsets
 from macro import HEAP, save_as
 from replicator.lab import LabCluster
 from report import Verdict, print_table, print_verdicts
-from warmup import warm_up
+from warmup import warm_up, warm_up_by_copies
 from workloads import WORKLOADS, build, create
 
 COST_GOAL = 0.1  # of full speed
@@ -82,6 +82,7 @@ def main() -> int:
         for cluster in (source, target):
             warm_up(bench, cluster, 1.0, at_most=given.warm_rounds)
         bench.seed()
+        warm_up_by_copies(bench, at_most=given.warm_copies)
         walls: dict[str, list[float]] = {"off": [], "auto": []}
         for number in range(given.rounds):
             order = ("off", "auto") if number % 2 == 0 else ("auto", "off")
@@ -110,6 +111,7 @@ def arguments() -> Any:
     parser.add_argument("--gb", type=float, default=4.0, help="size of the copy [4]")
     parser.add_argument("--rounds", type=int, default=3, help="of the copy alone [3]")
     parser.add_argument("--warm-rounds", type=int, default=8)
+    parser.add_argument("--warm-copies", type=int, default=4)
     parser.add_argument("--applications", nargs="*", choices=APPLICATIONS, default=[*APPLICATIONS])
     parser.add_argument("--quiet", type=float, default=10, help="seconds alone, twice [10]")
     parser.add_argument("--longest", type=float, default=40, help="seconds of the copy [40]")
