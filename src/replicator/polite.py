@@ -65,7 +65,7 @@ class Polite:
         self._rate = START
         self._peak = 0.0  # bytes a second, the highest achieved
         self._light: Sample | None = None  # of the shortest wait, while next to nothing was sent
-        self._probing = 2  # looks until that is known; 0 while it is not looked for
+        self._probing = 1  # looks until that is known; 0 while it is not looked for
         self._probed_at = 0.0
         self._resumed = math.inf  # the rate after that
         self._cut_at = -math.inf

@@ -132,8 +132,8 @@ class PartitionTask:
 
     def total(self, what: str) -> int:
         """Records, bytes (plain ones too), batches or skipped batches of this run."""
-        live = 0 if self.part is None else int(getattr(self.part, what))
-        return self.past[what] + live
+        part = self.part  # the driver may take it away while another thread asks
+        return self.past[what] + (0 if part is None else int(getattr(part, what)))
 
     def absorb(self, part: PartitionCopy) -> bool:
         """Take over what an ended assignment did; True when it moved forward."""

@@ -28,6 +28,7 @@ class Watch:
         self._under_replicated = under_replicated
         self._clock = clock
         self._looked_at = clock()
+        self._least = 0.0  # seconds; before the first look nothing was sent at another rate
         self._bytes = 0
         self._quota_ms = [0] * len(lanes)
         self._latencies: list[float] = []
@@ -35,7 +36,7 @@ class Watch:
     def look(self) -> Sample | None:
         """What has been seen since the last sample; None while that is too little."""
         seconds = self._clock() - self._looked_at
-        if seconds < LOOK:
+        if seconds < self._least:
             return None
         for lane in self._lanes:
             self._latencies += lane.take_latencies()
@@ -51,5 +52,6 @@ class Watch:
             under_replicated=self._under_replicated(),
         )
         self._looked_at += seconds
+        self._least = LOOK
         self._latencies = []
         return sample

@@ -65,6 +65,8 @@ def compress(codec: int, magic: int, data: bytes) -> bytes:
 def decompress(codec: int, magic: int, data: bytes) -> bytes:
     if codec == GZIP:
         return gzip.decompress(data)
+    if codec == SNAPPY and data[:8] != b"\x82SNAPPY\0":
+        return bytes(snappy.decompress(data))
     if codec == SNAPPY:
         r, plain = In(data, False, 16), b""
         while r.position < len(data):

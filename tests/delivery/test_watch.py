@@ -53,8 +53,12 @@ def test_a_sample_has_what_happened_since_the_last_one() -> None:
 
 
 def test_a_look_needs_time_and_answers() -> None:
-    """Of few answers it waits for more, but not for ever."""
+    """Of few answers it waits for more, but not for ever. The first look only needs answers."""
     rig = Rig()
+    rig.now += 0.01
+    assert rig.watch.look() is None
+    rig.lanes[0].latencies = [1] * ENOUGH
+    assert rig.watch.look() is not None
     rig.lanes[0].latencies = [1] * ENOUGH
     rig.now += LOOK / 2
     assert rig.watch.look() is None

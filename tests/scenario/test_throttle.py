@@ -87,7 +87,16 @@ def test_auto_gives_way_to_a_quota(flow, topic_name, rng):
     topic, client = topic_name("quota"), topic_name("client")
     load(flow, topic, rng, partitions=4, megabytes=16)
     limit_producers(flow.target, client, 1e6)
-    watched = ("--progress", "plain", "--log-format", "json", "--target-X", f"client.id={client}")
+    watched = (
+        "--throttle",
+        "auto",
+        "--progress",
+        "plain",
+        "--log-format",
+        "json",
+        "--target-X",
+        f"client.id={client}",
+    )
     summary = (outcome := flow.copy(topic, *watched)).expect(0).summary
     assert (summary.throttle, summary.records) == ("auto", 16_000)
     assert summary.throttle_ms > 0
