@@ -61,6 +61,7 @@ cdef class PartitionCopy:
     cdef int32_t pending                # batches queued or in flight
     cdef Py_ssize_t queued_bytes
     cdef Py_ssize_t largest             # largest batch seen, bytes
+    cdef Py_ssize_t portion             # bytes asked last, unless caught up then
     cdef bint asked
     cdef bint alone                     # ask for this partition in a fetch of its own
     cdef int32_t barren                 # such fetches that brought nothing

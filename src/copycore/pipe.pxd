@@ -2,6 +2,7 @@ from libc.stdint cimport int32_t, int64_t
 
 from copycore.frames cimport FetchDecoder, FetchEncoder
 from copycore.lane_state cimport LaneState
+from copycore.partition cimport PartitionCopy
 from copycore.transport cimport Channel, Slab, SlabPool
 
 
@@ -25,6 +26,8 @@ cdef class Pipe:
     cdef Slab* slab
 
     cdef int fetch(self, int64_t now) except -1
+    cdef Py_ssize_t share(self) noexcept
+    cdef Py_ssize_t next_portion(self, PartitionCopy part, Py_ssize_t share) noexcept
     cdef list choose_hungry(self)
     cdef int fetched(self, int64_t now) except -1
     cdef int produce(self, int64_t now) except -1

@@ -18,7 +18,9 @@ from copycore.partition cimport PartitionCopy
 from copycore.segments cimport Segments
 from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, Channel, SlabPool
 
-cdef int32_t LEAST_SHARE = 64 << 10     # bytes asked of one partition in a fetch
+cdef Py_ssize_t LEAST_PORTION = 64 << 10  # bytes asked of one partition in a fetch
+cdef int MOST_SHARERS = 16              # partitions of a fetch, as long as their batches are small
+cdef int PORTION_BATCHES = 8            # of one partition; pieces of less cost the source more CPU
 cdef int32_t SLAB_MARGIN = 64 << 10     # room for what is no record in a Fetch response
 cdef int32_t FETCH_LIMIT = 160 << 20    # bytes of a Fetch response
 cdef int32_t THROTTLE_LIMIT = 60_000    # ms a broker may make us wait at a time
@@ -59,19 +61,43 @@ cdef class Pipe:
 
     # --- fetching --------------------------------------------------------------------------
 
+    cdef Py_ssize_t share(self) noexcept:
+        """Bytes of a fetch for each partition of small batches.
+
+        It counts all that are behind, also when only some are asked because the others have enough
+        queued: who got more than others would be alone in request after request.
+        """
+        cdef PartitionCopy part
+        cdef Py_ssize_t behind = 0
+        for part in self.parts:
+            if part.ending is None and part.position < max(part.end, part.readable):
+                behind += 1
+        return max(self.fetch_bytes // max(min(behind, MOST_SHARERS), 1), LEAST_PORTION)
+
+    cdef Py_ssize_t next_portion(self, PartitionCopy part, Py_ssize_t share) noexcept:
+        """Bytes to ask of this one: twice as many each time, up to its share or some batches; but
+        half as many while its limits hold it back, for what waits takes the memory others need.
+        """
+        cdef Branch branch
+        cdef Py_ssize_t most = max(share, min(PORTION_BATCHES * part.largest,
+                                              self.fetch_bytes // 2))
+        for branch in part.branches:
+            if branch.held:
+                return max(part.portion // 2, LEAST_PORTION)
+        return max(min(part.portion * 2, most), LEAST_PORTION)
+
     cdef list choose_hungry(self):
         """Partitions for the next fetch, in rotating order."""
         cdef PartitionCopy part
         cdef int i, n = len(self.parts)
-        cdef Py_ssize_t share, asked = 0
+        cdef Py_ssize_t asked = 0, share = self.share()
         cdef list chosen = []
         cdef bint caught_up
-        share = max(self.fetch_bytes // max(n, 1), LEAST_SHARE)
         for i in range(n):
             part = self.parts[(self.turn + i) % n]
             if part.ending is not None or (part.end >= 0 and part.position >= part.end):
                 continue
-            if part.queued_bytes >= max(share, part.largest):
+            if part.queued_bytes >= max(part.portion, part.largest, LEAST_PORTION):
                 continue
             if part.alone:
                 self.turn = (self.turn + i + 1) % n
@@ -81,7 +107,8 @@ cdef class Pipe:
                 continue
             chosen.append(part)
             if not caught_up:
-                asked += max(share, part.largest)
+                part.portion = self.next_portion(part, share)
+                asked += max(part.portion, 2 * part.largest)
         return chosen
 
     cdef int fetch(self, int64_t now) except -1:
@@ -89,7 +116,6 @@ cdef class Pipe:
         cdef PartitionCopy part
         cdef FetchEncoder out = self.fetch_out
         cdef dict topics
-        cdef Py_ssize_t share
         cdef int32_t wait
         if (self.source.sock is None or self.fetch_parts is not None
                 or now < self.fetch_not_before or not self.pool.has_room()):
@@ -103,7 +129,6 @@ cdef class Pipe:
             topics.setdefault(part.source_name, []).append(part)
         # A long poll may only wait when nobody who has a full queue now could get hungry in it.
         wait = self.state.poll_wait if len(chosen) == len(self.parts) else 5
-        share = max(self.fetch_bytes // len(chosen), LEAST_SHARE)
         self.fetch_correlation += 1
         out.begin(self.fetch_correlation, self.state.client_id, wait, 1,
                   <int32_t> self.fetch_bytes, self.state.read_committed, len(topics))
@@ -114,7 +139,7 @@ cdef class Pipe:
             places = self.fetch_names.setdefault(key, {})
             for part in parts:
                 out.partition(part.partition, part.leader_epoch, part.position,
-                              <int32_t> max(share, 2 * part.largest))
+                              <int32_t> max(part.portion, 2 * part.largest, LEAST_PORTION))
                 places[part.partition] = part
                 part.asked = True
             out.end_topic()
@@ -238,7 +263,8 @@ cdef class Pipe:
         if self.pool.has_room():
             return 0
         for part in self.parts:
-            if part.ending is None and not part.queued_bytes and part.position < part.readable:
+            if (part.ending is None and not part.queued_bytes
+                    and (part.end < 0 or part.position < part.end)):
                 starving = True
         if starving:
             for part in self.parts:

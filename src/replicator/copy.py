@@ -52,7 +52,7 @@ from replicator.throttle import Buckets, Throttle
 from replicator.watch import Watch
 from replicator.worker import PAUSE_LIMIT_MS, LaneWorker, now_ms
 
-PIPES_PER_BROKERS = 2  # connections of a lane to the same two brokers: one waits, one works
+PIPES_PER_BROKERS = 3  # connections of a lane to the same two brokers: some wait, one works
 LARGEST_SLAB = 4 << 20  # bytes a Fetch brings; more does not make it faster
 LEAST_SLAB = 256 << 10
 SLABS_PER_PIPE = 4
@@ -166,8 +166,8 @@ class CopyJob:
             for _, key, value in stored_maps.read_to_end():
                 maps.absorb(key, value)
                 splits.absorb(key, value)
-            maps.take_over(claims.generations())
-            splits.take_over(claims.generations())
+            maps.keys.take_over(claims.generations())
+            splits.keys.take_over(claims.generations())
 
             self._plan = self._planner.make(facts.result(), self._flow, maps, splits)
             self._create_topics(self._plan)
@@ -176,8 +176,8 @@ class CopyJob:
             else:
                 self._tasks = self._make_split_tasks(self._plan, splits, producers, writer)
             if claims.holds():
-                maps.clean(writer)
-                splits.clean(writer)
+                maps.keys.clean(writer)
+                splits.keys.clean(writer)
             if self._tasks and not stop.requested:
                 self._copy(stop, maps, splits, writer, claims)
             self._phase = "done"

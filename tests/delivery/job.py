@@ -147,7 +147,7 @@ class World:
         reading, writing = self.source.add(topic), self.target.add(topic)
         self.source.log(topic).end = max(end, 0)
         self.target.log(topic).start = self.target.log(topic).end = base
-        self.maps.take_over(dict.fromkeys(self.source.topics, 1))
+        self.maps.keys.take_over(dict.fromkeys(self.source.topics, 1))
         task = make_task(
             topic, source_id=reading.topic_id, target_id=writing.topic_id, base=base, start=start,
             end=end, located=True,

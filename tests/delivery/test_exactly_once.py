@@ -166,9 +166,9 @@ class Copying:
         maps = self.maps = OffsetMaps("f")
         for _, key, value in FakeReader(self.state).read_to_end():
             maps.absorb(key, value)
-        maps.take_over({TOPIC: self.lives})
+        maps.keys.take_over({TOPIC: self.lives})
         tasks = self.tasks(maps)
-        maps.clean(self.writer)  # type: ignore[arg-type]
+        maps.keys.clean(self.writer)  # type: ignore[arg-type]
         self.stop = StopSignal()
         self.process = Process(
             request_bytes=self.rng.choice([200, 1 << 22]), maker=random_maker(self.rng)

@@ -111,7 +111,7 @@ def test_offsets_near_the_end_of_time() -> None:
 def ours(generation: int = 1) -> OffsetMaps:
     """A map that a session writes."""
     maps = OffsetMaps("f")
-    maps.take_over({PLACE[0]: generation, "other": generation})
+    maps.keys.take_over({PLACE[0]: generation, "other": generation})
     return maps
 
 
@@ -183,9 +183,9 @@ def test_compaction_changes_nothing(topic: StateTopic) -> None:
 def taken_over(topic: StateTopic, generation: int, counter: int) -> OffsetMaps:
     """As the next session does it."""
     maps, writer = replayed(topic), FakeWriter(topic)
-    maps.take_over({PLACE[0]: generation, "other": generation})
+    maps.keys.take_over({PLACE[0]: generation, "other": generation})
     maps.restate(writer, [(PLACE, counter)])  # type: ignore[arg-type]
-    maps.clean(writer)  # type: ignore[arg-type]
+    maps.keys.clean(writer)  # type: ignore[arg-type]
     return maps
 
 
@@ -268,15 +268,15 @@ def test_many_segments_at_once_are_several_records(topic: StateTopic) -> None:
 def test_a_registry_that_went_back_is_refused(topic: StateTopic) -> None:
     ours(7).write_bindings(FakeWriter(topic), [(PLACE, BINDING, 100)])
     known = replayed(topic)
-    known.take_over({"other": 1})
+    known.keys.take_over({"other": 1})
     with pytest.raises(StateError, match=r"generation 7.*ends at 6") as caught:
-        known.take_over({PLACE[0]: 6})
+        known.keys.take_over({PLACE[0]: 6})
     assert caught.value.exit_code == ExitCode.STATE
 
 
 def test_other_flows_and_other_records_are_passed_over(topic: StateTopic) -> None:
     others = OffsetMaps("somebody else")
-    others.take_over({PLACE[0]: 1})
+    others.keys.take_over({PLACE[0]: 1})
     others.write_bindings(FakeWriter(topic), [(PLACE, BINDING, 5)])
     topic.append(b'["heartbeat","f"]', b"whatever")
     topic.append(b"", b"")

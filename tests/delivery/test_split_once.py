@@ -82,7 +82,7 @@ class Sim:
             self.state.compact()
         for _, key, value in FakeReader(self.state).read_to_end():
             self.splits.absorb(key, value)
-        self.splits.take_over({TOPIC: self.lives})
+        self.splits.keys.take_over({TOPIC: self.lives})
         states = {}
         for source in range(len(self.sources)):
             place = (TOPIC, source)
@@ -91,7 +91,7 @@ class Sim:
             )
             states[place] = self.splits.state(place) or fresh(binding, 0)
         self.splits.restate(self.writer, states)  # type: ignore[arg-type]
-        self.splits.clean(self.writer)  # type: ignore[arg-type]
+        self.splits.keys.clean(self.writer)  # type: ignore[arg-type]
         self.writer.hold = True
         driver = SplitDriver(
             self.cluster,  # type: ignore[arg-type]
@@ -328,7 +328,7 @@ def held(sources: int = 1, targets: int = 1) -> tuple[FakeCluster, dict[int, Any
 
 def strided(cut: int) -> Splits:
     splits = Splits("f")
-    splits.take_over({TOPIC: 1})
+    splits.keys.take_over({TOPIC: 1})
     writer: Any = FakeWriter(StateTopic())
     _, states = held()
     splits.restate(writer, {(TOPIC, 0): states[0]})
@@ -376,7 +376,7 @@ def test_an_older_generation_counts_for_nothing() -> None:
     _, states = held()
     for generation in (1, 2):
         splits = Splits("f")
-        splits.take_over({TOPIC: generation})
+        splits.keys.take_over({TOPIC: generation})
         splits.restate(writer, {(TOPIC, 0): states[0]})
         if generation == 1:
             old = splits

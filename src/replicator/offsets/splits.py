@@ -1,7 +1,7 @@
 """What is durable of partitions that are split up: one record each in the offset map's topic.
 
 Key, in JSON: ``["split", flow, topic, partition, generation]``; of two generations the newer one
-counts, as in ``store``. The value, in JSON, is a ``SplitState``.
+counts (``keys``). The value, in JSON, is a ``SplitState``.
 
 A source partition that is split up has a counter for every partition of the target topic. Where
 those stood is known at *points* of the source: the first one is settled, everything before it is
@@ -20,11 +20,10 @@ import msgspec
 from msgspec import Struct
 
 from copycore.split import Stride
-from replicator.errors import CopystreamError, StateError
-from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
-from replicator.state.log import Delivered, StateWriter, ignored
-
-TopicPartition = tuple[str, int]
+from replicator.errors import CopystreamError
+from replicator.offsets.keys import MapKeys, TopicPartition
+from replicator.state import OFFSET_MAP_TOPIC
+from replicator.state.log import Delivered, StateWriter, ignored, unreadable
 
 
 class SplitBinding(Struct, frozen=True):
@@ -74,12 +73,10 @@ class Splits:
 
     def __init__(self, flow: str) -> None:
         self._flow = flow
+        self.keys = MapKeys(flow)
         self._lock = threading.Lock()
-        self._generations: Mapping[str, int] = {}
         self._states: dict[TopicPartition, SplitState] = {}
-        self._newest: dict[TopicPartition, int] = {}  # generation
         self._found: dict[TopicPartition, set[bytes]] = {}  # keys
-        self._replaced: list[bytes] = []
         self._on_the_way: Counter[TopicPartition] = Counter()
 
     def absorb(self, key: bytes, value: bytes | None) -> None:
@@ -97,30 +94,11 @@ class Splits:
                 self._found.get(place, set()).discard(key)
                 return
             self._found.setdefault(place, set()).add(key)
-            if generation < self._newest.get(place, 0):
+            if not self.keys.counts(place, generation):
                 return
-            self._newest[place] = generation
             self._states[place] = msgspec.json.decode(value, type=SplitState)
         except msgspec.MsgspecError as error:
-            raise StateError(
-                f"{OFFSET_MAP_TOPIC} holds a record that cannot be read: {error}",
-                hint="a newer copystream may have written it: use that version",
-            ) from None
-
-    def take_over(self, generations: Mapping[str, int]) -> None:
-        """From now on this session writes the states of these topics, as that generation each.
-
-        Raises ``StateError`` where a newer one is known.
-        """
-        for (topic, partition), newest in self._newest.items():
-            if generations.get(topic, newest) < newest:
-                raise StateError(
-                    f"the map of {topic}-{partition} is of generation {newest}, and "
-                    f"{REGISTRY_TOPIC} ends at {generations[topic]}: it has lost records",
-                    hint=f"if it was deleted, delete {OFFSET_MAP_TOPIC} and the copied topics on "
-                    "the target as well, and copy them anew",
-                )
-        self._generations = generations
+            raise unreadable(f"{OFFSET_MAP_TOPIC} holds a record", error) from None
 
     def state(self, place: TopicPartition) -> SplitState | None:
         with self._lock:
@@ -137,18 +115,15 @@ class Splits:
         """
         writer.write(
             OFFSET_MAP_TOPIC,
-            [(self._key(place), msgspec.json.encode(state)) for place, state in states.items()],
+            [
+                (self.keys.key("split", place), msgspec.json.encode(state))
+                for place, state in states.items()
+            ],
         )
         with self._lock:
             for place, state in states.items():
                 self._states[place] = state
-                self._replaced += self._found.pop(place, set()) - {self._key(place)}
-
-    def clean(self, writer: StateWriter) -> None:
-        """Delete what ``restate`` has replaced; only while the claims hold."""
-        for key in self._replaced:
-            writer.send(OFFSET_MAP_TOPIC, key, None, ignored)
-        self._replaced = []
+                self.keys.replace(self._found.pop(place, set()) - {self.keys.key("split", place)})
 
     def send_stride(
         self,
@@ -219,12 +194,9 @@ class Splits:
 
         with self._lock:
             self._on_the_way[place] += 1
-        writer.send(OFFSET_MAP_TOPIC, self._key(place), msgspec.json.encode(state), written)
-
-    def _key(self, place: TopicPartition) -> bytes:
-        topic, partition = place
-        generation = self._generations[topic]
-        return msgspec.json.encode(["split", self._flow, topic, partition, generation])
+        writer.send(
+            OFFSET_MAP_TOPIC, self.keys.key("split", place), msgspec.json.encode(state), written
+        )
 
 
 def _later(known: Sequence[Arrival], seen: Sequence[tuple[int, int]]) -> tuple[Arrival, ...]:

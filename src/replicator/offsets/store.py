@@ -8,31 +8,28 @@ Two kinds of records, keys in JSON:
 ``["chunk", flow, topic, partition, generation, first counter]``
     Segments as ``copycore.segments`` lays them out.
 
-Records count in log order: a chunk voids what was written before from its first counter on.
-Generations grow from one holder of a topic to the next, and what is of an older one than was seen
-before counts for nothing: a session that was taken over while something of its own was on the way
-cannot void what its successor relies on.
+Records count in log order: a chunk voids what was written before from its first counter on. Those
+of an older generation than was seen before count for nothing (``keys``).
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from copycore.segments import Segments
-from replicator.errors import CopystreamError, StateError
+from replicator.errors import CopystreamError
+from replicator.offsets.keys import MapKeys, TopicPartition
 from replicator.offsets.map import PartitionMap
-from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
-from replicator.state.log import Delivered, Record, StateWriter, ignored
+from replicator.state import OFFSET_MAP_TOPIC
+from replicator.state.log import Delivered, Record, StateWriter, ignored, unreadable
 
 RESTATED = 1000  # segments at the end of a map that a new holder writes again
 LARGEST_CHUNK = 50_000  # segments; about 100 kB, and below a broker's limit of 1 MB for any holes
-
-TopicPartition = tuple[str, int]
 
 
 class Binding(Struct, frozen=True):
@@ -54,14 +51,12 @@ class OffsetMaps:
 
     def __init__(self, flow: str) -> None:
         self._flow = flow
+        self.keys = MapKeys(flow)
         self._lock = threading.Lock()
-        self._generations: Mapping[str, int] = {}
         self._bindings: dict[TopicPartition, Binding] = {}
         self._maps: dict[TopicPartition, PartitionMap] = {}
-        self._newest: dict[TopicPartition, int] = {}  # generation
-        # Keys that were read, with the first counter of chunks, and those no longer needed.
+        # Keys that were read, with the first counter of chunks.
         self._found: dict[TopicPartition, dict[bytes, int]] = {}
-        self._replaced: list[bytes] = []
         self._on_the_way: Counter[TopicPartition] = Counter()
         # From this counter on the stored map may be void, after a write that may have failed.
         self._doubtful: dict[TopicPartition, int] = {}
@@ -87,33 +82,14 @@ class OffsetMaps:
                 self._found.get(place, {}).pop(key, None)
                 return
             self._found.setdefault(place, {})[key] = first
-            if generation < self._newest.get(place, 0):
+            if not self.keys.counts(place, generation):
                 return
-            self._newest[place] = generation
             if first < 0:
                 self._bind(place, msgspec.json.decode(value, type=Binding))
             else:
                 self._add(place, Segments.decode(value))
         except (msgspec.MsgspecError, ValueError) as error:
-            raise StateError(
-                f"{OFFSET_MAP_TOPIC} holds a record that cannot be read: {error}",
-                hint="a newer copystream may have written it: use that version",
-            ) from None
-
-    def take_over(self, generations: Mapping[str, int]) -> None:
-        """From now on this session writes the maps of these topics, as that generation each.
-
-        Raises ``StateError`` where the map knows of a newer one.
-        """
-        for (topic, partition), newest in self._newest.items():
-            if generations.get(topic, newest) < newest:
-                raise StateError(
-                    f"the map of {topic}-{partition} is of generation {newest}, and "
-                    f"{REGISTRY_TOPIC} ends at {generations[topic]}: it has lost records",
-                    hint=f"if it was deleted, delete {OFFSET_MAP_TOPIC} and the copied topics on "
-                    "the target as well, and copy them anew",
-                )
-        self._generations = generations
+            raise unreadable(f"{OFFSET_MAP_TOPIC} holds a record", error) from None
 
     def binding(self, place: TopicPartition) -> Binding | None:
         return self._bindings.get(place)
@@ -140,13 +116,13 @@ class OffsetMaps:
         """Make bindings durable, each with the source offset of its record number 0."""
         records: list[Record] = []
         for place, binding, start in new:
-            records.append((self._key("binding", place), msgspec.json.encode(binding)))
+            records.append((self.keys.key("binding", place), msgspec.json.encode(binding)))
             records += self._chunks(place, Segments([start], [0]))
         writer.write(OFFSET_MAP_TOPIC, records)
         for place, binding, start in new:
             self._bind(place, binding)
             self._add(place, Segments([start], [0]))
-            self._replaced += self._found.pop(place, {})
+            self.keys.replace(self._found.pop(place, {}))
 
     def restate(self, writer: StateWriter, where: Iterable[tuple[TopicPartition, int]]) -> None:
         """Make the ends of these maps ours, each from some segment before this counter on: what
@@ -160,15 +136,7 @@ class OffsetMaps:
             found = self._found.pop(place, {})
             replaced += [key for key, first in found.items() if first >= segments.first]
         writer.write(OFFSET_MAP_TOPIC, records)
-        self._replaced += replaced
-
-    def clean(self, writer: StateWriter) -> None:
-        """Delete what ``write_bindings`` and ``restate`` have replaced; only while the claims
-        hold, so that a successor finds what replaces it.
-        """
-        for key in self._replaced:
-            writer.send(OFFSET_MAP_TOPIC, key, None, ignored)
-        self._replaced = []
+        self.keys.replace(replaced)
 
     def send_segments(
         self,
@@ -226,11 +194,6 @@ class OffsetMaps:
             known = self._maps[place]
             return known.tail(max(0, min(known.index(counter), len(known) - least)))
 
-    def _key(self, kind: str, place: TopicPartition, *rest: int) -> bytes:
-        topic, partition = place
-        generation = self._generations[topic]
-        return msgspec.json.encode([kind, self._flow, topic, partition, generation, *rest])
-
     def _chunks(self, place: TopicPartition, segments: Segments) -> list[Record]:
         if len(segments) > LARGEST_CHUNK:
             sources, counters = segments.sources, segments.counters
@@ -238,7 +201,7 @@ class OffsetMaps:
             parts = [Segments(sources[cut], counters[cut]) for cut in cuts]
         else:
             parts = [segments]
-        return [(self._key("chunk", place, part.first), part.encode()) for part in parts]
+        return [(self.keys.key("chunk", place, part.first), part.encode()) for part in parts]
 
     def _bind(self, place: TopicPartition, binding: Binding) -> None:
         with self._lock:

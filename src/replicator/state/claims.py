@@ -21,9 +21,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from replicator.errors import CopystreamError, IncompleteError, StateError
+from replicator.errors import CopystreamError, IncompleteError
 from replicator.state import REGISTRY_TOPIC
-from replicator.state.log import Record, StateReader, StateWriter, ignored
+from replicator.state.log import Record, StateReader, StateWriter, ignored, unreadable
 
 BEAT_INTERVAL = 3.0  # seconds
 LEASE = 10.0  # seconds without a beat after which a session of another machine is dead
@@ -99,10 +99,7 @@ class Claims:
         try:
             self._absorb(offset, key, value)
         except msgspec.MsgspecError as error:
-            raise StateError(
-                f"{REGISTRY_TOPIC} holds a claim that cannot be read: {error}",
-                hint="a newer copystream may have written it: use that version",
-            ) from None
+            raise unreadable(f"{REGISTRY_TOPIC} holds a claim", error) from None
 
     def _absorb(self, offset: int, key: bytes, value: bytes | None) -> None:
         if key.startswith(b'["session"'):

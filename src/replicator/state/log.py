@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from replicator.cluster.admin import Admin, TopicSpec
 from replicator.cluster.cluster import Cluster
-from replicator.errors import CopystreamError, SourceError, TargetError
+from replicator.errors import CopystreamError, SourceError, StateError, TargetError
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -38,6 +38,14 @@ def _failure(cluster: Cluster, topic: str, what: str) -> CopystreamError:
     return kind(
         f"{cluster.side} cluster {cluster.name}: cannot {what} topic {topic}",
         hint="state is kept there: see that the topic is available and may be read and written",
+    )
+
+
+def unreadable(what: str, error: Exception) -> StateError:
+    """The error for a state record that cannot be decoded; ``what`` says where it is."""
+    return StateError(
+        f"{what} that cannot be read: {error}",
+        hint="a newer copystream may have written it: use that version",
     )
 
 

@@ -11,9 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from replicator.cluster.cluster import Cluster
-from replicator.errors import StateError
 from replicator.state import REGISTRY_TOPIC
-from replicator.state.log import StateWriter
+from replicator.state.log import StateWriter, unreadable
 
 
 class ProducerIdentity(Struct, frozen=True):
@@ -42,10 +41,7 @@ class Producers:
             else:
                 self._by_flow.setdefault(flow, {})[producer_id] = _VALUE.decode(value)
         except msgspec.MsgspecError as error:
-            raise StateError(
-                f"{REGISTRY_TOPIC} holds a producer record that cannot be read: {error}",
-                hint="a newer copystream may have written it: use that version",
-            ) from None
+            raise unreadable(f"{REGISTRY_TOPIC} holds a producer record", error) from None
 
     def of(self, flow: str) -> ProducerIdentity | None:
         """The identity new partitions of ``flow`` are written with."""
