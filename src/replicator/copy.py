@@ -10,11 +10,10 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from pathlib import Path
 
 from copycore.lane import Lane
 from copycore.rebatch import Rebatcher
@@ -27,11 +26,11 @@ from replicator.limits import RunLimits
 from replicator.logical import Sampler
 from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
 from replicator.offsets.store import Binding, OffsetMaps
+from replicator.outcome import outcome, since_process_start, strongest
 from replicator.plan import KEEP, FullPlan, PartitionPlan, Planner
 from replicator.rates import OFF, print_rate
 from replicator.report import (
     Fault,
-    Limit,
     Plan,
     Side,
     Snapshot,
@@ -460,7 +459,7 @@ class CopyJob:
             throttle=print_rate(self._buckets.asked if self._buckets else OFF),
             throttle_bytes=self._buckets.rate.bytes if self._buckets else None,
             throttle_ms=sum(waited.values()),
-            throttled_by=_strongest(waited),
+            throttled_by=strongest(waited),
             partitions_done=sum(1 for task in tasks if task.done),
             partitions_failed=sum(1 for task in tasks if task.fault is not None),
             partitions=partitions,
@@ -490,7 +489,7 @@ class CopyJob:
         unfinished = any(not task.finished or task.stopped for task in self._tasks)
         snapshot = self.snapshot()
         limit = self._limits.reached if unfinished else None
-        status, code = _outcome(faults, unfinished, stop.requested, limit, snapshot.records)
+        status, code = outcome(faults, unfinished, stop.requested, limit, snapshot.records)
         acks = [worker.lane.first_ack for worker in self._workers if worker.lane.first_ack >= 0]
         return Summary(
             status=status,  # type: ignore[arg-type]
@@ -501,7 +500,7 @@ class CopyJob:
             target_cluster_id=self._target.cluster_id,
             flow=self._flow,
             elapsed=time.monotonic() - self._began,
-            first_ack_after=_since_process_start(min(acks)) if acks else None,
+            first_ack_after=since_process_start(min(acks)) if acks else None,
             records=snapshot.records,
             bytes=snapshot.bytes,
             logical_bytes=snapshot.logical_bytes,
@@ -561,46 +560,3 @@ def _plain(binding: SplitBinding) -> Binding:
         producer_id=binding.producer_id,
         producer_epoch=binding.producer_epoch,
     )
-
-
-def _strongest(waited: dict[Throttler, int]) -> Throttler:
-    name = max(waited, key=lambda key: waited[key])
-    return name if waited[name] else ""
-
-
-def _outcome(
-    faults: Sequence[Fault],
-    unfinished: bool,
-    interrupted: bool,
-    limit: Limit | None,
-    records: int,
-) -> tuple[str, ExitCode]:
-    """Status and exit code: the fault a rerun helps least comes first."""
-    codes = {fault.exit_code for fault in faults}
-    for code in (
-        ExitCode.STATE,
-        ExitCode.FATAL,
-        ExitCode.TARGET,
-        ExitCode.SOURCE,
-        ExitCode.USAGE,
-        ExitCode.OTHER,
-    ):
-        if int(code) in codes:
-            return "failed", code
-    if interrupted and unfinished:
-        return "interrupted", ExitCode.INTERRUPTED
-    if faults:
-        return "incomplete", ExitCode.INCOMPLETE
-    if limit is not None and unfinished:
-        return "limited", ExitCode.DURATION if limit.name == "max-duration" else ExitCode.VOLUME
-    if unfinished:
-        return "incomplete", ExitCode.INCOMPLETE
-    return ("done" if records else "nothing-left"), ExitCode.DONE
-
-
-def _since_process_start(at_ms: int) -> float:
-    """Seconds from the start of this process to a moment of ``worker.now_ms``."""
-    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # since boot
-    uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
-    return (uptime - started) - (now_ms() - at_ms) / 1000

@@ -28,7 +28,7 @@ from replicator.split_driver import SplitDriver
 from replicator.state.log import StateWriter, ignored
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
-from replicator.worker import LaneWorker, PipeKey
+from replicator.worker import LaneWorker, PipeKey, gate_opener
 
 if TYPE_CHECKING:
     from copycore.lane import Event
@@ -109,17 +109,8 @@ class Driver:
 
     def write_segments(self, worker: LaneWorker, part: PartitionCopy, segments: Segments) -> None:
         """Make segments durable, then open the gate behind them."""
-
-        def delivered(error: CopystreamError | None, _offset: int) -> None:
-            if error is not None:
-                worker.lose(part, error.message)
-            elif self._holds():
-                worker.confirm(part, segments.first)
-            else:
-                # A successor may not know of these segments, so nothing may follow them.
-                worker.lose(part, "target: no sign of life could be left there for a while")
-
-        self._maps.send_segments(self._writer, (part.topic, part.partition), segments, delivered)
+        opener = gate_opener(worker, part, segments.first, self._holds)
+        self._maps.send_segments(self._writer, (part.topic, part.partition), segments, opener)
 
     @property
     def write_stride(self) -> Callable[[LaneWorker, PartitionCopy, Stride], None]:

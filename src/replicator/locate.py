@@ -8,12 +8,14 @@ and end with the sequence that this number implies.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+from msgspec import Struct
+
 from copycore.batch import Batch, cut_slice
-from replicator.cluster import Cluster, Connection, OffsetResult
+from replicator.cluster import Cluster, Connection
 from replicator.task import PartitionTask
 
 SEQUENCES = 1 << 31
@@ -47,23 +49,19 @@ def counters(
     Raises what the cluster raises when it cannot be asked at all.
     """
     wanted = {task.target_place: task for task in tasks}
-    # The leader's end first: if the high watermark read later equals it, all of it is committed.
-    ends = target.leader_end_offsets(wanted, timeout=ASK_TIMEOUT)
-    committed = target.list_offsets(wanted, "latest", timeout=ASK_TIMEOUT)
-    starts = target.list_offsets(wanted, "earliest", timeout=ASK_TIMEOUT)
     found: dict[PartitionTask, int | Exception] = {}
     tails: dict[TopicPartition, int] = {}
-    for place, task in wanted.items():
-        answer: int | NotYet | ForeignWriter = agreed(ends[place], committed[place], starts[place])
-        if isinstance(answer, int):
-            base = task.binding.base
-            if answer < base:
-                answer = ForeignWriter(answer)
-            else:
-                if answer > max(base, starts[place].offset):
-                    tails[place] = answer - 1
-                answer -= base
-        found[task] = answer
+    for place, extent in extents(target, wanted).items():
+        task = wanted[place]
+        base = task.binding.base
+        if isinstance(extent, NotYet):
+            found[task] = extent
+        elif extent.end < base:
+            found[task] = ForeignWriter(extent.end)
+        else:
+            found[task] = extent.end - base
+            if extent.end > max(base, extent.start):
+                tails[place] = extent.end - 1
     for place, batch in last_batches(target, tails).items():
         task = wanted[place]
         counter = found[task]
@@ -74,11 +72,31 @@ def counters(
     return found
 
 
-def agreed(end: OffsetResult, committed: OffsetResult, start: OffsetResult) -> int | NotYet:
-    for result in (end, committed, start):
-        if result.error:
-            return NotYet(result.error)
-    return end.offset if end.offset == committed.offset else NotYet(0)
+class Extent(Struct, frozen=True):
+    """The offsets of a log, all of it committed; ``end`` is exclusive."""
+
+    start: int
+    end: int
+
+
+def extents(
+    target: Cluster, places: Collection[TopicPartition]
+) -> dict[TopicPartition, Extent | NotYet]:
+    """Raises what the cluster raises when it cannot be asked at all."""
+    # The leader's end first: if the high watermark read later equals it, all of it is committed.
+    ends = target.leader_end_offsets(places, timeout=ASK_TIMEOUT)
+    committed = target.list_offsets(places, "latest", timeout=ASK_TIMEOUT)
+    starts = target.list_offsets(places, "earliest", timeout=ASK_TIMEOUT)
+    found: dict[TopicPartition, Extent | NotYet] = {}
+    for place in places:
+        codes = [known[place].error for known in (ends, committed, starts)]
+        if any(codes):
+            found[place] = NotYet(next(code for code in codes if code))
+        elif ends[place].offset != committed[place].offset:
+            found[place] = NotYet(0)
+        else:
+            found[place] = Extent(starts[place].offset, ends[place].offset)
+    return found
 
 
 def _ends_with(batch: Batch, task: PartitionTask, counter: int) -> bool:
@@ -117,7 +135,7 @@ def _fetch_one(connection: Connection, place: TopicPartition, offset: int) -> Ba
     """One batch: a limit of one byte brings the first batch whole and nothing more."""
     request = _fetch_request(*place, offset, 1)
     answer: Any = connection.call(request, timeout=ASK_TIMEOUT)
-    for batch in _batches(answer, place[1]) or ():
+    for batch in _batches(answer, place[1]):
         if batch.base_offset <= offset < batch.next_offset:
             return batch
     return None
@@ -128,6 +146,8 @@ def read_batches(cluster: Cluster, place: TopicPartition, begin: int, end: int) 
 
     Raises ``NotYet`` where they cannot be read now, and what the cluster raises.
     """
+    if begin >= end:
+        return
     topic, partition = place
     meta = cluster.metadata([topic], timeout=ASK_TIMEOUT)[topic].partitions.get(partition)
     if meta is None or meta.leader < 0:
@@ -147,16 +167,18 @@ def read_batches(cluster: Cluster, place: TopicPartition, begin: int, end: int) 
         connection.close()
 
 
-def _batches(answer: Any, partition: int) -> list[Batch] | None:
-    """The batches of one partition in a Fetch response; None where there are none to read."""
+def _batches(answer: Any, partition: int) -> list[Batch]:
+    """The batches of one partition in a Fetch response, as far as they can be read; the caller
+    asks again for others, and gives up after a while.
+    """
     for topic in answer.responses:
         for found in topic.partitions:
             if found.partition_index == partition and found.records:
                 try:
                     return list(cut_slice(found.records)[0])
                 except ValueError:
-                    return None  # the caller asks again, and gives up after a while
-    return None
+                    return []
+    return []
 
 
 def _fetch_request(topic: str, partition: int, offset: int, limit: int) -> Any:

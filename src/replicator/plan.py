@@ -164,47 +164,22 @@ class Planner:
     def make(self, facts: Facts, flow: str, maps: OffsetMaps, splits: Splits) -> FullPlan:
         """Decide. Looks at the target's partitions once more: nobody else writes them now."""
         choice, metas, targets = facts.choice, facts.metas, facts.targets
-        starts, ends, first, sizes = facts.starts, facts.ends, facts.first, facts.sizes
+        starts, ends, sizes = facts.starts, facts.ends, facts.sizes
         partitioner = self._settings.partitioner
         written = self._written(_target_places(partitioner, facts), targets)
         shown: list[TopicPlan] = []
         partitions: list[PartitionPlan] = []
         for topic in choice.topics:
-            parts: list[PartitionPlan] = []
-            conflicts: list[Conflict] = []
-            state: TargetState = "empty"
             forgotten = self._forgotten(topic, facts, written)
-            known = {} if forgotten else splits.of_topic(topic)
-            kept = [p for p in facts.selected[topic] if maps.segments((topic, p))]
-            if partitioner != KEEP:
+            known = {} if forgotten else _still_there(topic, facts, splits)
+            if partitioner == KEEP:
+                parts, conflicts, state = self._plan_kept(topic, facts, written, maps)
+                if known:
+                    conflicts.append(_other_partitioner(known[min(known)].binding.partitioner))
+            else:
                 parts, conflicts, state = self._plan_split(topic, facts, written, known)
-                if kept and not forgotten:
+                if any(maps.segments((topic, p)) for p in facts.selected[topic]) and not forgotten:
                     conflicts.append(_other_partitioner(KEEP))
-            elif known:
-                conflicts.append(_other_partitioner(known[min(known)].binding.partitioner))
-            for p in facts.selected[topic] if partitioner == KEEP else ():
-                place = (topic, p)
-                binding = maps.binding(place)
-                begin, end = written.get(place, (0, 0))
-                # Without a segment it was cut off before anything could be written.
-                if not maps.segments(place) or (begin == end and self._settings.restart):
-                    binding = None
-                if binding is not None:
-                    problem = _mismatch(binding, metas[topic], targets.get(topic))
-                    if problem is not None:
-                        conflicts.append(problem)
-                        continue
-                    state = "ours"
-                    counter = max(end - binding.base, 0)
-                    at = maps.source_of(place, counter)
-                    until = _not_before(at, ends[place])
-                    parts.append(PartitionPlan(topic, p, at, until, counter, binding.base, binding))
-                    continue
-                if begin != end:
-                    state = "foreign"
-                    continue
-                until = _not_before(first[place], ends[place])
-                parts.append(PartitionPlan(topic, p, first[place], until, 0, end, None))
             left = sum(_left(part, ends) for part in parts)
             plan = plan_topic(
                 SourceTopic(
@@ -329,6 +304,42 @@ class Planner:
                         )
                 return found
 
+    def _plan_kept(
+        self,
+        topic: str,
+        facts: Facts,
+        written: Mapping[TopicPartition, tuple[int, int]],
+        maps: OffsetMaps,
+    ) -> tuple[list[PartitionPlan], list[Conflict], TargetState]:
+        """The partitions of a topic whose records keep their place, and what is in their way."""
+        parts: list[PartitionPlan] = []
+        conflicts: list[Conflict] = []
+        target_state: TargetState = "empty"
+        for p in facts.selected[topic]:
+            place = (topic, p)
+            binding = maps.binding(place)
+            begin, end = written.get(place, (0, 0))
+            # Without a segment it was cut off before anything could be written.
+            if not maps.segments(place) or (begin == end and self._settings.restart):
+                binding = None
+            if binding is not None:
+                problem = _mismatch(binding, facts.metas[topic], facts.targets.get(topic))
+                if problem is not None:
+                    conflicts.append(problem)
+                    continue
+                target_state = "ours"
+                counter = max(end - binding.base, 0)
+                at = maps.source_of(place, counter)
+                until = _not_before(at, facts.ends[place])
+                parts.append(PartitionPlan(topic, p, at, until, counter, binding.base, binding))
+            elif begin != end:
+                target_state = "foreign"
+            else:
+                start = facts.first[place]
+                until = _not_before(start, facts.ends[place])
+                parts.append(PartitionPlan(topic, p, start, until, 0, end, None))
+        return parts, conflicts, target_state
+
     def _plan_split(
         self,
         topic: str,
@@ -445,6 +456,15 @@ def _mismatch(
             "leave it empty or delete it, and run with --restart to copy from the start",
         )
     return None
+
+
+def _still_there(topic: str, facts: Facts, splits: Splits) -> dict[int, SplitState]:
+    """The split partitions of a topic; of those that do not go on now, only such as wrote into the
+    target topic that is there.
+    """
+    selected, target = facts.selected[topic], facts.targets.get(topic)
+    into = {} if target is None else splits.into(topic, str(target.topic_id))
+    return {p: state for p, state in splits.of_topic(topic).items() if p in selected or p in into}
 
 
 def _not_before(start: int, end: int) -> int:

@@ -13,7 +13,7 @@ from replicator.offsets.splits import Splits
 from replicator.splitting import counters, foreign_offset
 from replicator.state.log import StateWriter
 from replicator.task import PartitionTask, SplitTask
-from replicator.worker import LaneWorker
+from replicator.worker import LaneWorker, gate_opener
 
 ALL = 1 << 62  # records that the target has, when they are only to be counted
 
@@ -35,18 +35,9 @@ class SplitDriver:
 
     def write_stride(self, worker: LaneWorker, part: PartitionCopy, stride: Stride) -> None:
         """Make a stride durable, then open the gate behind it; called in the lane's thread."""
-
-        def delivered(error: CopystreamError | None, _offset: int) -> None:
-            if error is not None:
-                worker.lose(part, error.message)
-            elif self._holds():
-                worker.confirm(part, stride.start)
-            else:
-                # A successor may not know of this stride, so nothing of it may be sent.
-                worker.lose(part, "target: no sign of life could be left there for a while")
-
         place = (part.topic, part.partition)
-        self._splits.send_stride(self._writer, place, stride, part.acked, part.arrivals, delivered)
+        opener = gate_opener(worker, part, stride.start, self._holds)
+        self._splits.send_stride(self._writer, place, stride, part.acked, part.arrivals, opener)
 
     def locate(self, tasks: Sequence[PartitionTask]) -> dict[PartitionTask, Exception | None]:
         """Find out where tasks stand; the exceptions of ``splitting.counters`` for those that it
@@ -60,7 +51,7 @@ class SplitDriver:
             else:
                 found[task] = NotYet(0)
         for topic, members in topics.items():
-            states = self._splits.of_topic(topic)
+            states = self._splits.into(topic, members[0].binding.target_id)
             try:
                 numbers = counters(self._target, members[0].target_topic, states)
             except (NotYet, ForeignWriter) as error:
@@ -103,11 +94,12 @@ class SplitDriver:
         not where they brought it.
         """
         found: dict[str, int] = {}
-        for topic, target_topic in {(task.topic, task.target_topic) for task in tasks}:
-            states = self._splits.of_topic(topic)
+        topics = {task.topic: task.binding for task in tasks}
+        for topic, binding in topics.items():
+            states = self._splits.into(topic, binding.target_id)
             if all(state.settled for state in states.values()):
                 try:
-                    offset = foreign_offset(self._target, target_topic, states)
+                    offset = foreign_offset(self._target, binding.target_topic, states)
                 except (NotYet, CopystreamError):
                     continue  # the next run looks at what is there before it writes
                 if offset is not None:

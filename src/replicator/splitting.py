@@ -15,7 +15,7 @@ from typing import Any
 
 from replicator.cluster import Cluster
 from replicator.errors import UsageError
-from replicator.locate import ASK_TIMEOUT, SEQUENCES, ForeignWriter, NotYet, agreed, read_batches
+from replicator.locate import ASK_TIMEOUT, SEQUENCES, ForeignWriter, NotYet, extents, read_batches
 from replicator.offsets.splits import SplitState
 from replicator.task import Partitioner
 
@@ -30,22 +30,19 @@ def counters(
     """
     count = len(next(iter(states.values())).binding.bases)
     places = [(target_topic, number) for number in range(count)]
-    ends = target.leader_end_offsets(places, timeout=ASK_TIMEOUT)
-    committed = target.list_offsets(places, "latest", timeout=ASK_TIMEOUT)
-    starts = target.list_offsets(places, "earliest", timeout=ASK_TIMEOUT)
     found = {source: [a.counter for a in state.arrivals] for source, state in states.items()}
     owners = {state.binding.producer_id: source for source, state in states.items()}
-    for number, place in enumerate(places):
-        end = agreed(ends[place], committed[place], starts[place])
-        if isinstance(end, NotYet):
-            raise end
+    for place, extent in extents(target, places).items():
+        if isinstance(extent, NotYet):
+            raise extent
+        number = place[1]
         arrived = {source: state.arrivals[number].offset for source, state in states.items()}
         # What is settled has nothing behind the last arrival, but somebody else may have.
         begin = min(
             [max(arrived.values())]
             + [arrived[source] for source, state in states.items() if not state.settled]
         )
-        for batch in read_batches(target, place, max(begin, starts[place].offset), end):
+        for batch in read_batches(target, place, max(begin, extent.start), extent.end):
             source = owners.get(batch.producer_id)
             if source is None:
                 raise ForeignWriter(batch.base_offset)

@@ -16,6 +16,8 @@ from copycore.partition import PartitionCopy
 from copycore.segments import Segments
 from copycore.split import Stride
 from replicator.cluster import Cluster
+from replicator.errors import CopystreamError
+from replicator.state.log import Delivered
 
 if TYPE_CHECKING:
     from copycore.lane import Event
@@ -164,3 +166,22 @@ class LaneWorker:
                     _log.info("connection to %s lost: %s", event[2], event[3])
                 else:
                     self._inbox.put((self, event))
+
+
+def gate_opener(
+    worker: LaneWorker, part: PartitionCopy, counter: int, holds: Callable[[], bool]
+) -> Delivered:
+    """What a write to the state is to call once it is durable: lets go what waits for it, if the
+    claims hold.
+    """
+
+    def delivered(error: CopystreamError | None, _offset: int) -> None:
+        if error is not None:
+            worker.lose(part, error.message)
+        elif holds():
+            worker.confirm(part, counter)
+        else:
+            # A successor may not know of what was written, so nothing may follow it.
+            worker.lose(part, "target: no sign of life could be left there for a while")
+
+    return delivered

@@ -8,8 +8,8 @@ import pytest
 
 from delivery.world import make_task
 from replicator import faults
-from replicator.copy import _outcome, _strongest
 from replicator.errors import ExitCode
+from replicator.outcome import outcome, strongest
 from replicator.report import Fault, Limit, LimitName
 
 # The fault that a rerun helps least comes first.
@@ -33,34 +33,34 @@ def fault(code: ExitCode) -> Fault:
 def test_a_fault_for_good_is_the_outcome(
     code: ExitCode, interrupted: bool, unfinished: bool
 ) -> None:
-    assert _outcome([fault(code)], unfinished, interrupted, None, 5) == ("failed", code)
+    assert outcome([fault(code)], unfinished, interrupted, None, 5) == ("failed", code)
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations(PRECEDENCE, 2)))
 def test_of_two_faults_the_worse_counts(first: ExitCode, second: ExitCode) -> None:
     for order in ([fault(first), fault(second)], [fault(second), fault(first)]):
-        assert _outcome(order, True, False, None, 5) == ("failed", first)
-        assert _outcome([*order, fault(ExitCode.INCOMPLETE)], True, True, None, 0) == (
+        assert outcome(order, True, False, None, 5) == ("failed", first)
+        assert outcome([*order, fault(ExitCode.INCOMPLETE)], True, True, None, 0) == (
             "failed",
             first,
         )
 
 
 def test_what_a_rerun_helps_is_incomplete() -> None:
-    assert _outcome([fault(ExitCode.INCOMPLETE)], False, False, None, 5) == (
+    assert outcome([fault(ExitCode.INCOMPLETE)], False, False, None, 5) == (
         "incomplete",
         ExitCode.INCOMPLETE,
     )
-    assert _outcome([], True, False, None, 5) == ("incomplete", ExitCode.INCOMPLETE)
+    assert outcome([], True, False, None, 5) == ("incomplete", ExitCode.INCOMPLETE)
 
 
 def test_interrupted_only_if_something_is_left() -> None:
-    assert _outcome([], True, True, None, 5) == ("interrupted", ExitCode.INTERRUPTED)
-    assert _outcome([fault(ExitCode.INCOMPLETE)], True, True, None, 5) == (
+    assert outcome([], True, True, None, 5) == ("interrupted", ExitCode.INTERRUPTED)
+    assert outcome([fault(ExitCode.INCOMPLETE)], True, True, None, 5) == (
         "interrupted",
         ExitCode.INTERRUPTED,
     )
-    assert _outcome([], False, True, None, 5) == ("done", ExitCode.DONE)
+    assert outcome([], False, True, None, 5) == ("done", ExitCode.DONE)
 
 
 LIMITS: list[tuple[LimitName, ExitCode]] = [
@@ -73,21 +73,21 @@ LIMITS: list[tuple[LimitName, ExitCode]] = [
 @pytest.mark.parametrize(("name", "code"), LIMITS)
 def test_a_limit_counts_only_if_something_is_left(name: LimitName, code: ExitCode) -> None:
     limit = Limit(name=name, value=5, used=4)
-    assert _outcome([], True, False, limit, 5) == ("limited", code)
-    assert _outcome([], False, False, limit, 5) == ("done", ExitCode.DONE)
-    assert _outcome([], True, True, limit, 5) == ("interrupted", ExitCode.INTERRUPTED)
+    assert outcome([], True, False, limit, 5) == ("limited", code)
+    assert outcome([], False, False, limit, 5) == ("done", ExitCode.DONE)
+    assert outcome([], True, True, limit, 5) == ("interrupted", ExitCode.INTERRUPTED)
 
 
 @pytest.mark.parametrize(("name", "code"), LIMITS)
 def test_a_limit_hides_no_fault(name: LimitName, code: ExitCode) -> None:
     limit = Limit(name=name, value=5, used=4)
     for bad in (*PRECEDENCE, ExitCode.INCOMPLETE):
-        assert _outcome([fault(bad)], True, False, limit, 5)[1] == bad != code
+        assert outcome([fault(bad)], True, False, limit, 5)[1] == bad != code
 
 
 def test_done_and_nothing_left() -> None:
-    assert _outcome([], False, False, None, 1) == ("done", ExitCode.DONE)
-    assert _outcome([], False, False, None, 0) == ("nothing-left", ExitCode.DONE)
+    assert outcome([], False, False, None, 1) == ("done", ExitCode.DONE)
+    assert outcome([], False, False, None, 0) == ("nothing-left", ExitCode.DONE)
 
 
 def test_every_exit_code_of_a_fault_has_a_place() -> None:
@@ -95,9 +95,9 @@ def test_every_exit_code_of_a_fault_has_a_place() -> None:
     others = (ExitCode.DONE, ExitCode.VOLUME, ExitCode.DURATION, ExitCode.INTERRUPTED)
     for code in ExitCode:
         if code not in others:
-            assert _outcome([fault(code)], False, False, None, 0)[1] == code
+            assert outcome([fault(code)], False, False, None, 0)[1] == code
 
 
 def test_the_strongest_brake_is_named() -> None:
-    assert _strongest({"limit": 0, "source quota": 0, "target quota": 0}) == ""
-    assert _strongest({"limit": 5, "source quota": 9, "target quota": 0}) == "source quota"
+    assert strongest({"limit": 0, "source quota": 0, "target quota": 0}) == ""
+    assert strongest({"limit": 5, "source quota": 9, "target quota": 0}) == "source quota"

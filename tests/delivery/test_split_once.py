@@ -111,7 +111,7 @@ class Sim:
     def task(self, source: int) -> PartitionTask:
         state = self.splits.state((TOPIC, source))
         assert state is not None
-        task = make_task(TOPIC, source, end=self.end)
+        task = make_task(TOPIC, source, target_id="dst", end=self.end)
         task.split = SplitTask("murmur2", state.points[0], state.points[0].counters)
         return task
 

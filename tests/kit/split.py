@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-
 from kit.flow import Flow
+from replicator.lab.reading import partitions_of, read_to_end
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -37,40 +35,12 @@ def by_murmur2(key: bytes | None, source: int, offset: int, count: int) -> int:
 
 def read_all(bootstrap: str, topic: str) -> dict[int, list[tuple[int, Seen]]]:
     """By partition, offset and content of every record that a read-committed consumer sees."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "copystream-split",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-            "check.crcs": True,
-            "log_level": 0,
-        }
-    )
-    try:
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        found: dict[int, list[tuple[int, Seen]]] = {partition: [] for partition in partitions}
-        waiting = set(partitions)
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-        deadline = time.monotonic() + 120
-        while waiting:
-            assert time.monotonic() < deadline, f"{topic} is not read to its end after 120 s"
-            for message in consumer.consume(num_messages=2000, timeout=0.05):
-                partition = cast("int", message.partition())
-                error = message.error()
-                if error is None:
-                    headers = tuple((name, value) for name, value in message.headers() or [])
-                    seen = Seen(message.timestamp(), message.key(), message.value(), headers)  # type: ignore[arg-type]
-                    found[partition].append((cast("int", message.offset()), seen))
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    waiting.discard(partition)
-                else:
-                    raise KafkaException(error)
-        return found
-    finally:
-        consumer.close()
+    found: dict[int, list[tuple[int, Seen]]] = {n: [] for n in partitions_of(bootstrap, topic)}
+    for message in read_to_end(bootstrap, topic):
+        headers = tuple((name, value) for name, value in message.headers() or [])
+        seen = Seen(message.timestamp(), message.key(), message.value(), headers)  # type: ignore[arg-type]
+        found[cast("int", message.partition())].append((cast("int", message.offset()), seen))
+    return found
 
 
 def verify_split(flow: Flow, topic: str, choice: Choice) -> int:

@@ -11,7 +11,7 @@ from kit.flow import Flow
 from kit.loads import PARTITIONS, load_mixed
 from kit.runner import Copier, wait_until
 from kit.split import by_murmur2, read_all, verify_split
-from replicator.lab.seed import KEEP, Payload, Text, Writer, create_topic
+from replicator.lab.seed import KEEP, Payload, Text, Writer, create_topic, delete_topic
 
 EIGHT = ("--partitioner", "murmur2", "--target-partitions", "8")
 
@@ -125,6 +125,23 @@ def test_another_partitioner_than_before_is_refused(flow, topic_name, rng):
     ):
         refused = flow.copy(*arguments).expect(11)
         assert "an earlier copy was made with --partitioner" in refused.fault().message
+
+
+def test_a_new_topic_does_not_mind_what_was_saved_of_the_old_one(flow, topic_name, rng):
+    """Only some partitions are copied again after the target was deleted."""
+    topic = topic_name("anew")
+    load_mixed(flow, topic, rng, megabytes=1)
+    flow.copy(topic, *EIGHT).expect(0)
+    delete_topic(flow.target.bootstrap, topic)
+    assert flow.copy(topic, *EIGHT, "--partitions", "0").expect(11).fault().kind == "target-deleted"
+    copied = flow.copy(topic, *EIGHT, "--partitions", "0", "--restart").expect(0).summary.records
+    with Writer(flow.source.bootstrap) as writer:
+        for number in range(300):
+            writer.send(topic, 0, Payload(b"%d" % number, b"more"))
+    again = flow.copy(topic, *EIGHT, "--partitions", "0").expect(0).summary
+    assert (again.records, flow.arrived(topic)) == (300, copied + 300)
+    refused = flow.copy(topic, *EIGHT).expect(11)
+    assert refused.fault().kind == "target-recreated"
 
 
 def test_a_count_needs_a_partitioner(flow, topic_name, rng):

@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from replicator.options import ENV_PREFIX, OPTIONS_FILE, Option, ValueType, options_of
+from replicator.option_types import OPTIONS_FILE, ValueType
+from replicator.options import ENV_PREFIX, Option, options_of
 
 # Generic for type checkers only: not every supported click can be subscripted.
 if TYPE_CHECKING:

@@ -8,13 +8,11 @@ target without a source at hand: after the source was deleted, say, or cut short
 from __future__ import annotations
 
 import random
-import time
 import zlib
 from collections.abc import Collection
 from typing import cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-
+from replicator.lab.reading import partitions_of, read_to_end
 from replicator.lab.seed import Payload, SeedError, Text, Writer
 
 
@@ -56,39 +54,11 @@ def read_ledger(bootstrap: str, topic: str, run: str) -> dict[int, list[int]]:
     Raises ``SeedError`` for a record that is not of this run, lies in another partition than it
     was written to, or does not match its own checksum.
     """
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "copystream-ledger",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-            "check.crcs": True,
-            "log_level": 0,
-        }
-    )
-    try:
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        found: dict[int, list[int]] = {partition: [] for partition in partitions}
-        waiting = set(partitions)
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-        deadline = time.monotonic() + 120
-        while waiting:
-            if time.monotonic() > deadline:
-                raise SeedError(f"{topic} on {bootstrap} is not read to its end after 120 s")
-            for message in consumer.consume(num_messages=2000, timeout=0.05):
-                partition = cast("int", message.partition())
-                error = message.error()
-                if error is None:
-                    found[partition].append(_ledger_seq(message.value() or b"", run, partition))
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    waiting.discard(partition)
-                else:
-                    raise KafkaException(error)
-        return found
-    finally:
-        consumer.close()
+    found: dict[int, list[int]] = {number: [] for number in partitions_of(bootstrap, topic)}
+    for message in read_to_end(bootstrap, topic):
+        partition = cast("int", message.partition())
+        found[partition].append(_ledger_seq(message.value() or b"", run, partition))
+    return found
 
 
 def _ledger_seq(value: bytes, run: str, partition: int) -> int:

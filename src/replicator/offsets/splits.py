@@ -105,9 +105,16 @@ class Splits:
             return self._states.get(place)
 
     def of_topic(self, topic: str) -> dict[int, SplitState]:
-        """By source partition."""
+        """By source partition, whatever became of the topics since."""
         with self._lock:
             return {p: state for (name, p), state in self._states.items() if name == topic}
+
+    def into(self, topic: str, target_id: str) -> dict[int, SplitState]:
+        """Those that write into the target topic of this id: others were left by a topic of the
+        same name that is no more.
+        """
+        states = self.of_topic(topic)
+        return {p: state for p, state in states.items() if state.binding.target_id == target_id}
 
     def restate(self, writer: StateWriter, states: Mapping[TopicPartition, SplitState]) -> None:
         """Make these states durable as ours; what an earlier session still has on its way counts
