@@ -38,7 +38,7 @@ DRIFT = 0.005  # a second, by which the highest rate is forgotten
 
 PROBE_EVERY = 20.0  # seconds
 PROBE = 0.05  # of the highest rate: next to nothing
-START = 16_000_000.0  # bytes a second, until the first wait is known
+START = 64_000_000.0  # bytes a second, until the first wait is known: four requests of a MB
 FLOOR = 1_000_000.0  # bytes a second a copy always may have
 
 
