@@ -84,7 +84,7 @@ def test_a_function_of_the_users(flow, topic_name, rng, tmp_path, monkeypatch):
 @pytest.mark.parametrize("rounds", [22, pytest.param(100, marks=pytest.mark.soak)])
 def test_kill_9_at_random_moments(flow, topic_name, rng, rounds):
     topic = topic_name("killed")
-    load_mixed(flow, topic, rng, megabytes=10)
+    load_mixed(flow, topic, rng, megabytes=max(10, rounds // 3))
     progress = []
     for index in range(rounds):
         with flow.start(topic, *EIGHT, "--throttle", "700kB/s") as copier:
