@@ -36,6 +36,7 @@ class Lane:
         request_bytes: int = ...,
         request_timeout: int = ...,
         poll_wait: int = ...,
+        linger: int = ...,
         pause_limit: int = ...,
     ) -> None: ...
     def add_pipe(

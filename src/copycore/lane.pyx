@@ -36,13 +36,15 @@ cdef class Lane:
 
     ``request_bytes``: payload of a Produce request above which no further partition joins it.
     ``request_timeout``: ms until an unanswered request counts as lost. ``poll_wait``: ms a Fetch
-    may wait at the source for new data. ``pause_limit``: ms the process may stand still (SIGSTOP, a
+    may wait at the source for new data. ``linger``: ms until the next one, where what came is to be
+    joined with more and the copy follows. ``pause_limit``: ms the process may stand still (SIGSTOP, a
     suspended machine) before its connections are dropped without another byte; 0 is for ever.
     """
 
     def __init__(self, bytes client_id, *, bint read_committed, bint check_crc,
                  Allowance allowance=None, Rebatcher maker=None, int32_t request_bytes=4 << 20,
-                 int32_t request_timeout=30_000, int32_t poll_wait=250, int32_t pause_limit=0):
+                 int32_t request_timeout=30_000, int32_t poll_wait=250, int32_t linger=0,
+                 int32_t pause_limit=0):
         self.state = LaneState()
         self.state.client_id = client_id
         self.state.read_committed = read_committed
@@ -52,6 +54,7 @@ cdef class Lane:
         self.state.request_bytes = request_bytes
         self.state.request_timeout = request_timeout
         self.state.poll_wait = poll_wait
+        self.state.linger = linger
         self.pause_limit = pause_limit
         self.stepped_at = -1
         self.pipes = []

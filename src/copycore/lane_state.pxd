@@ -12,6 +12,7 @@ cdef class LaneState:
     cdef int32_t request_bytes
     cdef int32_t request_timeout
     cdef int32_t poll_wait
+    cdef int32_t linger
     cdef Rebatcher maker
     cdef Allowance allowance            # None: the run has no limit
     cdef list events

@@ -50,6 +50,7 @@ cdef class PartitionCopy:
     cdef Py_ssize_t batch_limit         # bytes of a batch that the target takes
     cdef Rebatcher maker                # the lane's
     cdef bint merging                   # small batches into larger ones
+    cdef bint scarce                    # more records would have made the last batch larger
     cdef int64_t apart_until            # before it, no batch is joined with another
     cdef int64_t broken_at              # source offset of what is being taken apart
     cdef Split split                    # None where it keeps its place

@@ -178,7 +178,10 @@ cdef class PartitionCopy:
             branch.records.reset()  # a slice that failed may have left some of another partition
             branch.joined = False
         self.stride = stride
+        self.maker.lone = False
         self.merging = self.position >= self.apart_until and self.maker.pays(r, self.merging)
+        self.scarce = (self.end < 0 and fetched.records_size < self.maker.batch_bytes
+                       and (self.merging or self.maker.lone or self.split is not None))
         try:
             self.take_batches(&r, fetched, decoder, slab, pool, read_committed, check_crc, segments)
         except BrokenBatch as error:

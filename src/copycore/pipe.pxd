@@ -26,6 +26,7 @@ cdef class Pipe:
     cdef Slab* slab
 
     cdef int fetch(self, int64_t now) except -1
+    cdef Py_ssize_t count_behind(self) noexcept
     cdef Py_ssize_t share(self) noexcept
     cdef Py_ssize_t next_portion(self, PartitionCopy part, Py_ssize_t share) noexcept
     cdef list choose_hungry(self)

@@ -26,6 +26,11 @@ cdef int32_t FETCH_LIMIT = 160 << 20    # bytes of a Fetch response
 cdef int32_t THROTTLE_LIMIT = 60_000    # ms a broker may make us wait at a time
 
 
+cdef inline Py_ssize_t wanted(PartitionCopy part) noexcept:
+    """Bytes to ask of it: at least one batch more than the largest one so far, to make headway."""
+    return max(part.portion, 2 * part.largest, LEAST_PORTION)
+
+
 cdef class Pipe:
 
     def __init__(self, LaneState state not None, object tag, source, int16_t fetch_version,
@@ -61,18 +66,23 @@ cdef class Pipe:
 
     # --- fetching --------------------------------------------------------------------------
 
+    cdef Py_ssize_t count_behind(self) noexcept:
+        """Partitions of which the source has more than was fetched."""
+        cdef PartitionCopy part
+        cdef Py_ssize_t behind = 0
+        for part in self.parts:
+            if part.ending is None and part.position < max(part.end, part.readable):
+                behind += 1
+        return behind
+
     cdef Py_ssize_t share(self) noexcept:
         """Bytes of a fetch for each partition of small batches.
 
         It counts all that are behind, also when only some are asked because the others have enough
         queued: who got more than others would be alone in request after request.
         """
-        cdef PartitionCopy part
-        cdef Py_ssize_t behind = 0
-        for part in self.parts:
-            if part.ending is None and part.position < max(part.end, part.readable):
-                behind += 1
-        return max(self.fetch_bytes // max(min(behind, MOST_SHARERS), 1), LEAST_PORTION)
+        return max(self.fetch_bytes // max(min(self.count_behind(), MOST_SHARERS), 1),
+                   LEAST_PORTION)
 
     cdef Py_ssize_t next_portion(self, PartitionCopy part, Py_ssize_t share) noexcept:
         """Bytes to ask of this one: twice as many each time, up to its share or some batches; but
@@ -108,7 +118,7 @@ cdef class Pipe:
             chosen.append(part)
             if not caught_up:
                 part.portion = self.next_portion(part, share)
-                asked += max(part.portion, 2 * part.largest)
+                asked += wanted(part)
         return chosen
 
     cdef int fetch(self, int64_t now) except -1:
@@ -139,7 +149,7 @@ cdef class Pipe:
             places = self.fetch_names.setdefault(key, {})
             for part in parts:
                 out.partition(part.partition, part.leader_epoch, part.position,
-                              <int32_t> max(part.portion, 2 * part.largest, LEAST_PORTION))
+                              <int32_t> wanted(part))
                 places[part.partition] = part
                 part.asked = True
             out.end_topic()
@@ -161,6 +171,7 @@ cdef class Pipe:
         cdef Segments segments
         cdef int64_t known
         cdef int served = 0
+        cdef bint scarce = False
         head = reader(self.slab.data, self.source.body_size)
         if read_i32(&head) != self.fetch_correlation:
             return self.lose_source("the broker answered another request than the one asked")
@@ -193,6 +204,7 @@ cdef class Pipe:
                         stride = part.absorb(&answer, decoder, self.slab, self.pool,
                                              self.state.read_committed, self.state.check_crc,
                                              segments)
+                        scarce = scarce or part.scarce
                         if segments.size:
                             self.state.events.append(("segments", part, segments))
                         if stride is not None:
@@ -214,6 +226,8 @@ cdef class Pipe:
         if decoder.throttle_ms > 0:
             self.fetch_not_before = now + min(decoder.throttle_ms, THROTTLE_LIMIT)
             self.state.source_quota_ms += min(decoder.throttle_ms, THROTTLE_LIMIT)
+        elif scarce and self.count_behind() == 0:
+            self.fetch_not_before = now + self.state.linger
         for part in chosen:
             part.asked = False
         self.fetch_parts = None

@@ -11,6 +11,7 @@ cdef class Rebatcher:
     cdef readonly str merge                # "auto", "always" or "never"
     cdef readonly Py_ssize_t batch_bytes   # of records in a batch of ours, before compression
     cdef readonly Py_ssize_t cap           # bytes that one batch may decompress to
+    cdef bint lone                         # the slice seen last has one small batch and no other
     cdef list writers                      # the batches being built, one for each branch
     cdef int codec                         # and their codec
     cdef object unpacked                   # keeps the bytes alive that are taken apart

@@ -120,6 +120,7 @@ cdef class Rebatcher:
                     small = SMALL[view.attributes & CODEC_BITS]
                 count += 1
                 size += view.size
+        self.lone = count == 1 and size < small
         if count < 2:
             return False if count else merging
         return size < count * (2 * small if merging else small)

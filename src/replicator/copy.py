@@ -392,6 +392,7 @@ class CopyJob:
                     maker=self._maker(),
                     allowance=self._limits.allowance,
                     request_bytes=LARGEST_REQUEST,
+                    linger=settings.linger,
                     pause_limit=PAUSE_LIMIT_MS,
                 ),
                 inbox,

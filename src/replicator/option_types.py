@@ -63,6 +63,16 @@ def _at_least(lowest: int, parse: Callable[[str], int], shown: str) -> Callable[
     return checked
 
 
+def _at_most(highest: int, parse: Callable[[str], int], shown: str) -> Callable[[str], int]:
+    def checked(text: str) -> int:
+        value = parse(text)
+        if value > highest:
+            raise ValueError(f"the most is {shown}")
+        return value
+
+    return checked
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise ValueError("expected a whole number")
@@ -231,7 +241,10 @@ DURATION = ValueType(
     metavar="DURATION",
     parse=_at_least(1000, _duration, "1s"),
     print=print_duration,
-    grammar="Numbers with a unit, larger units first: `90s`, `15m`, `1h30m`, `2d`, `1w`.",
+    grammar="Numbers with a unit, larger units first: `5ms`, `90s`, `15m`, `1h30m`, `2d`, `1w`.",
+)
+LINGER = ValueType(
+    metavar="DURATION", parse=_at_most(60_000, _duration, "1m"), print=print_duration
 )
 FACTOR = ValueType(metavar="N", parse=_at_least(1, _count, "1"))
 PARTITIONER = ValueType(

@@ -18,6 +18,7 @@ from replicator.option_types import (
     FACTOR,
     FILE,
     LANES,
+    LINGER,
     OPTIONS_FILE,
     OVERRIDE,
     PARTITIONER,
@@ -299,6 +300,17 @@ OPTIONS: Sequence[Option] = (
         commands=("copy",),
         help="Whether small batches become larger ones: auto where that costs less than what it "
         "saves the target. Other batches go through unchanged, unless they cannot.",
+    ),
+    Option(
+        name="linger",
+        flags=("--linger",),
+        value=LINGER,
+        default="5ms",
+        field="linger",
+        group=HOW,
+        commands=("copy",),
+        help="How long a record that is followed may wait for others, so that small batches come "
+        "together; 0s sends each at once. Copies with an end wait for nothing.",
     ),
     Option(
         name="batch-bytes",

@@ -39,6 +39,7 @@ class CopySettings(Struct, frozen=True, kw_only=True):
     partitioner: str
     target_partitions: int | None  # None: the source's
     merge: Merge
+    linger: int  # ms
     batch_bytes: int
     compression: Compression
     check_crc: bool

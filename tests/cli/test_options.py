@@ -101,6 +101,9 @@ def test_settings_that_copy_nothing_are_refused() -> None:
         ("max-records", str(2**63 - 1), 2**63 - 1),
         ("max-duration", "1s", 1000),
         ("max-duration", "2h", 7_200_000),
+        ("linger", "0s", 0),
+        ("linger", "5ms", 5),
+        ("linger", "1m", 60_000),
     ],
 )
 def test_limits_on_a_run(name: str, text: str, value: int) -> None:
@@ -123,11 +126,13 @@ def test_limits_on_a_run(name: str, text: str, value: int) -> None:
         ("max-records", "9" * 5000),
         ("max-duration", "999ms"),
         ("max-duration", "30"),
+        ("linger", "1m1s"),
+        ("linger", "5"),
         ("max-duration", "9" * 400 + "w"),
     ],
 )
 def test_limits_on_a_run_that_make_no_sense(name: str, text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected|the least is|longer|larger"):
+    with pytest.raises(ValueError, match=r"expected|the (least|most) is|longer|larger"):
         options(name).value.parse(text)
 
 

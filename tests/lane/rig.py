@@ -48,6 +48,7 @@ class Rig:
     request_bytes: int = 4 << 20
     request_timeout: int = 30_000
     poll_wait: int = 250
+    linger: int = 0
     pause_limit: int = 0
     confirming: bool = True  # map segments become durable at once
     tcp: bool = False
@@ -74,6 +75,7 @@ class Rig:
             request_bytes=self.request_bytes,
             request_timeout=self.request_timeout,
             poll_wait=self.poll_wait,
+            linger=self.linger,
             pause_limit=self.pause_limit,
         )
 

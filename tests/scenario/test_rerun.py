@@ -8,6 +8,7 @@ import pytest
 
 from kit.flow import Flow, topic_names
 from kit.runner import can_leave_the_pid_namespace, wait_until
+from kit.segments import batches
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_end
 from replicator.lab.seed import Writer
@@ -115,6 +116,32 @@ def test_following_until_ctrl_c(flow, topic_name, rng):
         copier.interrupt()
         copier.wait(20).expect(130)
     assert flow.verify(topic).records == 320
+
+
+def test_a_follower_joins_what_comes_one_by_one(flow, topic_name, rng):
+    """As many as come while ``--linger`` lasts; without it, what came while it was busy."""
+    stored = {}
+    for linger in ("0s", "200ms"):
+        topic = topic_name(f"linger-{linger}")
+        flow.create(topic)
+        ledger = Ledger(topic, "run", rng)
+        following = ("--until", "forever", "--merge", "always", "--linger", linger)
+        with (
+            Writer(flow.source.bootstrap, batch_records=1, linger_ms=0) as writer,
+            flow.start(topic, *following) as copier,
+        ):
+            ledger.write(writer, [0], 1)
+            writer.flush()
+            flow.wait_for_arrivals(copier, topic, 0)
+            for _ in range(300):
+                ledger.write(writer, [0], 1)
+                writer.flush()
+            flow.wait_for_arrivals(copier, topic, 300)
+            copier.interrupt()
+            copier.wait(20).expect(130)
+        assert flow.verify(topic).records == 301
+        stored[linger] = len(list(batches(flow.target.log_dir(), topic, 0)))
+    assert stored["200ms"] < stored["0s"] / 3, stored
 
 
 def test_a_dry_run_writes_nothing_on_the_target(flow, topic_name, rng):
