@@ -6,12 +6,10 @@ first record and when all records are there, /proc says what the processes used 
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,13 +17,11 @@ from msgspec import Struct
 
 import mirror
 from limit import EndOffsets
-from replicator.lab import LabCluster
 from replicator.lab.process import Process
-from workloads import Batches, Workload, admin_of, create, delete
+from stage import DEADLINE, Bench, finish_raw
+from workloads import create
 
 POLL = 0.02  # seconds between looks at the target
-DEADLINE = 900.0  # for one run
-KEPT = ("__consumer_offsets", "__transaction_state")
 
 
 class Run(Struct):
@@ -45,92 +41,13 @@ class Run(Struct):
     others: float  # share of all cores that went to processes outside the run, within wall
 
 
-class Bench(Struct):
-    """The two clusters, and the topic that every contestant copies."""
-
-    source: LabCluster
-    target: LabCluster
-    directory: Path
-    workload: Workload
-    batches: Batches
-    each: int  # batches in every partition
-    copier_cpus: str = ""  # taskset's list, empty: any
-    bytes: int = 0  # on the wire, known once it is seeded
-
-    @property
-    def topic(self) -> str:
-        return f"bench-{self.workload.name}"
-
-    @property
-    def records(self) -> int:
-        return self.workload.partitions * self.each * self.batches.records
-
-    def seed(self) -> None:
-        create(
-            self.source.bootstrap,
-            self.topic,
-            self.workload.partitions,
-            {"message.timestamp.type": "LogAppendTime"} if self.workload.append_time else {},
-        )
-        self.bytes = int(self.raw("produce", self.source)["bytes"])
-        self.verify(self.source)
-
-    def clear(self, cluster: LabCluster) -> None:
-        """Deletes all topics but Kafka's own, and returns when they are gone.
-
-        A broker goes on answering for a while for the partitions of a topic it lists no more.
-        """
-        admin = admin_of(cluster.bootstrap)
-        asking = EndOffsets(cluster.bootstrap, self.topic, self.workload.partitions)
-        deadline = time.monotonic() + 60
-        while True:
-            topics = [name for name in admin.list_topics(timeout=30).topics if name not in KEPT]
-            if topics:
-                delete(cluster.bootstrap, topics)
-            elif max(asking.ask()) < 0:
-                break
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"topics of {cluster.name} do not go away: {topics}")
-            time.sleep(0.05)
-        asking.close()
-
-    def verify(self, cluster: LabCluster) -> None:
-        """Raises RuntimeError unless every partition holds exactly its records."""
-        asking = EndOffsets(cluster.bootstrap, self.topic, self.workload.partitions)
-        ends = asking.ask()
-        asking.close()
-        wanted = self.each * self.batches.records
-        if set(ends) != {wanted}:
-            raise RuntimeError(f"{cluster.name} holds {min(ends)} to {max(ends)}, not {wanted}")
-
-    def start_raw(self, direction: str, cluster: LabCluster) -> subprocess.Popen[str]:
-        command = [sys.executable, str(Path(__file__).with_name("limit.py")), direction]
-        command += ["--bootstrap", cluster.bootstrap, "--topic", self.topic]
-        command += ["--partitions", str(self.workload.partitions)]
-        command += ["--batches", str(self.batches.file), "--each", str(self.each)]
-        return subprocess.Popen(self.placed(command), stdout=subprocess.PIPE, text=True)
-
-    def raw(self, direction: str, cluster: LabCluster) -> dict[str, float]:
-        return finish_raw(self.start_raw(direction, cluster))
-
-    def placed(self, command: Sequence[str]) -> list[str]:
-        return [*(["taskset", "-c", self.copier_cpus] if self.copier_cpus else []), *command]
-
-
-def finish_raw(process: subprocess.Popen[str]) -> dict[str, float]:
-    output, _ = process.communicate(timeout=DEADLINE)
-    if process.returncode != 0:
-        raise RuntimeError("the limit's process failed; its message is above")
-    figures: dict[str, float] = json.loads(output)
-    return figures
-
-
 def run_copystream(bench: Bench) -> Run:
     """The binary as a user runs it who is in a hurry."""
     return run_throttled(bench, "off", "copystream")
 
 
 def run_throttled(bench: Bench, throttle: str, name: str) -> Run:
+    bench.prepare()
     output = bench.directory / "copystream.json"
     with output.open("w") as stdout:
         started = time.monotonic()
@@ -138,19 +55,25 @@ def run_throttled(bench: Bench, throttle: str, name: str) -> Run:
     run = _watch(bench, name, process, started)
     if process.wait(60) != 0:
         raise RuntimeError(f"copystream ended with {process.returncode}: {output.read_text()}")
-    bench.verify(bench.target)
+    bench.verify(bench.target, bench.wanted)
     return run
 
 
 def start_copystream(bench: Bench, throttle: str, stdout: IO[str]) -> subprocess.Popen[bytes]:
     command = [str(Path(sys.executable).with_name("copystream")), "copy"]
     command += ["--source", bench.source.bootstrap, "--target", bench.target.bootstrap]
+    if bench.workload.target_partitions:
+        command += ["--partitioner", "murmur2"]
     command += ["--throttle", throttle, "--progress", "none", "-o", "json", bench.topic]
     return subprocess.Popen(bench.placed(command), stdout=stdout)
 
 
 def run_mirror(bench: Bench) -> Run:
-    """MirrorMaker 2, ended when all is there: by itself it goes on for ever."""
+    """MirrorMaker 2, ended when all is there: by itself it goes on for ever.
+
+    It leaves every record in its partition, however many the target has.
+    """
+    bench.prepare()
     started = time.monotonic()
     codec = bench.workload.codec
     process = mirror.start(bench.source, bench.target, bench.topic, codec, bench.directory)
@@ -160,12 +83,13 @@ def run_mirror(bench: Bench) -> Run:
         process.kill()
         process.wait()
     mirror.check_tuning(bench.directory, codec)
-    bench.verify(bench.target)
+    bench.verify(bench.target, [*bench.kept, *[0] * (bench.targets - bench.workload.partitions)])
     return run
 
 
 def run_limit(bench: Bench) -> Run:
     """The slower one of reading everything and writing everything, each alone."""
+    bench = bench.densely()
     create(bench.target.bootstrap, bench.topic, bench.workload.partitions)
     before = Costs.of(bench, 0.0)
     fetched = bench.raw("fetch", bench.source)
@@ -175,6 +99,7 @@ def run_limit(bench: Bench) -> Run:
 
 def run_limit_together(bench: Bench) -> Run:
     """Reading and writing everything at the same time, by two processes that share nothing."""
+    bench = bench.densely()
     create(bench.target.bootstrap, bench.topic, bench.workload.partitions)
     before = Costs.of(bench, 0.0)
     both = [bench.start_raw("fetch", bench.source), bench.start_raw("produce", bench.target)]
@@ -187,7 +112,7 @@ def _raw_run(
 ) -> Run:
     if fetched["bytes"] != bench.bytes:
         raise RuntimeError(f"fetched {fetched['bytes']} bytes, not {bench.bytes}")
-    bench.verify(bench.target)
+    bench.verify(bench.target, bench.dense)
     after = Costs.of(bench, fetched["cpu"] + produced["cpu"])
     wall = max(fetched["wall"], produced["wall"])
     return after.run(bench, name, before, wall=wall, first=0.0, rss=0)
@@ -243,7 +168,7 @@ def _machine_cpu() -> float:
 def _watch(bench: Bench, name: str, process: subprocess.Popen[Any], started: float) -> Run:
     """Follows a copier from outside until all records are on the target."""
     copier = Process.of(process.pid)
-    asking = EndOffsets(bench.target.bootstrap, bench.topic, bench.workload.partitions)
+    asking = EndOffsets(bench.target.bootstrap, bench.topic, bench.targets)
     first: Costs | None = None
     cpu, peak = 0.0, 0
     if max(asking.ask()) > 0:

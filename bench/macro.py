@@ -18,9 +18,10 @@ from typing import Any
 
 import msgspec
 
-from contestants import Bench, Run, run_copystream, run_limit, run_limit_together, run_mirror
+from contestants import Run, run_copystream, run_limit, run_limit_together, run_mirror
 from replicator.lab import LabCluster, default_version
 from report import medians, print_runs, print_verdicts, verdicts
+from stage import Bench
 from warmup import warm_up, warm_up_by_copies
 from workloads import WORKLOADS, build
 

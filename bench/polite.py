@@ -17,12 +17,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from contestants import DEADLINE, Bench, run_throttled, start_copystream
+from contestants import run_throttled, start_copystream
 from foreground import Foreground, Second
 from limit import EndOffsets
 from macro import HEAP, save_as
 from replicator.lab import LabCluster
 from report import Verdict, print_table, print_verdicts
+from stage import DEADLINE, Bench
 from warmup import warm_up, warm_up_by_copies
 from workloads import WORKLOADS, build, create
 
@@ -123,8 +124,9 @@ def duel(bench: Bench, application: str, throttle: str, quiet: float, longest: f
     the application alone again: brokers become quicker, machines slower.
     """
     bench.clear(bench.target)
+    bench.prepare()
     create(bench.target.bootstrap, TOPIC, PARTITIONS, KEEP)
-    asking = EndOffsets(bench.target.bootstrap, bench.topic, bench.workload.partitions)
+    asking = EndOffsets(bench.target.bootstrap, bench.topic, bench.targets)
     rate = APPLICATIONS[application]
     with Foreground(bench.target.bootstrap, TOPIC, PARTITIONS, rate) as foreground:
         alone = watch_alone(foreground, quiet)

@@ -15,10 +15,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from contestants import DEADLINE, Bench, start_copystream
+from contestants import start_copystream
 from macro import HEAP, save_as
 from replicator.lab import LabCluster
 from report import Verdict, print_verdicts
+from stage import DEADLINE, Bench
 from workloads import Batches, Workload, build, create
 
 GOAL = 0.03  # off the rate, either way

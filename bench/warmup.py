@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from contestants import Bench, run_copystream
+from contestants import run_copystream
 from replicator.lab import LabCluster
+from stage import Bench
 from workloads import create
 
 STEADY = 0.15  # three rounds in a row differ by less, relatively

@@ -42,6 +42,8 @@ class Workload(Struct, frozen=True):
     goal: float | None  # how many times faster than tuned MM2 the copy has to be
     rebatched: bool = False  # by a copy of it: the limit, which passes everything on, is no goal
     append_time: bool = False  # message.timestamp.type=LogAppendTime on the source
+    gapped: bool = False  # a compacted topic: half of each batch's records are gone
+    target_partitions: int = 0  # records go to so many, by murmur2 of their keys; 0: stay in theirs
     warmth: float = 1  # of the size the brokers are warmed up with: a gigabyte may be 7 M requests
 
 
@@ -57,6 +59,12 @@ WORKLOADS = [
         "120b-one", 120, 140, "none", 12, 0.03, 3, rebatched=True, warmth=0.03
     ),  # one record a batch
     Workload("1k-lz4-append", 1000, 128 << 10, "lz4", 12, 1, 3, rebatched=True, append_time=True),
+    Workload(
+        "1k-lz4-gapped", 1000, 128 << 10, "lz4", 12, 2, 3, rebatched=True, gapped=True
+    ),  # of twice the size half is left
+    Workload(
+        "1k-none-12to16", 1000, 128 << 10, "none", 12, 1, 3, rebatched=True, target_partitions=16
+    ),
 ]
 
 
