@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from kit.flow import Flow
-from replicator.lab.reading import partitions_of, read_to_end
+from replicator.lab.logs import log_ranges
+from replicator.lab.reading import read_records
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -35,11 +36,12 @@ def by_murmur2(key: bytes | None, source: int, offset: int, count: int) -> int:
 
 def read_all(bootstrap: str, topic: str) -> dict[int, list[tuple[int, Seen]]]:
     """By partition, offset and content of every record that a read-committed consumer sees."""
-    found: dict[int, list[tuple[int, Seen]]] = {n: [] for n in partitions_of(bootstrap, topic)}
-    for message in read_to_end(bootstrap, topic):
-        headers = tuple((name, value) for name, value in message.headers() or [])
-        seen = Seen(message.timestamp(), message.key(), message.value(), headers)  # type: ignore[arg-type]
-        found[cast("int", message.partition())].append((cast("int", message.offset()), seen))
+    ranges = log_ranges(bootstrap, [topic])
+    found: dict[int, list[tuple[int, Seen]]] = {partition: [] for _, partition in ranges}
+    for message in read_records(bootstrap, ranges):
+        headers = tuple(message.headers() or ())
+        seen = Seen(message.timestamp(), message.key(), message.value(), headers)
+        found[message.partition()].append((message.offset(), seen))
     return found
 
 

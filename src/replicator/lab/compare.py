@@ -18,44 +18,28 @@ from __future__ import annotations
 import hashlib
 import struct
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, cast
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 from msgspec import Struct
 
 from replicator.lab.diff import Difference, Kind, Print, classify
 from replicator.lab.errors import LabError
 from replicator.lab.logs import Place, Range, log_ranges
+from replicator.lab.reading import Record, read_records
 
 BLOCK_RECORDS = 4096
 BLOCK_BYTES = 4 << 20
 DETAIL_RECORDS = 50_000
 DETAILS_KEPT = 100
 DETAILS_SHOWN = 12
-HOLE_SECONDS = 5.0
-STALL_SECONDS = 60.0
 
 _frame = struct.Struct(">qiii")
 _header_frame = struct.Struct(">ii")
 
 
-class Record(Protocol):
-    """A consumed message that is a record, so that its place is known."""
-
-    def topic(self) -> str: ...
-    def partition(self) -> int: ...
-    def offset(self) -> int: ...
-    def key(self) -> bytes | None: ...
-    def value(self) -> bytes | None: ...
-    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
-    def timestamp(self) -> tuple[int, int]: ...
-    def error(self) -> KafkaError | None: ...
-
-
 class CompareError(LabError):
-    """The comparison itself could not be done: a side cannot be read to its end."""
+    """The comparison itself could not be done: the sides do not pair up, or one changes."""
 
 
 class Verdict(Struct, kw_only=True):
@@ -108,8 +92,8 @@ def compare(
     Everything from each side's log start to its last stable offset at the call is read.
     ``partitions`` limits the look to these. ``start`` and ``end`` (exclusive) are
     source offsets by (source topic, partition) and narrow what the target must hold; the target
-    is always read whole. Raises ``LabError`` when a topic is absent, and its ``CompareError``
-    when the partition counts differ or a side stops answering.
+    is always read whole. Raises ``LabError`` when a topic is absent; of its kinds ``CompareError``
+    when the partition counts differ, and ``ReadError`` when a side stops answering.
     """
     began = time.monotonic()
     start, end = start or {}, end or {}
@@ -308,7 +292,7 @@ def _look_closer(verdict: Verdict, partition: int, block: int, ours: _Side, thei
 
 def _window(bootstrap: str, place: Place, bounds: Range) -> list[Print]:
     prints: list[Print] = []
-    for message in _messages(bootstrap, {place: bounds}):
+    for message in read_records(bootstrap, {place: bounds}):
         prints.append(_print(message))
         if len(prints) == DETAIL_RECORDS:
             break
@@ -321,71 +305,9 @@ def _fold(bootstrap: str, places: Mapping[Place, tuple[Place, Range]]) -> dict[P
     adders: dict[Place, Callable[[Record], None]] = {
         theirs: chains[ours].add for theirs, (ours, _) in places.items()
     }
-    for message in _messages(bootstrap, {theirs: bounds for theirs, (_, bounds) in places.items()}):
+    ranges = {theirs: bounds for theirs, (_, bounds) in places.items()}
+    for message in read_records(bootstrap, ranges):
         adders[message.topic(), message.partition()](message)
     for chain in chains.values():
         chain.close()
     return chains
-
-
-def _messages(bootstrap: str, ranges: Mapping[Place, Range]) -> Iterator[Record]:
-    """Every visible record in the ranges, in partition order; ends when all ends are reached.
-
-    A partition's end counts as reached with its last record, with librdkafka's end-of-partition
-    event, or, when the log ends in a hole that no fetch ever crosses (left by compaction), when
-    nothing has come for ``HOLE_SECONDS`` although the broker answers.
-    """
-    waiting = {place: high for place, (low, high) in ranges.items() if low < high}
-    if not waiting:
-        return
-    trouble: list[KafkaError] = []
-    consumer = Consumer(_consumer_config(bootstrap), error_cb=trouble.append)
-    try:
-        consumer.assign([TopicPartition(*place, ranges[place][0]) for place in waiting])
-        last = time.monotonic()
-        while waiting:
-            messages = consumer.consume(num_messages=2000, timeout=0.05)
-            now = time.monotonic()
-            if messages:
-                last = now
-            elif now - last > HOLE_SECONDS and not trouble:
-                # the leaders answer, or this raises
-                log_ranges(bootstrap, {topic for topic, _ in waiting})
-                return
-            elif now - last > STALL_SECONDS:
-                names = ", ".join(f"{topic}/{number}" for topic, number in sorted(waiting)[:5])
-                raise CompareError(f"{bootstrap} sends nothing for {names}: {trouble[-1:]}")
-            for message in cast("list[Record]", messages):
-                error = message.error()
-                place = (message.topic(), message.partition())
-                if error is None:
-                    high = ranges[place][1]
-                    if message.offset() < high:
-                        yield message
-                    if message.offset() >= high - 1:
-                        waiting.pop(place, None)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    if message.offset() >= waiting.get(place, 0):
-                        waiting.pop(place, None)
-                else:
-                    raise CompareError(f"{bootstrap} {place[0]}/{place[1]}: {error}")
-    finally:
-        consumer.close()
-
-
-def _consumer_config(bootstrap: str) -> dict[str, Any]:
-    return {
-        "bootstrap.servers": bootstrap,
-        "group.id": "copystream-compare",  # required by librdkafka; nothing is ever committed
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "enable.partition.eof": True,
-        "auto.offset.reset": "error",
-        "isolation.level": "read_committed",
-        "check.crcs": True,
-        "log_level": 0,
-        "allow.auto.create.topics": False,
-        "fetch.message.max.bytes": 4 << 20,
-        "fetch.wait.max.ms": 100,
-        "queued.max.messages.kbytes": 32 << 10,
-    }

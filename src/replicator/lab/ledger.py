@@ -10,9 +10,9 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Collection
-from typing import cast
 
-from replicator.lab.reading import partitions_of, read_to_end
+from replicator.lab.logs import log_ranges
+from replicator.lab.reading import read_records
 from replicator.lab.seed import Payload, SeedError, Text, Writer
 
 
@@ -52,11 +52,13 @@ def read_ledger(bootstrap: str, topic: str, run: str) -> dict[int, list[int]]:
     """The ledger numbers that a read-committed consumer sees, by partition, in log order.
 
     Raises ``SeedError`` for a record that is not of this run, lies in another partition than it
-    was written to, or does not match its own checksum.
+    was written to, or does not match its own checksum; ``LabError`` when the topic is absent, and
+    what ``read_records`` raises.
     """
-    found: dict[int, list[int]] = {number: [] for number in partitions_of(bootstrap, topic)}
-    for message in read_to_end(bootstrap, topic):
-        partition = cast("int", message.partition())
+    ranges = log_ranges(bootstrap, [topic])
+    found: dict[int, list[int]] = {partition: [] for _, partition in ranges}
+    for message in read_records(bootstrap, ranges):
+        partition = message.partition()
         found[partition].append(_ledger_seq(message.value() or b"", run, partition))
     return found
 
