@@ -463,8 +463,12 @@ def _still_there(topic: str, facts: Facts, splits: Splits) -> dict[int, SplitSta
     target topic that is there.
     """
     selected, target = facts.selected[topic], facts.targets.get(topic)
-    into = {} if target is None else splits.into(topic, str(target.topic_id))
-    return {p: state for p, state in splits.of_topic(topic).items() if p in selected or p in into}
+    there = None if target is None else str(target.topic_id)
+    return {
+        p: state
+        for p, state in splits.of_topic(topic).items()
+        if p in selected or state.binding.target_id == there
+    }
 
 
 def _not_before(start: int, end: int) -> int:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,3 +52,39 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def fake_environment(job: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     fake = {"PYTHONPATH": str(FAKE_ENGINE), "FAKE_JOB": job}
     return clean_environment({**fake, **(extra or {})})
+
+
+@contextmanager
+def started(
+    job: str, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A copy that has begun to run, told by the first line of its log."""
+    process = subprocess.Popen(
+        # Under nohup SIGHUP would be ignored, in children as well.
+        ["env", "--default-signal=HUP", BINARY, "copy", *CLUSTERS, "orders", *arguments],
+        env=fake_environment(job, env),
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        read_until(process, b"started")
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def read_until(process: subprocess.Popen[bytes], sign: bytes) -> bytes:
+    """What it wrote to stderr, up to the part that has ``sign``."""
+    assert process.stderr
+    descriptor = process.stderr.fileno()
+    seen = b""
+    deadline = time.monotonic() + 30
+    while sign not in seen:
+        ready, _, _ = select.select([descriptor], [], [], deadline - time.monotonic())
+        assert ready, seen
+        part = os.read(descriptor, 65536)
+        assert part, seen
+        seen += part
+    return seen

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from binary import BINARY, CLUSTERS, Ran, fake_environment
-from test_running import SETTINGS, TEXTS, read_until
+from binary import CLUSTERS, Ran, read_until, started
+from test_running import SETTINGS, TEXTS
 
 from replicator.options import OPTIONS
 from replicator.rates import Rate, print_rate
@@ -124,31 +123,13 @@ def test_secrets_of_the_file_are_not_shown(copystream: Run, tmp_path: Path, text
 # --- SIGHUP ---------------------------------------------------------------------------------------
 
 
-@contextmanager
-def running(tmp_path: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A copy that goes on until its throttle has changed, and then tells what it is."""
-    process = subprocess.Popen(
-        # Under nohup the signal would be ignored, in children as well.
-        ["env", "--default-signal=HUP", BINARY, "copy", *CLUSTERS, *JSON, *flags, "orders"],
-        env=fake_environment("throttled"),
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        read_until(process, b"started")
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def rates_of(throttle: dict[str, Any]) -> list[str]:
     rates = [msgspec.convert(entry["rate"], Rate) for entry in throttle["whole"]["entries"]]
     return [print_rate(rate) for rate in rates]
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[dict[str, Any], str]:
+    """The throttle that it has now, and its stderr; ``throttled`` ends when that has changed."""
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     return json.loads(json.loads(out)["flow"]), err.decode()
@@ -157,7 +138,7 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[dict[str, Any], str]:
 def test_sighup_reads_the_throttle_again(tmp_path: Path) -> None:
     path = tmp_path / "copy.toml"
     path.write_text('throttle = "1MB/s"\nlanes = 2\nthrottle-topic = ["x=5kB/s"]\n')
-    with running(tmp_path, *FILE) as process:
+    with started("throttled", *JSON, *FILE, cwd=tmp_path) as process:
         path.write_text('throttle = "08:00,2MB/s 19:00,off"\nlanes = 3\nweight = ["orders=4"]\n')
         process.send_signal(signal.SIGHUP)
         throttle, err = ended(process)
@@ -182,7 +163,7 @@ def test_sighup_reads_the_throttle_again(tmp_path: Path) -> None:
 def test_sighup_turns_auto_on_and_off(tmp_path: Path, before: str, after: str, rate: str) -> None:
     path = tmp_path / "copy.toml"
     path.write_text(before)
-    with running(tmp_path, *FILE) as process:
+    with started("throttled", *JSON, *FILE, cwd=tmp_path) as process:
         path.write_text(after)
         process.send_signal(signal.SIGHUP)
         throttle, err = ended(process)
@@ -194,7 +175,7 @@ def test_sighup_turns_auto_on_and_off(tmp_path: Path, before: str, after: str, r
 def test_a_wrong_file_on_sighup_leaves_everything_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "copy.toml"
     path.write_text('throttle = "1MB/s"\n')
-    with running(tmp_path, *FILE) as process:
+    with started("throttled", *JSON, *FILE, cwd=tmp_path) as process:
         for text, words in (
             ('throttle = "fast"\n', b"throttle in the options file"),
             ("throttle = \n", b"is not TOML"),
@@ -218,7 +199,7 @@ def test_a_wrong_file_on_sighup_leaves_everything_as_it_was(tmp_path: Path) -> N
 def test_flags_and_variables_win_on_sighup_too(tmp_path: Path) -> None:
     path = tmp_path / "copy.toml"
     path.write_text('throttle = "1MB/s"\n')
-    with running(tmp_path, *FILE, "--throttle", "7MB/s") as process:
+    with started("throttled", *JSON, *FILE, "--throttle", "7MB/s", cwd=tmp_path) as process:
         path.write_text('throttle = "2MB/s"\nweight = ["a=2"]\n')
         process.send_signal(signal.SIGHUP)
         throttle, err = ended(process)
@@ -227,6 +208,6 @@ def test_flags_and_variables_win_on_sighup_too(tmp_path: Path) -> None:
 
 
 def test_without_a_file_sighup_ends_the_process_as_ever(tmp_path: Path) -> None:
-    with running(tmp_path) as process:
+    with started("throttled", *JSON, cwd=tmp_path) as process:
         process.send_signal(signal.SIGHUP)
         assert process.wait(30) == -signal.SIGHUP

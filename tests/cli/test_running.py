@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import select
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from binary import BINARY, CLUSTERS, Ran, fake_environment
+from binary import CLUSTERS, Ran, read_until, started
 
 from replicator.options import OPTIONS
 
@@ -313,39 +308,6 @@ def test_a_display_that_breaks_does_not_end_the_copy(copystream: Run) -> None:
     assert "the progress display ends here; the copy goes on" in ran.err
     assert ran.err.count("RuntimeError: no numbers") == 1
     assert "done; copied" in ran.out
-
-
-@contextmanager
-def started(
-    job: str, *arguments: str, env: dict[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A copy that has begun to run, told by the first line of its log."""
-    process = subprocess.Popen(
-        [BINARY, *COPY, *arguments],
-        env=fake_environment(job, env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        read_until(process, b"started")
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def read_until(process: subprocess.Popen[bytes], sign: bytes) -> bytes:
-    assert process.stderr
-    descriptor = process.stderr.fileno()
-    seen = b""
-    deadline = time.monotonic() + 30
-    while sign not in seen:
-        ready, _, _ = select.select([descriptor], [], [], deadline - time.monotonic())
-        assert ready, seen
-        part = os.read(descriptor, 65536)
-        assert part, seen
-        seen += part
-    return seen
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -63,7 +63,7 @@ class _Program(click.Group):
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from replicator.cli.version import version_text  # noqa: PLC0415
+        from replicator.cli.version import version_text  # noqa: PLC0415 - only for --version
 
         click.echo(version_text())
         ctx.exit()
@@ -164,7 +164,7 @@ def _warn_of_misspelt_variables(state: RunState) -> None:
     ]
     if not unknown:
         return
-    import difflib  # noqa: PLC0415
+    import difflib  # noqa: PLC0415 - only paid for by who misspells
 
     for name in unknown:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)

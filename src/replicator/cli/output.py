@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -112,5 +113,5 @@ def _write(stream: TextIO | None, text: str) -> None:
         stream.flush()
     except OSError:
         # The reader is gone: what is buffered and what follows goes nowhere.
-        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())

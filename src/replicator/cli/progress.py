@@ -148,9 +148,8 @@ class Progress:
         )
 
     def _open_live(self) -> Live:
-        # Rich is a quarter of a start-up and only needed here.
-        from rich.console import Console  # noqa: PLC0415
-        from rich.live import Live  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415 - a quarter of a start-up
+        from rich.live import Live  # noqa: PLC0415 - as above
 
         console = Console(
             file=sys.stderr, no_color=not self._output.color, force_terminal=True, highlight=False
@@ -182,7 +181,7 @@ _RICH_STYLES = {"strong": "bold", "good": "green", "warning": "yellow", "error":
 
 
 def _text(lines: list[Line]) -> Text:
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415 - as above
 
     text = Text(no_wrap=True, overflow="ellipsis")
     for number, line in enumerate(lines):

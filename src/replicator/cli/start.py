@@ -7,10 +7,10 @@ import sys
 
 def main() -> None:
     try:
-        from replicator.cli.main import main as run  # noqa: PLC0415
+        from replicator.cli.main import main as run  # noqa: PLC0415 - Ctrl-C is orderly by now
 
         run()
     except KeyboardInterrupt:
-        from replicator.errors import ExitCode  # noqa: PLC0415
+        from replicator.errors import ExitCode  # noqa: PLC0415 - as above
 
         sys.exit(ExitCode.INTERRUPTED)

@@ -120,17 +120,15 @@ class Splits:
         """Make these states durable as ours; what an earlier session still has on its way counts
         for nothing after that.
         """
+        keys = {place: self.keys.key("split", place) for place in states}
         writer.write(
             OFFSET_MAP_TOPIC,
-            [
-                (self.keys.key("split", place), msgspec.json.encode(state))
-                for place, state in states.items()
-            ],
+            [(keys[place], msgspec.json.encode(state)) for place, state in states.items()],
         )
         with self._lock:
             for place, state in states.items():
                 self._states[place] = state
-                self.keys.replace(self._found.pop(place, set()) - {self.keys.key("split", place)})
+                self.keys.replace(self._found.pop(place, set()) - {keys[place]})
 
     def send_stride(
         self,

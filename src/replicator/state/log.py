@@ -148,7 +148,7 @@ class StateReader:
     """Reads one state topic from its start, and later what has been added since."""
 
     def __init__(self, cluster: Cluster, topic: str) -> None:
-        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition  # noqa: PLC0415
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition  # noqa: PLC0415 - as above
 
         self._cluster = cluster
         self._topic = topic
@@ -197,7 +197,7 @@ class StateReader:
                 yield self._take(message)
 
     def _no_record(self, message: Any) -> bool:
-        from confluent_kafka import KafkaError  # noqa: PLC0415
+        from confluent_kafka import KafkaError  # noqa: PLC0415 - as above
 
         error = message.error()
         if error is None:
