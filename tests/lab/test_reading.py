@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -58,6 +59,22 @@ def test_a_broker_that_is_gone_is_no_end(monkeypatch):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ReadError, match="sends nothing for t/0"):
             offsets(address, {("t", 0): (0, 1)})
+
+
+def test_a_broker_that_froze_for_a_while_is_read_to_its_end(own_cluster, topic_name, monkeypatch):
+    monkeypatch.setattr(reading, "HOLE_SECONDS", 2.0)
+    patient = {"broker.session.timeout.ms": "60000"}  # the controller's: no election follows
+    cluster, topic = own_cluster("frozen", properties=patient), topic_name("frozen")
+    create_topic(cluster.bootstrap, topic)
+    with Writer(cluster.bootstrap) as writer:
+        writer.send(topic, 0, Payload(None, b"v"))
+    cluster.pause()
+    thaw = threading.Timer(4.0, cluster.resume)
+    thaw.start()
+    try:
+        assert offsets(cluster.bootstrap, {(topic, 0): (0, 1)}) == [(0, 0)]
+    finally:
+        thaw.join()
 
 
 def test_a_ledger_that_is_not_there(clusters, topic_name):

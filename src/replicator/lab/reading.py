@@ -37,7 +37,7 @@ def read_records(bootstrap: str, ranges: Mapping[Place, Range]) -> Iterator[Reco
 
     A partition's end counts as reached with its last record, with librdkafka's end-of-partition
     event, or, when the log ends in a hole that no fetch ever crosses (left by compaction), when
-    nothing has come for ``HOLE_SECONDS`` although the broker answers.
+    nothing has come for ``HOLE_SECONDS`` although the broker answers, nor as long after its answer.
 
     Raises ``ReadError`` when a log cannot be read, or when the broker is in trouble and nothing
     has come for ``STALL_SECONDS``; ``KafkaException`` when nobody answers at all.
@@ -46,6 +46,7 @@ def read_records(bootstrap: str, ranges: Mapping[Place, Range]) -> Iterator[Reco
     if not waiting:
         return
     trouble: list[KafkaError] = []
+    answered = False  # since the last message
     consumer = Consumer(_consumer_config(bootstrap), error_cb=trouble.append)
     try:
         consumer.assign([TopicPartition(*place, ranges[place][0]) for place in waiting])
@@ -54,11 +55,13 @@ def read_records(bootstrap: str, ranges: Mapping[Place, Range]) -> Iterator[Reco
             messages = consumer.consume(num_messages=2000, timeout=0.05)
             now = time.monotonic()
             if messages:
-                last = now
+                last, answered = now, False
             elif now - last > HOLE_SECONDS and not trouble:
-                # the leaders answer, or this raises
+                if answered:
+                    return
+                # The leaders answer, or this raises; one that was frozen goes on sending then.
                 log_ranges(bootstrap, {topic for topic, _ in waiting})
-                return
+                last, answered = time.monotonic(), True
             elif now - last > STALL_SECONDS:
                 names = ", ".join(f"{topic}/{number}" for topic, number in sorted(waiting)[:5])
                 raise ReadError(f"{bootstrap} sends nothing for {names}: {trouble[-1:]}")
