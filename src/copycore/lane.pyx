@@ -37,8 +37,9 @@ cdef class Lane:
     ``request_bytes``: payload of a Produce request above which no further partition joins it.
     ``request_timeout``: ms until an unanswered request counts as lost. ``poll_wait``: ms a Fetch
     may wait at the source for new data. ``linger``: ms until the next one, where what came is to be
-    joined with more and the copy follows. ``pause_limit``: ms the process may stand still (SIGSTOP, a
-    suspended machine) before its connections are dropped without another byte; 0 is for ever.
+    joined with more and the copy follows. ``pause_limit``: ms the process may stand still
+    (SIGSTOP, a suspended machine) before its connections are dropped without another byte; 0 is
+    for ever.
     """
 
     def __init__(self, bytes client_id, *, bint read_committed, bint check_crc,

@@ -26,6 +26,7 @@ from replicator.limits import RunLimits
 from replicator.logical import Sampler
 from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
 from replicator.offsets.store import Binding, OffsetMaps
+from replicator.others import Others
 from replicator.outcome import outcome, since_process_start, strongest
 from replicator.plan import KEEP, FullPlan, PartitionPlan, Planner
 from replicator.rates import OFF, print_rate
@@ -94,6 +95,7 @@ class CopyJob:
         self._driver: Driver | None = None
         self._buckets: Buckets | None = None
         self._watch: Watch | None = None
+        self._others: Others | None = None
         self._sampler = Sampler(time.monotonic)
 
     # --- the plan ----------------------------------------------------------------------------
@@ -143,6 +145,10 @@ class CopyJob:
         """Copy until done, failed or stopped. Raises for what stops the job as a whole."""
         with self._connected(), ExitStack() as stack:
             choice, metas = self._planner.choose()
+            self._others = Others(self._target, choice.topics)
+            stack.callback(self._others.end)
+            if self._settings.throttle.rate_at(datetime.now()).auto:
+                self._others.begin()  # so that it is known when the first record is due
             pool = stack.enter_context(ThreadPoolExecutor(1))
             facts = pool.submit(self._planner.gather, choice, metas)
             ensure_topics(self._target, self._target_admin, [REGISTRY_TOPIC, OFFSET_MAP_TOPIC])
@@ -353,6 +359,8 @@ class CopyJob:
         if self._buckets is None or self._watch is None:
             return
         changed = self._buckets.tick(self._new_throttle())
+        if self._buckets.asked.auto and self._others is not None:
+            self._others.begin()
         sample = self._watch.look()
         if sample is not None:
             changed |= self._buckets.observe(sample)
@@ -365,6 +373,7 @@ class CopyJob:
             [worker.lane for worker in self._workers],
             lambda: sum(task.total("bytes") for task in self._tasks),
             lambda: driver.under_replicated,
+            lambda: None if self._others is None else self._others.rate,
             lambda: now_ms() / 1000,
         )
 

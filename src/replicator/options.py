@@ -234,15 +234,16 @@ OPTIONS: Sequence[Option] = (
         name="throttle",
         flags=("--throttle",),
         value=RATE,
-        default="off",
+        default="auto",
         reread=True,
         field="throttle",
         group=HOW,
         commands=("copy",),
         help="Highest rate of bytes or records written to the target, for good or by the time of "
-        "day. auto gives way to others who write there: when requests take longer, when a quota "
-        "makes the copy wait, when replicas fall behind; off is full speed. Topics have equal "
-        "parts of the rate, and so have a topic's partitions.",
+        "day. auto is full speed while nobody else writes there, and gives way to others: when "
+        "they get less done, when requests take longer, when a quota makes the copy wait, when "
+        "replicas fall behind; off is full speed whatever comes. Topics have equal parts of the "
+        "rate, and so have a topic's partitions.",
     ),
     Option(
         name="throttle-topic",

@@ -9,7 +9,9 @@ is none.
 
 Whoever sends as fast as he is answered leaves nothing free: his own queue is what requests wait for
 even while the copy sends next to nothing, and the copy gets about as much of the target as it makes
-that queue longer, ``TOLERANCE`` and ``SLACK``.
+that queue longer, ``TOLERANCE`` and ``SLACK``. So what others get done counts too, where that can
+be seen: when they write less beside the copy than while it sends next to nothing, the rate goes
+down. And while nobody else writes at all there is nobody to wait for, and no limit.
 
 A broker's quota that makes the copy wait, and replicas that fall behind, cut the rate as well.
 
@@ -19,8 +21,9 @@ Pure: the caller measures, and sets the rate that comes out.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
-from statistics import median
+from statistics import mean, median
 
 from msgspec import Struct
 
@@ -38,8 +41,19 @@ DRIFT = 0.005  # a second, by which the highest rate is forgotten
 
 PROBE_EVERY = 20.0  # seconds
 PROBE = 0.05  # of the highest rate: next to nothing
+PROBE_LOOKS = 2  # the first is at what was sent before, the last one counts
 START = 64_000_000.0  # bytes a second, until the first wait is known: four requests of a MB
 FLOOR = 1_000_000.0  # bytes a second a copy always may have
+
+QUIET = 5.0  # seconds without a record by others: nobody writes
+BLIND = 5.0  # seconds without knowing about others: somebody may
+COUNTED = 1000.0  # records a second by others, below which their rate varies by chance
+SETTLED = 0.5  # seconds until a change of the rate shows in what others write
+COMPARED = 3  # looks after that
+KEPT = 0.9  # of what others write undisturbed
+RETREAT = 0.5  # of what was achieved, at the least, for others who write less than that
+RETURN = 0.2  # of the rate, a second, after a retreat
+BEARABLE = 0.1  # of the highest rate: what others lose more than that is not the copy's doing
 
 
 class Sample(Struct, frozen=True, kw_only=True):
@@ -50,11 +64,67 @@ class Sample(Struct, frozen=True, kw_only=True):
     latencies: Sequence[float]  # of produce requests, ms from sending to the answer
     throttle_ms: float  # the longest that a broker's quota made us wait
     under_replicated: int  # partitions of the target, now
+    others: float | None = None  # records a second that others write now; None for not known
 
     @property
     def achieved(self) -> float:
         """Bytes a second."""
         return self.bytes / self.seconds
+
+
+class Neighbours:
+    """Whether others write, and how much of what they write undisturbed they do beside the copy."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._known_at = -math.inf
+        self._wrote_at = -math.inf
+        self._settled_at = 0.0
+        self._beside: deque[float] = deque(maxlen=COMPARED)  # records a second, since then
+        self._undisturbed: float | None = None
+
+    @property
+    def none(self) -> bool:
+        """Whether nobody writes."""
+        return self._now - self._known_at < BLIND and self._now - self._wrote_at > QUIET
+
+    @property
+    def unknown(self) -> bool:
+        """Whether somebody writes, and nobody knows how much he would without the copy."""
+        known = self._known_at == self._now
+        return known and self._undisturbed is None and not self.none
+
+    @property
+    def seen(self) -> bool:
+        """Whether it shows by now how they get on with the present rate of the copy."""
+        return len(self._beside) == COMPARED
+
+    @property
+    def kept(self) -> float:
+        """The part of what they want that they get; 1 where that cannot be told."""
+        if not self.seen or self._undisturbed is None or self._undisturbed < COUNTED:
+            return 1.0
+        return min(1.0, mean(self._beside) / (KEPT * self._undisturbed))
+
+    def observe(self, sample: Sample) -> None:
+        self._now += sample.seconds
+        if sample.others is not None:
+            self._known_at = self._now
+            if self._now >= self._settled_at:
+                self._beside.append(sample.others)
+        if sample.others:
+            self._wrote_at = self._now
+        if self.none:
+            self._undisturbed = None
+
+    def rate_changed(self) -> None:
+        self._beside.clear()
+        self._settled_at = self._now + SETTLED
+
+    def take_undisturbed(self) -> None:
+        """What they write now is what they want."""
+        if self.seen:
+            self._undisturbed = mean(self._beside)
 
 
 class Polite:
@@ -65,12 +135,14 @@ class Polite:
         self._rate = START
         self._peak = 0.0  # bytes a second, the highest achieved
         self._light: Sample | None = None  # of the shortest wait, while next to nothing was sent
-        self._probing = 1  # looks until that is known; 0 while it is not looked for
+        self._probing = 0  # looks at least until that is known; 0 while it is not looked for
         self._probed_at = 0.0
         self._resumed = math.inf  # the rate after that
         self._cut_at = -math.inf
         self._in_sync: int | None = None  # the fewest under-replicated partitions seen
         self._lagging_at: float | None = None  # since when there are more
+        self._neighbours = Neighbours()
+        self._retreated = False  # before neighbours, and not back at the highest rate since
 
     @property
     def rate(self) -> float | None:
@@ -80,15 +152,27 @@ class Polite:
     def observe(self, sample: Sample) -> None:
         self._now += sample.seconds
         self._peak = max(sample.achieved, self._peak * (1 - DRIFT * sample.seconds))
+        self._neighbours.observe(sample)
         if self._lagging(sample) or sample.throttle_ms > 0:
             self._cut(sample)
+        elif self._neighbours.none:
+            self._light, self._probing, self._retreated = None, 0, False
+            self._increase(sample)
         elif self._probing:
             self._probe(sample)
-        elif self._light is None or not sample.latencies:
+        elif self._neighbours.unknown:
+            self._begin_probe(sample)
+        elif self._rate == START:
+            if sample.latencies:
+                self._take_light(sample, math.inf)
+        elif not sample.latencies:
             self._increase(sample)
+        elif self._light is None:
+            self._begin_probe(sample)
         else:
             self._compare(sample, self._light)
-            self._begin_probe(sample)
+            if self._now - self._probed_at >= PROBE_EVERY:
+                self._begin_probe(sample)
 
     def _lagging(self, sample: Sample) -> bool:
         """Whether there are more replicas behind than at some time before, for not too long."""
@@ -112,15 +196,26 @@ class Polite:
     def _lower(self, rate: float) -> None:
         self._rate = max(FLOOR, min(rate, self._rate))
 
+    def _retreat(self, sample: Sample) -> None:
+        # Twice as far as they are short, so that it does not take long.
+        short = 1 - self._neighbours.kept
+        rate = max(RETREAT, 1 - 2 * short) * sample.achieved
+        self._lower(max(rate, BEARABLE * self._peak))
+        self._neighbours.rate_changed()
+        self._retreated = True
+
     def _increase(self, sample: Sample) -> None:
-        self._rate += max(INCREASE * self._peak, FLOOR) * sample.seconds
+        step = RETURN * self._rate if self._retreated else INCREASE * self._peak
+        self._rate += max(step, FLOOR) * sample.seconds
         if self._rate >= self._peak:
-            self._rate = math.inf
+            self._rate, self._retreated = math.inf, False
 
     def _compare(self, sample: Sample, light: Sample) -> None:
         allowed = TOLERANCE * self._wait(light) + SLACK + self._own(sample)
         wait = self._wait(sample)
-        if wait > allowed:
+        if self._neighbours.kept < 1:
+            self._retreat(sample)
+        elif wait > allowed:
             self._lower(max(STEEPEST, allowed / wait) * sample.achieved)
         else:
             self._increase(sample)
@@ -136,18 +231,22 @@ class Polite:
         return 1000 * sample.bytes / len(sample.latencies) / max(self._peak, FLOOR)
 
     def _begin_probe(self, sample: Sample) -> None:
-        if self._now - self._probed_at < PROBE_EVERY:
-            return
         light = max(FLOOR, PROBE * self._peak)
-        if sample.achieved <= light:
-            self._light, self._probed_at = sample, self._now
+        if sample.achieved <= light and not self._neighbours.unknown:
+            self._neighbours.take_undisturbed()
+            self._take_light(sample, self._rate)
         else:
-            self._probing, self._resumed = 2, self._rate
+            self._probing, self._resumed = PROBE_LOOKS, self._rate
             self._lower(light)
+            self._neighbours.rate_changed()
 
     def _probe(self, sample: Sample) -> None:
-        """The first look is at what was sent before, the second one counts."""
-        self._probing -= bool(sample.latencies)
+        waiting = sample.others is not None and not self._neighbours.seen
+        self._probing = max(self._probing - bool(sample.latencies), int(waiting))
         if self._probing == 0:
-            self._light, self._probed_at = sample, self._now
-            self._rate = self._resumed
+            self._neighbours.take_undisturbed()
+            self._neighbours.rate_changed()
+            self._take_light(sample, self._resumed)
+
+    def _take_light(self, sample: Sample, resumed: float) -> None:
+        self._light, self._probed_at, self._rate = sample, self._now, resumed

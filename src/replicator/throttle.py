@@ -120,10 +120,11 @@ class Buckets:
             return False
         self._polite.observe(sample)
         _log.debug(
-            "auto: at most %.1f MB/s after %.1f MB/s, %.0f ms a request",
+            "auto: at most %.1f MB/s after %.1f MB/s, %.0f ms a request; others: %s",
             (self._polite.rate or math.inf) / 1e6,
             sample.achieved / 1e6,
             median(sample.latencies or [0]),
+            "not known" if sample.others is None else f"{sample.others:.0f} records/s",
         )
         return self._set(None, self._whole, _rate(self._polite))
 

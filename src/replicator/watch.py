@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class Watch:
     """All in one thread. ``acknowledged`` gives the bytes so far, ``under_replicated`` the target's
-    partitions, ``clock`` seconds.
+    partitions, ``others`` the records a second that others write there, ``clock`` seconds.
     """
 
     def __init__(
@@ -21,11 +21,13 @@ class Watch:
         lanes: Sequence[Lane],
         acknowledged: Callable[[], int],
         under_replicated: Callable[[], int],
+        others: Callable[[], float | None],
         clock: Callable[[], float],
     ) -> None:
         self._lanes = lanes
         self._acknowledged = acknowledged
         self._under_replicated = under_replicated
+        self._others = others
         self._clock = clock
         self._looked_at = clock()
         self._least = 0.0  # seconds; before the first look nothing was sent at another rate
@@ -50,6 +52,7 @@ class Watch:
             latencies=self._latencies,
             throttle_ms=max(now - then for now, then in zip(self._quota_ms, waits, strict=True)),
             under_replicated=self._under_replicated(),
+            others=self._others(),
         )
         self._looked_at += seconds
         self._least = LOOK

@@ -11,7 +11,7 @@ from replicator.cli.copy import command
 from replicator.cli.params import click_parameters
 from replicator.errors import UsageError
 from replicator.options import OPTIONS, Option, options_of
-from replicator.rates import OFF, always
+from replicator.rates import AUTO, always
 from replicator.selection import AtTime, Forever, Partitions
 from replicator.settings import CopySettings, copy_settings
 
@@ -70,7 +70,7 @@ def test_defaults_become_settings() -> None:
     assert settings.partitions == Partitions()
     assert settings.lanes == 0
     assert settings.memory == 64 << 20
-    assert settings.throttle == always(OFF)
+    assert settings.throttle == always(AUTO)
     assert settings.throttle_topics == ()
     assert settings.weights == ()
     assert settings.isolation == "read_committed"

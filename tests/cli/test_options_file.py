@@ -155,7 +155,7 @@ def test_sighup_reads_the_throttle_again(tmp_path: Path) -> None:
     ("before", "after", "rate"),
     [
         ('throttle = "1MB/s"\n', 'throttle = "auto"\n', "auto"),
-        ('throttle = "auto"\n', "", "off"),
+        ('throttle = "1MB/s"\n', "", "auto"),
         ('throttle = "auto"\n', 'throttle = "off"\n', "off"),
         ("", 'throttle = "2MB/s"\n', "2MB/s"),
     ],
@@ -168,7 +168,7 @@ def test_sighup_turns_auto_on_and_off(tmp_path: Path, before: str, after: str, r
         process.send_signal(signal.SIGHUP)
         throttle, err = ended(process)
     assert rates_of(throttle) == [rate]
-    old = before.removeprefix('throttle = "').removesuffix('"\n') or "off"
+    old = before.removeprefix('throttle = "').removesuffix('"\n') or "auto"
     assert f"throttle: {old} → {rate}" in err
 
 

@@ -13,6 +13,7 @@ from copycore.bucket import BURST, CHUNK, LARGE
 from replicator.polite import ENOUGH, LONGEST, LOOK, Polite, Sample
 
 MB = 1_000_000.0
+RECORD = 1000  # bytes
 REQUEST = 0.8 * MB  # of the copy at full speed
 PAUSE_EVERY = 5000  # ms, in the mean: garbage is collected
 
@@ -40,6 +41,7 @@ class Target:
     under_replicated: Callable[[float], int] = lambda _now: 0
     window: float = 8 * MB  # bytes the copy has on their way at most
     round_trip: float = 1.0  # ms
+    sighted: bool = False  # whether the copy sees what others write, which it does a look later
     rng: random.Random = field(default_factory=lambda: random.Random(1))
 
     copied: Series = field(default_factory=list)  # bytes
@@ -53,7 +55,8 @@ class Target:
         latencies: list[float] = []
         outstanding = {True: 0.0, False: 0.0}
         owed = saved = pause = 0.0
-        looked, since = 0.0, 0.0
+        looked, since, theirs = 0.0, 0.0, 0.0
+        others: float | None = None
         limit = None if self.controller is None else self.controller.rate
 
         def send(ours: bool, size: float) -> None:
@@ -87,6 +90,7 @@ class Target:
                 outstanding[request.ours] -= done
                 (self.copied if request.ours else self.served).append((now, done))
                 since += done * request.ours
+                theirs += done * (not request.ours)
                 if request.left == 0:
                     queue.popleft()
                     answers.append((ms + self.round_trip + self.rng.random(), request))
@@ -105,11 +109,13 @@ class Target:
                     latencies=latencies,
                     throttle_ms=self.throttle(now),
                     under_replicated=self.under_replicated(now),
+                    others=others,
                 )
                 self.controller.observe(sample)
                 limit = self.controller.rate
                 self.limits.append((now, limit))
-                latencies, since, looked = [], 0.0, now
+                others = theirs / RECORD / passed if self.sighted else None
+                latencies, since, theirs, looked = [], 0.0, 0.0, now
         return self
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 
 import pytest
@@ -21,18 +22,25 @@ def during(value: float, began: float = 20, ended: float = 60) -> Callable[[floa
 
 @pytest.mark.parametrize("capacity", [30 * MB, 100 * MB, 600 * MB])
 @pytest.mark.parametrize("round_trip", [1.0, 40.0])
-def test_alone_next_to_nothing_is_given_away(capacity: float, round_trip: float) -> None:
-    """A tenth at most, the careful start included, also where answers come from far away."""
+@pytest.mark.parametrize(("sighted", "left"), [(False, 0.9), (True, 0.98)])
+def test_alone_next_to_nothing_is_given_away(
+    capacity: float, round_trip: float, sighted: bool, left: float
+) -> None:
+    """A tenth at most, the careful start included, also where answers come from far away; nothing
+    at all where the copy knows that it is alone.
+    """
     options = {"capacity": lambda _now: capacity, "round_trip": round_trip, "window": 48 * MB}
-    polite, bare = Target(Polite(), **options).run(60), Target(None, **options).run(20)  # type: ignore[arg-type]
-    assert between(polite.copied, 0, 60) >= 0.9 * between(bare.copied, 0, 20)
+    polite = Target(Polite(), sighted=sighted, **options).run(60)  # type: ignore[arg-type]
+    bare = Target(None, **options).run(20)  # type: ignore[arg-type]
+    assert between(polite.copied, 0, 60) >= left * between(bare.copied, 0, 20)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_who_wants_a_part_gets_it(share: float) -> None:
+@pytest.mark.parametrize("sighted", [False, True])
+def test_who_wants_a_part_gets_it(share: float, sighted: bool) -> None:
     """At once, and the copy most of the rest; afterwards it has everything again."""
     wanted = share * CAPACITY
-    target = Target(Polite(), steady=during(wanted)).run(90)
+    target = Target(Polite(), steady=during(wanted), sighted=sighted).run(90)
     assert between(target.served, 20, 60) >= 0.98 * wanted
     assert between(target.copied, 25, 60) >= 0.7 * (CAPACITY - wanted)
     assert between(target.copied, 70, 90) >= 0.85 * CAPACITY
@@ -40,20 +48,69 @@ def test_who_wants_a_part_gets_it(share: float) -> None:
     assert quantile(target.waits, 25, 60, 0.5) <= 0.8 * quantile(bare.waits, 25, 40, 0.5)
 
 
-@pytest.mark.parametrize(("window", "kept"), [(8 * MB, 0.6), (30 * MB, 0.75)])
+@pytest.mark.parametrize(
+    ("window", "sighted", "kept"),
+    [(8 * MB, False, 0.6), (30 * MB, False, 0.75), (8 * MB, True, 0.8), (30 * MB, True, 0.8)],
+)
 @pytest.mark.parametrize("began", [0, 20])
-def test_who_wants_everything_keeps_most_of_it(window: float, kept: float, began: float) -> None:
+def test_who_wants_everything_keeps_most_of_it(
+    window: float, sighted: bool, kept: float, began: float
+) -> None:
     """Whether he was there first or not. A copy at full speed has as much of the target as its
     requests are of all.
     """
     alone = Target(None, greedy=during(window, 0), window=0).run(20)
-    target = Target(Polite(), greedy=during(window, began)).run(90)
+    target = Target(Polite(), greedy=during(window, began), sighted=sighted).run(90)
     theirs = between(target.served, began + 10, 60)
     assert theirs >= kept * between(alone.served, 0, 20)
     assert between(target.copied, began + 10, 60) >= 0.05 * CAPACITY
     assert between(target.copied, 70, 90) >= 0.85 * CAPACITY
     bare = Target(None, greedy=during(window, 0)).run(20)
     assert theirs >= between(bare.served, 10, 20)
+
+
+def test_who_writes_now_more_now_less_is_not_yielded_to_for_ever() -> None:
+    """A tenth of what the target can do is too little to be the reason."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    rates = [rng.uniform(0.05, 0.4) * CAPACITY for _ in range(90)]
+    target = Target(Polite(), steady=lambda now: rates[int(now)], sighted=True).run(90)
+    limits = [limit for at, limit in target.limits if at >= 20 and limit is not None]
+    assert between(target.served, 20, 90) >= 0.95 * CAPACITY * sum(rates[20:]) / 70 / CAPACITY
+    assert between(target.copied, 20, 90) >= 0.2 * CAPACITY, sorted(limits)[:10]
+
+
+def test_whoever_comes_is_seen_and_who_is_gone_is_forgotten() -> None:
+    """He may stop for a while; only after that the copy goes on as if there were nobody."""
+    controller = Polite()
+    rates = []
+    for others in [0.0] * 4 + [5000.0] * 10 + [0.0] * 15:
+        achieved = min(controller.rate or math.inf, 200 * MB)
+        controller.observe(sample([5.0] * 20, achieved, others=others))
+        rates.append(controller.rate)
+    assert rates[:4] == [None] * 4
+    light = 0.05 * 200 * MB
+    assert rates[4] == pytest.approx(light, rel=0.05)  # looks what he does undisturbed
+    assert all(rate == rates[4] for rate in rates[5:7])
+    assert rates[8:14] == [None] * 6
+    assert rates[16] is not None  # he gets nothing done
+    assert rates[-1] is None
+
+
+def test_what_is_not_known_is_not_taken_for_nobody() -> None:
+    controller = Polite()
+    for _ in range(4):
+        controller.observe(sample([5.0] * 20, 100 * MB, others=0.0))
+    assert controller.rate is None
+    for _ in range(4):
+        controller.observe(sample([70.0] * 200, 100 * MB))
+        assert controller.rate is None  # a look or two may fail
+    controller.observe(sample([70.0] * 200, 100 * MB))
+    assert controller.rate == pytest.approx(5 * MB, rel=0.05)  # a probe
+    for latency in (70.0, 5.0, 70.0):
+        controller.observe(sample([latency] * 200, min(controller.rate or math.inf, 100 * MB)))
+    assert controller.rate == pytest.approx(90 * MB, rel=0.05)
 
 
 @pytest.mark.parametrize("sign", ["quota", "replicas"])
@@ -149,6 +206,7 @@ samples = st.builds(
     latencies=st.lists(st.floats(0.0, 1e6), max_size=5),
     throttle_ms=st.sampled_from([0.0, 0.0, 0.0, 40.0]),
     under_replicated=st.integers(0, 3),
+    others=st.one_of(st.none(), st.just(0.0), st.floats(0.0, 1e7)),
 )
 
 

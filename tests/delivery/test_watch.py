@@ -22,10 +22,12 @@ class Rig:
     def __init__(self) -> None:
         self.lanes = [Lane(), Lane()]
         self.now, self.bytes, self.behind = 1000.0, 0, 0
+        self.others: float | None = None
         self.watch = Watch(
             self.lanes,  # type: ignore[arg-type]
             lambda: self.bytes,
             lambda: self.behind,
+            lambda: self.others,
             lambda: self.now,
         )
 
@@ -34,22 +36,22 @@ def test_a_sample_has_what_happened_since_the_last_one() -> None:
     rig = Rig()
     rig.lanes[0].latencies, rig.lanes[1].latencies = [1, 2, 3], [4]
     rig.lanes[0].target_quota_ms, rig.lanes[1].target_quota_ms = 30, 70
-    rig.bytes, rig.behind = 5_000_000, 2
+    rig.bytes, rig.behind, rig.others = 5_000_000, 2, 300.0
     rig.now += 0.5
     first = rig.watch.look()
     assert first is not None
     assert (first.seconds, first.bytes, first.achieved) == (0.5, 5_000_000, 10_000_000)
     assert first.latencies == [1, 2, 3, 4]
-    assert (first.throttle_ms, first.under_replicated) == (70, 2)
+    assert (first.throttle_ms, first.under_replicated, first.others) == (70, 2, 300.0)
     rig.lanes[0].target_quota_ms = 50
     rig.lanes[0].latencies = [9] * ENOUGH
-    rig.bytes, rig.behind = 6_000_000, 0
+    rig.bytes, rig.behind, rig.others = 6_000_000, 0, None
     rig.now += 0.25
     second = rig.watch.look()
     assert second is not None
     assert (second.seconds, second.bytes) == (0.25, 1_000_000)
     assert second.latencies == [9] * ENOUGH
-    assert (second.throttle_ms, second.under_replicated) == (20, 0)
+    assert (second.throttle_ms, second.under_replicated, second.others) == (20, 0, None)
 
 
 def test_a_look_needs_time_and_answers() -> None:
