@@ -70,7 +70,8 @@ cdef Py_ssize_t ZSTD_BLOCK = 128 << 10
 cdef uint64_t ZSTD_KEPT_WINDOW = 8 << 20           # a context with a larger one is not kept
 
 # Kafka's ranges (KIP-390) but for lz4, whose 0 is the fast mode that Kafka's default stands for.
-LEVELS = {GZIP: (1, 9), LZ4: (0, 12), ZSTD: (-131072, 22)}
+# Below 0 both lz4 and zstd become faster and what they make larger; that ends before -64.
+LEVELS = {GZIP: (1, 9), LZ4: (-64, 12), ZSTD: (-64, 22)}
 DEFAULTS = {GZIP: -1, LZ4: 0, ZSTD: 3}
 
 KEPT = local()

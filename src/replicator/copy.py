@@ -6,6 +6,7 @@ bindings and first map segments durable, then let the driver move partitions thr
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import queue
@@ -333,6 +334,7 @@ class CopyJob:
         self._workers = self._make_lanes(driver, inbox)
         self._watch = self._make_watch(driver)
         self._phase = "copying"
+        gc.freeze()  # a tenth of a copy's CPU would go into looking for garbage among the imports
         for worker in self._workers:
             worker.start()
         try:

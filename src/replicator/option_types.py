@@ -227,7 +227,8 @@ COMPRESSION = ValueType(
     parse=parse_compression,
     print=print_compression,
     grammar="`source`, `none`, `gzip`, `snappy`, `lz4` or `zstd`; behind a colon the level of gzip "
-    "(1 to 9), lz4 (0 to 12) or zstd (1 to 22), as in `zstd:6`.",
+    "(1 to 9), lz4 (-64 to 12) or zstd (-64 to 22), as in `zstd:6`; below 0 they are faster and "
+    "compress less.",
 )
 BATCH_SIZE = ValueType(
     metavar="SIZE",

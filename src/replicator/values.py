@@ -80,7 +80,7 @@ def parse_compression(text: str) -> Compression:
     if levels is None:
         raise ValueError(f"{name} has no levels")
     low, high = levels
-    if not (number.isascii() and number.isdigit() and low <= int(number) <= high):
+    if not (re.fullmatch("-?[0-9]{1,3}", number) and low <= int(number) <= high):
         raise ValueError(f"expected a level from {low} to {high} for {name}")
     return Compression(codec, int(number))
 

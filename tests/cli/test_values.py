@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.values import (
+    parse_compression,
     parse_duration,
     parse_size,
     parse_timestamp,
+    print_compression,
     print_duration,
     print_size,
     print_timestamp,
@@ -150,3 +152,43 @@ def test_timestamps_refused(text: str) -> None:
 @given(st.integers(0, 2**63 - 1) | st.integers(0, 4 * 10**12))
 def test_timestamps_survive_printing(milliseconds: int) -> None:
     assert parse_timestamp(print_timestamp(milliseconds)) == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("text", "codec", "level"),
+    [
+        ("source", -1, None),
+        ("none", 0, None),
+        ("gzip:9", 1, 9),
+        ("snappy", 2, None),
+        ("lz4:-8", 3, -8),
+        ("lz4:0", 3, 0),
+        ("zstd:-64", 4, -64),
+        ("zstd:22", 4, 22),
+    ],
+)
+def test_compressions(text: str, codec: int, level: int | None) -> None:
+    assert parse_compression(text) == (codec, level)
+    assert print_compression(parse_compression(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "lzma",
+        "zstd:",
+        "zstd:23",
+        "zstd:-65",
+        "lz4:--1",
+        "lz4:²",
+        "gzip:0",
+        "gzip:" + "9" * 5000,
+        "snappy:1",
+        "source:3",
+        "none:1",
+    ],
+)
+def test_compressions_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|has no levels"):
+        parse_compression(text)

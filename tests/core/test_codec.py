@@ -104,7 +104,7 @@ def test_what_is_written_has_the_form_that_java_writes() -> None:
 
 @pytest.mark.parametrize(
     ("codec", "levels"),
-    [(NONE, None), (GZIP, (1, 9)), (SNAPPY, None), (LZ4, (0, 12)), (ZSTD, (-131072, 22))],
+    [(NONE, None), (GZIP, (1, 9)), (SNAPPY, None), (LZ4, (-64, 12)), (ZSTD, (-64, 22))],
 )
 def test_levels(codec: int, levels: tuple[int, int] | None) -> None:
     assert level_range(codec) == levels
