@@ -13,12 +13,12 @@ WORKERS ?= 2
 FUZZ_SECONDS ?= 3600
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
-.PHONY: help setup demo test lint docs bench bench-rates bench-polite microbench soak fuzz sanitize \
-    clean
+.PHONY: help setup demo test lint docs bench bench-rates bench-polite bench-merge microbench soak \
+    fuzz sanitize clean
 
 help:
 	@echo "make setup | demo | test | lint | docs | bench | bench-rates | bench-polite |" \
-	    "microbench | soak | fuzz | sanitize | clean"
+	    "bench-merge | microbench | soak | fuzz | sanitize | clean"
 	@echo "What each does: CONTRIBUTING.md"
 
 setup: $(BUILT) $(INSTALLED)
@@ -71,6 +71,9 @@ bench-rates: setup
 
 bench-polite: setup
 	$(BIN)/python bench/polite.py
+
+bench-merge: setup
+	$(BIN)/python bench/merge.py
 
 microbench: setup
 	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only

@@ -42,16 +42,16 @@ class Run(Struct):
 
 
 def run_copystream(bench: Bench) -> Run:
-    """The binary as a user runs it who is in a hurry."""
-    return run_throttled(bench, "off", "copystream")
+    """The binary as a user runs it."""
+    return run_with(bench, "copystream")
 
 
-def run_throttled(bench: Bench, throttle: str, name: str) -> Run:
+def run_with(bench: Bench, name: str, *options: str) -> Run:
     bench.prepare()
     output = bench.directory / "copystream.json"
     with output.open("w") as stdout:
         started = time.monotonic()
-        process = start_copystream(bench, throttle, stdout)
+        process = start_copystream(bench, stdout, *options)
     run = _watch(bench, name, process, started)
     if process.wait(60) != 0:
         raise RuntimeError(f"copystream ended with {process.returncode}: {output.read_text()}")
@@ -59,12 +59,12 @@ def run_throttled(bench: Bench, throttle: str, name: str) -> Run:
     return run
 
 
-def start_copystream(bench: Bench, throttle: str, stdout: IO[str]) -> subprocess.Popen[bytes]:
+def start_copystream(bench: Bench, stdout: IO[str], *options: str) -> subprocess.Popen[bytes]:
     command = [str(Path(sys.executable).with_name("copystream")), "copy"]
     command += ["--source", bench.source.bootstrap, "--target", bench.target.bootstrap]
     if bench.workload.target_partitions:
         command += ["--partitioner", "murmur2"]
-    command += ["--throttle", throttle, "--progress", "none", "-o", "json", bench.topic]
+    command += [*options, "--progress", "none", "-o", "json", bench.topic]
     return subprocess.Popen(bench.placed(command), stdout=stdout)
 
 

@@ -23,7 +23,7 @@ from replicator.lab import LabCluster, default_version
 from report import medians, print_runs, print_verdicts, verdicts
 from stage import Bench
 from warmup import warm_up, warm_up_by_copies
-from workloads import WORKLOADS, build
+from workloads import WORKLOADS
 
 RESULTS = Path(__file__).with_name("results")
 HEAP = "1g"
@@ -55,17 +55,8 @@ def main() -> int:
         if given.own_core:
             pin(source, target, cpus="0")
         for workload in chosen:
-            batches = build(workload, source.bootstrap, Path(scratch))
-            plain = workload.partitions * batches.records * workload.record
-            bench = Bench(
-                source=source,
-                target=target,
-                directory=Path(scratch),
-                workload=workload,
-                batches=batches,
-                each=max(1, round(given.gb * workload.share * 1e9 / plain)),
-                copier_cpus="1" if given.own_core else "",
-            )
+            bench = Bench.of(source, target, Path(scratch), workload, given.gb * workload.share)
+            bench.copier_cpus = "1" if given.own_core else ""
             steps = warm[workload.name] = {}
             for cluster in (source, target):
                 steps[cluster.name] = warm_up(

@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from contestants import run_throttled, start_copystream
+from contestants import run_with, start_copystream
 from foreground import Foreground, Second
 from limit import EndOffsets
 from macro import HEAP, save_as
@@ -25,7 +25,7 @@ from replicator.lab import LabCluster
 from report import Verdict, print_table, print_verdicts
 from stage import DEADLINE, Bench
 from warmup import warm_up, warm_up_by_copies
-from workloads import WORKLOADS, build, create
+from workloads import WORKLOADS, create
 
 COST_GOAL = 0.1  # of full speed
 SHARE_GOAL = 0.8  # of the application's throughput
@@ -70,16 +70,7 @@ def main() -> int:
         LabCluster(name="source", heap=HEAP) as source,
         LabCluster(name="target", heap=HEAP, properties=CUT_OFTEN) as target,
     ):
-        batches = build(workload, source.bootstrap, Path(scratch))
-        plain = workload.partitions * batches.records * workload.record
-        bench = Bench(
-            source=source,
-            target=target,
-            directory=Path(scratch),
-            workload=workload,
-            batches=batches,
-            each=max(1, round(given.gb * 1e9 / plain)),
-        )
+        bench = Bench.of(source, target, Path(scratch), workload, given.gb)
         for cluster in (source, target):
             warm_up(bench, cluster, 1.0, at_most=given.warm_rounds)
         bench.seed()
@@ -89,7 +80,7 @@ def main() -> int:
             order = ("off", "auto") if number % 2 == 0 else ("auto", "off")
             for throttle in order:
                 bench.clear(target)
-                run = run_throttled(bench, throttle, throttle)
+                run = run_with(bench, throttle, "--throttle", throttle)
                 walls[throttle].append(run.wall)
                 speed = run.bytes / run.wall / 1e6
                 print(f"alone, {throttle}: {speed:.0f} MB/s, others {run.others:.0%}", flush=True)
@@ -131,7 +122,7 @@ def duel(bench: Bench, application: str, throttle: str, quiet: float, longest: f
     with Foreground(bench.target.bootstrap, TOPIC, PARTITIONS, rate) as foreground:
         alone = watch_alone(foreground, quiet)
         with (bench.directory / "copystream.json").open("w") as stdout:
-            process = start_copystream(bench, throttle, stdout)
+            process = start_copystream(bench, stdout, "--throttle", throttle)
         deadline = time.monotonic() + DEADLINE
         while max(asking.ask()) <= 0:
             if time.monotonic() > deadline:

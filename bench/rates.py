@@ -106,7 +106,7 @@ def mixed(source: LabCluster, directory: Path) -> Batches:
 def measure(bench: Bench, rate: float, seconds: float) -> Kept:
     """By the sizes of the log files on the target, which hold batches and nothing else."""
     with (bench.directory / "copystream.json").open("w") as stdout:
-        process = start_copystream(bench, f"{rate / 1e6:g}MB/s", stdout)
+        process = start_copystream(bench, stdout, "--throttle", f"{rate / 1e6:g}MB/s")
     deadline = time.monotonic() + DEADLINE
     while written(bench) == 0:
         if process.poll() is not None or time.monotonic() > deadline:

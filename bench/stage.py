@@ -16,7 +16,7 @@ from expected import by_key, in_place
 from gapped import COMPACTED, lay, thinned
 from limit import EndOffsets
 from replicator.lab import LabCluster
-from workloads import Batches, Workload, admin_of, create, delete
+from workloads import Batches, Workload, admin_of, build, create, delete
 
 DEADLINE = 900.0  # seconds for one run
 KEPT = ("__consumer_offsets", "__transaction_state")
@@ -36,6 +36,20 @@ class Bench(Struct):
     bytes: int = 0  # on the wire
     kept: Sequence[int] = ()  # records in each partition of the source
     wanted: Sequence[int] = ()  # in each of the target, when copystream is done
+
+    @classmethod
+    def of(
+        cls,
+        source: LabCluster,
+        target: LabCluster,
+        directory: Path,
+        workload: Workload,
+        gigabytes: float,  # of records, uncompressed
+    ) -> Bench:
+        batches = build(workload, source.bootstrap, directory)
+        plain = workload.partitions * batches.records * workload.record
+        each = max(1, round(gigabytes * 1e9 / plain))
+        return cls(source, target, directory, workload, batches, each)
 
     @property
     def topic(self) -> str:

@@ -17,6 +17,7 @@ import pytest
 
 from copycore.batch import CODECS
 from copycore.codec import compress_bytes, decompress_bytes
+from copycore.records import encode_records, rewrite_records
 
 MB = 1e6
 KIB = 1024
@@ -51,3 +52,21 @@ def test_compress(measure: Any, codec: int, size: int) -> None:
     data = lines(size)
     label = f"compress {CODECS[codec]}: {size:,} B"
     measure(label, size / MB, "MB/s", None, compress_bytes, codec, data)
+
+
+@pytest.mark.parametrize(("codec", "goal"), [(0, None), (1, None), (2, None), (3, 400), (4, None)])
+def test_rebatch(measure: Any, codec: int, goal: float | None) -> None:
+    """All that re-batching does to records of 100 bytes, but for the CRC."""
+    count, time = 4000, 1_700_000_000_000
+    text = lines(count * 100)
+    bodies = [b"\1\xc8\1" + text[at : at + 100] + b"\0" for at in range(0, len(text), 100)]
+    plain = encode_records([(time + number // 3, body) for number, body in enumerate(bodies)])
+    packed = compress_bytes(codec, plain)
+
+    def rebatch() -> bytes:
+        opened = decompress_bytes(codec, packed, len(plain))
+        return compress_bytes(codec, rewrite_records(opened, count, time))
+
+    assert decompress_bytes(codec, rebatch(), len(plain)) == plain
+    label = f"decode and encode {CODECS[codec]}: 100 B records"
+    measure(label, len(plain) / MB, "MB/s", goal, rebatch)

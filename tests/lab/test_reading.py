@@ -63,8 +63,7 @@ def test_a_broker_that_is_gone_is_no_end(monkeypatch):
 
 def test_a_broker_that_froze_for_a_while_is_read_to_its_end(own_cluster, topic_name, monkeypatch):
     monkeypatch.setattr(reading, "HOLE_SECONDS", 2.0)
-    patient = {"broker.session.timeout.ms": "60000"}  # the controller's: no election follows
-    cluster, topic = own_cluster("frozen", properties=patient), topic_name("frozen")
+    cluster, topic = own_cluster("frozen"), topic_name("frozen")
     create_topic(cluster.bootstrap, topic)
     with Writer(cluster.bootstrap) as writer:
         writer.send(topic, 0, Payload(None, b"v"))

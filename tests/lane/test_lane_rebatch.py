@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -321,8 +322,8 @@ def test_what_pays_is_merged_and_what_does_not_passes(make_rig: Callable[..., Ri
     rig = make_rig(maker=Rebatcher(merge="auto"))
     small, large = RecordLog(partition=1), RecordLog(partition=2)
     for number in range(20):
-        small.add(rows(number, -1))
-        large.add([row(number, bytes(20_000))])
+        small.add(rows(number, -1), LZ4)
+        large.add([row(number, random.Random(number).randbytes(20_000))], LZ4)
     merged, _ = copied(rig, small)
     passed, _ = copied(rig, large)
     assert (merged.batches, merged.rebatched, merged.passed) == (1, 20, 0)
@@ -333,8 +334,8 @@ def test_merging_is_decided_for_each_partition_by_itself(make_rig: Callable[...,
     rig = make_rig(maker=Rebatcher(merge="auto"))
     small, large = RecordLog(partition=1), RecordLog(partition=2)
     for number in range(40):
-        small.add(rows(number, -1))
-        large.add([row(number, bytes(17_000))])
+        small.add(rows(number, -1), LZ4)
+        large.add([row(number, random.Random(number).randbytes(17_000))], LZ4)
     ends = rig.pipe(small, large)
     parts = [rig.assign(ends, small), rig.assign(ends, large)]
     rig.run()

@@ -38,7 +38,7 @@ def log_ranges(
     The end is the last stable offset, or with ``committed`` False the high watermark.
     ``partitions`` limits the answer to these. Raises LabError for a topic that is not there.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin = _admin(bootstrap)
     places: list[TopicPartition] = []
     for topic in topics:
         known = admin.list_topics(topic, timeout=30).topics[topic]
@@ -50,8 +50,8 @@ def log_ranges(
             if partitions is None or number in partitions
         ]
     isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-    low = _offsets(admin, places, OffsetSpec.earliest(), isolation)  # type: ignore[no-untyped-call]
-    high = _offsets(admin, places, OffsetSpec.latest(), isolation)  # type: ignore[no-untyped-call]
+    low = _offsets(bootstrap, places, OffsetSpec.earliest(), isolation)  # type: ignore[no-untyped-call]
+    high = _offsets(bootstrap, places, OffsetSpec.latest(), isolation)  # type: ignore[no-untyped-call]
     return {place: (low[place], high[place]) for place in low}
 
 
@@ -73,13 +73,20 @@ def settle(bootstrap: str, topic: str, *, timeout: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+def _admin(bootstrap: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+
+
 def _offsets(
-    admin: AdminClient, places: list[TopicPartition], at: OffsetSpec, isolation: IsolationLevel
+    bootstrap: str, places: list[TopicPartition], at: OffsetSpec, isolation: IsolationLevel
 ) -> dict[Place, int]:
-    """Asked again while a leader is being elected or the topic is not known everywhere yet."""
+    """Asked again while a leader is being elected or the topic is not known everywhere yet, by a
+    client of its own each time: one goes on asking for the leader epoch it has met first.
+    """
     found: dict[Place, int] = {}
     deadline = time.monotonic() + _ELECTION_TIMEOUT
     while places:
+        admin = _admin(bootstrap)
         futures = admin.list_offsets(
             dict.fromkeys(places, at), isolation_level=isolation, request_timeout=10
         )
