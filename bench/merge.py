@@ -26,7 +26,7 @@ RECORD = 100  # bytes
 # Sizes of batches before compression, around those at which auto changes its mind, by codec; and
 # the size of the load in GB: a broker takes some 20 µs a batch.
 LOADS = {
-    "none": ((600, 0.15), (4 << 10, 0.2), (16 << 10, 0.5), (64 << 10, 1.0)),
+    "none": ((600, 0.15), (4 << 10, 0.2), (16 << 10, 0.5), (28 << 10, 1.0), (64 << 10, 1.0)),
     "lz4": ((600, 0.15), (4 << 10, 0.2), (16 << 10, 0.5)),
     "zstd": ((600, 0.15), (4 << 10, 0.2), (16 << 10, 0.5), (40 << 10, 0.5)),
 }

@@ -50,7 +50,7 @@ from replicator.state.producers import Producers
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask, SplitTask
 from replicator.throttle import Buckets, Throttle
-from replicator.watch import Watch
+from replicator.watch import Standing, Watch
 from replicator.worker import PAUSE_LIMIT_MS, LaneWorker, now_ms
 
 PIPES_PER_BROKERS = 3  # connections of a lane to the same two brokers: some wait, one works
@@ -373,10 +373,19 @@ class CopyJob:
     def _make_watch(self, driver: Driver) -> Watch:
         return Watch(
             [worker.lane for worker in self._workers],
-            lambda: sum(task.total("bytes") for task in self._tasks),
-            lambda: driver.under_replicated,
-            lambda: None if self._others is None else self._others.rate,
+            lambda: self._standing(driver),
             lambda: now_ms() / 1000,
+        )
+
+    def _standing(self, driver: Driver) -> Standing:
+        tasks = self._tasks
+        follows = all(task.end < 0 for task in tasks)
+        return Standing(
+            bytes=sum(task.total("bytes") for task in tasks),
+            records=sum(task.total("records") for task in tasks),
+            lag=sum(task.lag for task in tasks) if follows else None,
+            under_replicated=driver.under_replicated,
+            others=None if self._others is None else self._others.rate,
         )
 
     def _make_buckets(self) -> Buckets:

@@ -72,7 +72,7 @@ class Others:
     def end(self) -> None:
         self._ended.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(ASK_TIMEOUT)  # it dies with the process, if the cluster hangs
 
     def look(self) -> None:
         """Set ``rate`` by what has come since the partitions were asked last. Raises what the

@@ -11,7 +11,8 @@ Whoever sends as fast as he is answered leaves nothing free: his own queue is wh
 even while the copy sends next to nothing, and the copy gets about as much of the target as it makes
 that queue longer, ``TOLERANCE`` and ``SLACK``. So what others get done counts too, where that can
 be seen: when they write less beside the copy than while it sends next to nothing, the rate goes
-down. And while nobody else writes at all there is nobody to wait for, and no limit.
+down. And while nobody else writes at all there is nobody to wait for, and no limit; nor is there
+one for a copy that follows and has caught up, for what it put off it would have to send later.
 
 A broker's quota that makes the copy wait, and replicas that fall behind, cut the rate as well.
 
@@ -65,6 +66,7 @@ class Sample(Struct, frozen=True, kw_only=True):
     throttle_ms: float  # the longest that a broker's quota made us wait
     under_replicated: int  # partitions of the target, now
     others: float | None = None  # records a second that others write now; None for not known
+    caught_up: bool = False  # it follows, and sends what comes in and no more
 
     @property
     def achieved(self) -> float:
@@ -155,7 +157,7 @@ class Polite:
         self._neighbours.observe(sample)
         if self._lagging(sample) or sample.throttle_ms > 0:
             self._cut(sample)
-        elif self._neighbours.none:
+        elif self._neighbours.none or sample.caught_up:
             self._light, self._probing, self._retreated = None, 0, False
             self._increase(sample)
         elif self._probing:

@@ -135,6 +135,12 @@ class PartitionTask:
         part = self.part  # the driver may take it away while another thread asks
         return self.past[what] + (0 if part is None else int(getattr(part, what)))
 
+    @property
+    def lag(self) -> int:
+        """Offsets the source had more when it was last asked."""
+        part = self.part
+        return self.behind if part is None else max(0, part.readable - part.acked)
+
     def absorb(self, part: PartitionCopy) -> bool:
         """Take over what an ended assignment did; True when it moved forward."""
         for what in self.past:

@@ -5,33 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from replicator.polite import ENOUGH, LONGEST, LOOK, Sample
 
 if TYPE_CHECKING:
     from copycore.lane import Lane
 
+CAUGHT_UP = 1.0  # seconds' worth of what comes, by which a copy that follows may be late
+
+
+class Standing(Struct, frozen=True):
+    """How a copy stands at one moment."""
+
+    bytes: int  # acknowledged so far
+    records: int
+    lag: int | None  # offsets that the source has more; None unless the whole copy follows
+    under_replicated: int  # partitions of the target
+    others: float | None  # records a second that others write there; None for not known
+
 
 class Watch:
-    """All in one thread. ``acknowledged`` gives the bytes so far, ``under_replicated`` the target's
-    partitions, ``others`` the records a second that others write there, ``clock`` seconds.
-    """
+    """All in one thread. ``clock`` gives seconds."""
 
     def __init__(
         self,
         lanes: Sequence[Lane],
-        acknowledged: Callable[[], int],
-        under_replicated: Callable[[], int],
-        others: Callable[[], float | None],
+        standing: Callable[[], Standing],
         clock: Callable[[], float],
     ) -> None:
         self._lanes = lanes
-        self._acknowledged = acknowledged
-        self._under_replicated = under_replicated
-        self._others = others
+        self._standing = standing
         self._clock = clock
         self._looked_at = clock()
         self._least = 0.0  # seconds; before the first look nothing was sent at another rate
-        self._bytes = 0
+        self._bytes = self._records = 0
         self._quota_ms = [0] * len(lanes)
         self._latencies: list[float] = []
 
@@ -44,15 +52,20 @@ class Watch:
             self._latencies += lane.take_latencies()
         if seconds < LONGEST and len(self._latencies) < ENOUGH:
             return None
-        before, self._bytes = self._bytes, self._acknowledged()
+        now = self._standing()
+        size, self._bytes = now.bytes - self._bytes, now.bytes
+        records, self._records = now.records - self._records, now.records
         waits, self._quota_ms = self._quota_ms, [lane.target_quota_ms for lane in self._lanes]
         sample = Sample(
             seconds=seconds,
-            bytes=max(0, self._bytes - before),
+            bytes=max(0, size),
             latencies=self._latencies,
-            throttle_ms=max(now - then for now, then in zip(self._quota_ms, waits, strict=True)),
-            under_replicated=self._under_replicated(),
-            others=self._others(),
+            throttle_ms=max(
+                late - early for late, early in zip(self._quota_ms, waits, strict=True)
+            ),
+            under_replicated=now.under_replicated,
+            others=now.others,
+            caught_up=now.lag is not None and now.lag * seconds <= max(0, records) * CAUGHT_UP,
         )
         self._looked_at += seconds
         self._least = LOOK

@@ -76,9 +76,8 @@ def test_who_writes_now_more_now_less_is_not_yielded_to_for_ever() -> None:
     rng = random.Random(seed)
     rates = [rng.uniform(0.05, 0.4) * CAPACITY for _ in range(90)]
     target = Target(Polite(), steady=lambda now: rates[int(now)], sighted=True).run(90)
-    limits = [limit for at, limit in target.limits if at >= 20 and limit is not None]
-    assert between(target.served, 20, 90) >= 0.95 * CAPACITY * sum(rates[20:]) / 70 / CAPACITY
-    assert between(target.copied, 20, 90) >= 0.2 * CAPACITY, sorted(limits)[:10]
+    assert between(target.served, 20, 90) >= 0.95 * sum(rates[20:]) / 70
+    assert between(target.copied, 20, 90) >= 0.06 * CAPACITY
 
 
 def test_whoever_comes_is_seen_and_who_is_gone_is_forgotten() -> None:
@@ -96,6 +95,19 @@ def test_whoever_comes_is_seen_and_who_is_gone_is_forgotten() -> None:
     assert rates[8:14] == [None] * 6
     assert rates[16] is not None  # he gets nothing done
     assert rates[-1] is None
+
+
+def test_who_has_caught_up_is_not_slowed_down() -> None:
+    """Whoever writes beside him, and however long requests wait. Behind again, he gives way."""
+    controller = Polite()
+    for number in range(100):
+        others, latency = 5000.0 if number % 7 else 1000.0, 5.0 + number
+        one = sample([latency] * 200, 20 * MB, others=others, caught_up=True)
+        controller.observe(one)
+        assert controller.rate is None or controller.rate == pytest.approx(START, rel=0.5)
+    assert controller.rate is None
+    controller.observe(sample([5.0] * 200, 200 * MB, others=5000.0))
+    assert controller.rate == pytest.approx(0.05 * 200 * MB, rel=0.05)
 
 
 def test_what_is_not_known_is_not_taken_for_nobody() -> None:
@@ -206,6 +218,7 @@ samples = st.builds(
     latencies=st.lists(st.floats(0.0, 1e6), max_size=5),
     throttle_ms=st.sampled_from([0.0, 0.0, 0.0, 40.0]),
     under_replicated=st.integers(0, 3),
+    caught_up=st.sampled_from([False, False, True]),
     others=st.one_of(st.none(), st.just(0.0), st.floats(0.0, 1e7)),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from replicator.polite import ENOUGH, LONGEST, LOOK
-from replicator.watch import Watch
+from replicator.watch import Standing, Watch
 
 
 @dataclass
@@ -23,11 +23,11 @@ class Rig:
         self.lanes = [Lane(), Lane()]
         self.now, self.bytes, self.behind = 1000.0, 0, 0
         self.others: float | None = None
+        self.records = 0
+        self.lag: int | None = None
         self.watch = Watch(
             self.lanes,  # type: ignore[arg-type]
-            lambda: self.bytes,
-            lambda: self.behind,
-            lambda: self.others,
+            lambda: Standing(self.bytes, self.records, self.lag, self.behind, self.others),
             lambda: self.now,
         )
 
@@ -87,3 +87,21 @@ def test_bytes_never_go_back() -> None:
     rig.now += LONGEST
     sample = rig.watch.look()
     assert sample is not None and sample.bytes == 0
+
+
+def test_who_follows_has_caught_up_when_he_is_late_by_a_second_of_what_comes() -> None:
+    rig = Rig()
+    seen = []
+    for lag in (None, 0, 100, 401, 400):
+        rig.lag = lag
+        rig.records += 200  # in half a second
+        rig.lanes[0].latencies = [1] * ENOUGH
+        rig.now += 0.5
+        sample = rig.watch.look()
+        assert sample is not None
+        seen.append(sample.caught_up)
+    assert seen == [False, True, True, False, True]
+    rig.lag = 1
+    rig.now += LONGEST
+    sample = rig.watch.look()
+    assert sample is not None and not sample.caught_up  # nothing arrives although there is more

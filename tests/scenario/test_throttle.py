@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from kit.runner import wait_until
 from replicator.cluster import Connection
 from replicator.config import load_client_config
 from replicator.lab import LabCluster
-from replicator.lab.seed import Payload, Text, Writer
+from replicator.lab.seed import Payload, Text, Writer, create_topic
 from replicator.polite import START
 
 BATCH = 20_000  # bytes, about
@@ -106,6 +108,44 @@ def test_auto_gives_way_to_a_quota(flow, topic_name, rng):
     assert {event["throttle"] for event in looks} == {"auto"}
     assert min(event["throttle_bytes"] or START for event in looks) < START / 4
     flow.verify(topic)
+
+
+def test_auto_sees_who_else_writes_and_leaves_a_follower_alone(flow, topic_name, rng):
+    """The default. Behind, it looks what the other one does undisturbed; caught up, it does not
+    hold back what comes.
+    """
+    ours, theirs = topic_name("ours"), topic_name("theirs")
+    load(flow, ours, rng, partitions=4, megabytes=64)
+    create_topic(flow.target.bootstrap, theirs)
+    done = threading.Event()
+
+    def write() -> None:
+        with Writer(flow.target.bootstrap, linger_ms=5) as writer:
+            while not done.wait(0.005):
+                for _ in range(20):
+                    writer.send(theirs, 0, Payload(None, b"theirs"))
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        with flow.start(ours, "--until", "forever", "-vv") as copier:
+            flow.wait_for_arrivals(copier, ours, 63_999)
+            for total in (64_050, 64_100, 64_150):
+                with Writer(flow.source.bootstrap) as writer:
+                    for number in range(50):
+                        writer.send(ours, number % 4, Payload(None, b"%d" % total))
+                flow.wait_for_arrivals(copier, ours, total - 1)
+            copier.interrupt()
+            outcome = copier.wait().expect(130)
+    finally:
+        done.set()
+        writing.join()
+    looks = re.findall(r"auto: at most (\S+) MB/s .* others: (\d+) records", outcome.stderr)
+    assert looks and max(int(records) for _, records in looks) > 100
+    rates = [float(rate) for rate, _ in looks]
+    assert min(rates) < START / 1e6 / 2, rates  # it looked what they do
+    assert rates[-1] == float("inf"), rates
+    flow.verify(ours)
 
 
 def limit_producers(cluster: LabCluster, client: str, rate: float) -> None:
