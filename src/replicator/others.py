@@ -52,7 +52,7 @@ class Others:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._listed_at = -LISTED_EVERY
-        self._sees_all = False
+        self._sees_all: bool | None = None  # None: not asked yet
         self._busy: dict[Place, _Seen] = {}
         self._idle: dict[Place, _Seen | None] = {}  # who was asked longest ago first
         self._rate: float | None = None
@@ -110,9 +110,10 @@ class Others:
         up to not knowing a topic only to who might see it if it were there.
         """
         topics = self._cluster.metadata(timeout=LIST_TIMEOUT)
-        unknown = f"copystream-{uuid.uuid4().hex}"
-        answer = self._cluster.metadata([unknown], timeout=LIST_TIMEOUT)[unknown]
-        self._sees_all = answer.error == broker_errors.UNKNOWN_TOPIC_OR_PARTITION
+        if self._sees_all is None:  # once: an authorizer may log every denial
+            unknown = f"copystream-{uuid.uuid4().hex}"
+            answer = self._cluster.metadata([unknown], timeout=LIST_TIMEOUT)[unknown]
+            self._sees_all = answer.error == broker_errors.UNKNOWN_TOPIC_OR_PARTITION
         for name, topic in topics.items():
             if name in self._ours or is_internal_topic(name):
                 continue

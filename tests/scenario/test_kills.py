@@ -74,7 +74,8 @@ def kill_rounds(
             under_way(rng.uniform(0.0, limit)),
             under_way(rng.uniform(0.0, limit)),
         )[index % 4]
-        with flow.start(topic, "--throttle", throttle) as copier:
+        # Merged, a few batches would be all of the load, and a rate lets through one at a time.
+        with flow.start(topic, "--throttle", throttle, "--merge", "never") as copier:
             moment(flow, copier, topic)
             assert copier.running(), f"round {index} ended before its kill: {copier.outcome()}"
             copier.kill()

@@ -50,8 +50,8 @@ def log_ranges(
             if partitions is None or number in partitions
         ]
     isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-    low = _offsets(bootstrap, places, OffsetSpec.earliest(), isolation)  # type: ignore[no-untyped-call]
-    high = _offsets(bootstrap, places, OffsetSpec.latest(), isolation)  # type: ignore[no-untyped-call]
+    low = _offsets(admin, bootstrap, places, OffsetSpec.earliest(), isolation)  # type: ignore[no-untyped-call]
+    high = _offsets(admin, bootstrap, places, OffsetSpec.latest(), isolation)  # type: ignore[no-untyped-call]
     return {place: (low[place], high[place]) for place in low}
 
 
@@ -78,15 +78,18 @@ def _admin(bootstrap: str) -> AdminClient:
 
 
 def _offsets(
-    bootstrap: str, places: list[TopicPartition], at: OffsetSpec, isolation: IsolationLevel
+    admin: AdminClient,
+    bootstrap: str,
+    places: list[TopicPartition],
+    at: OffsetSpec,
+    isolation: IsolationLevel,
 ) -> dict[Place, int]:
-    """Asked again while a leader is being elected or the topic is not known everywhere yet, by a
-    client of its own each time: one goes on asking for the leader epoch it has met first.
+    """Asked again while a leader is being elected or the topic is not known everywhere yet, by
+    another client each time: one goes on asking for the leader epoch it has met first.
     """
     found: dict[Place, int] = {}
     deadline = time.monotonic() + _ELECTION_TIMEOUT
     while places:
-        admin = _admin(bootstrap)
         futures = admin.list_offsets(
             dict.fromkeys(places, at), isolation_level=isolation, request_timeout=10
         )
@@ -100,4 +103,5 @@ def _offsets(
                 places.append(place)
         if places:
             time.sleep(0.1)
+            admin = _admin(bootstrap)
     return found
