@@ -14,6 +14,8 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from kafka.record.util import decode_varint  # type: ignore[import-untyped]
+
 from copycore.codec import compress_bytes, decompress_bytes
 from copycore.crc32c import crc32c
 
@@ -35,28 +37,18 @@ def thinned(batch: bytes, source: random.Random) -> bytes:
     kept: list[bytes] = []
     latest = at = 0
     for number in range(count):
-        size, body = _varint(plain, at)
+        size, body = decode_varint(plain, at)
         end = body + size
         if number not in gone:
             kept.append(plain[at:end])
-            latest = max(latest, _varint(plain, body + 1)[0])  # behind the record's attributes
+            latest = max(
+                latest, decode_varint(plain, body + 1)[0]
+            )  # behind the record's attributes
         at = end
     guarded = _GUARDED.pack(attributes, last_delta, began, began + latest, *producer, len(kept))
     guarded += compress_bytes(codec, b"".join(kept))
     # base offset and leader epoch 0, as in the first batch of a log; the length is of what follows
     return struct.pack(">qiibI", 0, 9 + len(guarded), 0, 2, crc32c(guarded)) + guarded
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A zigzag number, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        shift += 7
-        if byte < 0x80:
-            return value >> 1 ^ -(value & 1), at
 
 
 def lay(log_dir: Path, topic: str, partitions: int, batches: Sequence[bytes], each: int) -> int:

@@ -21,7 +21,7 @@ import msgspec
 from contestants import Run, run_copystream, run_limit, run_limit_together, run_mirror
 from replicator.lab import LabCluster, default_version
 from report import medians, print_runs, print_verdicts, verdicts
-from stage import Bench
+from stage import Bench, by_turns
 from warmup import warm_up, warm_up_by_copies
 from workloads import WORKLOADS
 
@@ -67,13 +67,11 @@ def main() -> int:
             for what, costs in steps.items():
                 shown = " ".join(f"{cost:.2f}" for cost in costs)
                 print(f"{workload.name}: {what} warmed up, CPU s/GB: {shown}", flush=True)
-            for number in range(given.rounds):
-                order = given.contestants if number % 2 == 0 else given.contestants[::-1]
-                for name in order:
-                    bench.clear(target)
-                    run = CONTESTANTS[name](bench)
-                    runs.append(run)
-                    print_runs([run])
+            for name in by_turns(given.contestants, given.rounds):
+                bench.clear(target)
+                run = CONTESTANTS[name](bench)
+                runs.append(run)
+                print_runs([run])
             bench.clear(target)
             bench.clear(source)
     middle = medians(runs)

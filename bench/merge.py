@@ -16,7 +16,7 @@ from contestants import run_with
 from macro import HEAP, save_as
 from replicator.lab import LabCluster
 from report import Verdict, print_table, print_verdicts
-from stage import Bench
+from stage import Bench, by_turns
 from warmup import warm_up, warm_up_by_copies
 from workloads import Workload
 
@@ -49,11 +49,10 @@ def main() -> int:
                 bench.seed()
                 warm_up_by_copies(bench, at_most=3)
                 found = walls[name] = {choice: [] for choice in CHOICES}
-                for number in range(given.rounds):
-                    for choice in CHOICES if number % 2 == 0 else CHOICES[::-1]:
-                        bench.clear(target)
-                        run = run_with(bench, choice, "--merge", choice)
-                        found[choice].append(run.wall)
+                for choice in by_turns(CHOICES, given.rounds):
+                    bench.clear(target)
+                    run = run_with(bench, choice, "--merge", choice)
+                    found[choice].append(run.wall)
                 print_walls({name: found})
                 bench.clear(target)
                 bench.clear(source)

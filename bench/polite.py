@@ -23,7 +23,7 @@ from limit import EndOffsets
 from macro import HEAP, save_as
 from replicator.lab import LabCluster
 from report import Verdict, print_table, print_verdicts
-from stage import DEADLINE, Bench
+from stage import DEADLINE, Bench, by_turns
 from warmup import warm_up, warm_up_by_copies
 from workloads import WORKLOADS, create
 
@@ -76,14 +76,12 @@ def main() -> int:
         bench.seed()
         warm_up_by_copies(bench, at_most=given.warm_copies)
         walls: dict[str, list[float]] = {"off": [], "auto": []}
-        for number in range(given.rounds):
-            order = ("off", "auto") if number % 2 == 0 else ("auto", "off")
-            for throttle in order:
-                bench.clear(target)
-                run = run_with(bench, throttle, "--throttle", throttle)
-                walls[throttle].append(run.wall)
-                speed = run.bytes / run.wall / 1e6
-                print(f"alone, {throttle}: {speed:.0f} MB/s, others {run.others:.0%}", flush=True)
+        for throttle in by_turns(("off", "auto"), given.rounds):
+            bench.clear(target)
+            run = run_with(bench, throttle, "--throttle", throttle)
+            walls[throttle].append(run.wall)
+            speed = run.bytes / run.wall / 1e6
+            print(f"alone, {throttle}: {speed:.0f} MB/s, others {run.others:.0%}", flush=True)
         duels = []
         for application in given.applications:
             for throttle in ("auto", "off"):

@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct, structs
@@ -137,6 +137,12 @@ class Bench(Struct):
 
     def placed(self, command: Sequence[str]) -> list[str]:
         return [*(["taskset", "-c", self.copier_cpus] if self.copier_cpus else []), *command]
+
+
+def by_turns(names: Sequence[str], rounds: int) -> Iterator[str]:
+    """All of them in each round, in the other direction than in the one before."""
+    for number in range(rounds):
+        yield from names if number % 2 == 0 else names[::-1]
 
 
 def finish_raw(process: subprocess.Popen[str]) -> dict[str, float]:

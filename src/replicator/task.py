@@ -64,6 +64,10 @@ def _reaches_into(before: int, have: int, after: int) -> bool:
     return before < have <= after
 
 
+def _left(part: PartitionCopy) -> int:
+    return max(0, part.readable - part.acked)
+
+
 @dataclass(eq=False, slots=True)
 class PartitionTask:
     """Everything the job knows of one partition. Offsets are the source's unless said otherwise.
@@ -139,7 +143,7 @@ class PartitionTask:
     def lag(self) -> int:
         """Offsets the source had more when it was last asked."""
         part = self.part
-        return self.behind if part is None else max(0, part.readable - part.acked)
+        return self.behind if part is None else _left(part)
 
     def absorb(self, part: PartitionCopy) -> bool:
         """Take over what an ended assignment did; True when it moved forward."""
@@ -149,7 +153,7 @@ class PartitionTask:
         moved = part.acked > self.position
         self.position = max(self.position, part.acked)
         self.counter = max(self.counter, part.acked_counter)
-        self.behind = max(0, part.readable - part.acked)
+        self.behind = _left(part)
         self.apart_until = max(self.apart_until, part.refused_until)
         self.part = None
         return moved

@@ -92,8 +92,8 @@ def _reload(context: click.Context, values: dict[str, Any], output: Output) -> R
 
 
 def _job(settings: CopySettings, reload: Reload) -> Job:
-    # Imported here: help, completion and usage errors do without the engine and numpy.
-    from replicator.copy import CopyJob  # noqa: PLC0415
+    # Help, completion and usage errors do without the engine and numpy.
+    from replicator.copy import CopyJob  # noqa: PLC0415 - see above
 
     job: Job = CopyJob(settings, reload.taken)
     return job

@@ -104,8 +104,7 @@ def _parameter(option: Option) -> click.Parameter:
 def _read_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """The file's values count where neither a flag nor a variable gives one."""
     if value and not ctx.resilient_parsing:
-        # Imported here: without such a file nothing pays for reading TOML.
-        from replicator.options_file import read_options  # noqa: PLC0415
+        from replicator.options_file import read_options  # noqa: PLC0415 - only for such a file
 
         ctx.default_map = read_options(Path(value), ctx.command.name or "")
     return value
