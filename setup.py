@@ -21,6 +21,7 @@ MODULES = [
     "records",
     "frames",
     "codec",
+    "retrace",
     "legacy",
     "partitioner",
     "rebatch",

@@ -38,15 +38,8 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from copycore.batch import CODECS
 from copycore.cursor cimport (
-    Reader, Writer, left, read_i8, read_i32, read_uvarint31, reader, take,
+    Reader, Writer, left, read_i8, read_i32, read_le, read_uvarint31, reader, take,
 )
-
-cdef enum:
-    NONE = 0
-    GZIP = 1
-    SNAPPY = 2
-    LZ4 = 3
-    ZSTD = 4
 
 cdef Py_ssize_t CHUNK = 1 << 20          # output asked of a library at once, where unknown
 cdef Py_ssize_t SLICE = 1 << 16          # gzip input at once: what is left of it gets copied
@@ -59,11 +52,6 @@ cdef int32_t XERIAL_HEAD = <int32_t> 0x82534E41u   # the magic where a chunk's l
 cdef Py_ssize_t XERIAL_BLOCK = 32 << 10  # uncompressed bytes in a chunk (SnappyOutputStream)
 
 cdef uint32_t LZ4_MAGIC = 0x184D2204u
-cdef uint32_t LZ4_STORED = 0x80000000u   # in a block's size: it is not compressed
-cdef int LZ4_INDEPENDENT = 0x20
-cdef int LZ4_BLOCK_CHECKSUM = 0x10
-cdef int LZ4_CONTENT_SIZE = 0x08
-cdef int LZ4_CONTENT_CHECKSUM = 0x04
 
 cdef uint32_t ZSTD_SKIPPABLE = 0x184D2A50u         # and the fifteen that follow
 cdef Py_ssize_t ZSTD_BLOCK = 128 << 10
@@ -127,17 +115,6 @@ cdef object too_large(int codec, Py_ssize_t limit):
 cdef object view(const uint8_t* data, Py_ssize_t size):
     """The bytes as libraries take them; valid as long as ``data`` is."""
     return PyMemoryView_FromMemory(<char*> data, size, PyBUF_READ) if size else b""
-
-
-cdef inline uint32_t read_le(Reader* r, int width) noexcept nogil:
-    """The little-endian numbers of lz4 and zstd."""
-    cdef const uint8_t* p = take(r, width)
-    cdef uint32_t value = 0
-    cdef int i
-    if p != NULL:
-        for i in range(width):
-            value |= <uint32_t> p[i] << 8 * i
-    return value
 
 
 cdef class Output:
@@ -269,14 +246,6 @@ cdef bytes unsnappy(const uint8_t* data, Py_ssize_t size, Py_ssize_t limit):
     return out
 
 
-cdef struct Lz4Frame:
-    int flags
-    int block_id                # 4 to 7: 64 KiB to 4 MiB
-    Py_ssize_t blocks           # where the header ends
-    Py_ssize_t end
-    Py_ssize_t bound            # of its content
-
-
 cdef int walk_lz4(const uint8_t* data, Py_ssize_t size, Lz4Frame* frame) except -1:
     """Find the end and the bound of a frame (lz4_Frame_format.md). Leaves checksums unread."""
     cdef Reader r = reader(data, size)
@@ -293,7 +262,7 @@ cdef int walk_lz4(const uint8_t* data, Py_ssize_t size, Lz4Frame* frame) except 
         raise damaged(LZ4, "a frame header of a kind not known")
     frame.flags = flags
     frame.block_id = descriptor >> 4
-    most = <Py_ssize_t> 1 << 2 * frame.block_id + 8
+    most = lz4_block_size(frame.block_id)
     take(&r, 9 if flags & LZ4_CONTENT_SIZE else 1)
     frame.blocks = r.pos
     frame.bound = 0
@@ -335,6 +304,18 @@ cdef bytes unlz4(object whole, Py_ssize_t bound, Py_ssize_t limit):
     return out.whole()
 
 
+cdef bytes lz4_header(int flags, int block_id):
+    """That of a frame without a content size."""
+    load(LZ4)
+    return lz4.compress_begin(
+        lz4.create_compression_context(),
+        block_size=block_id,
+        block_linked=not flags & LZ4_INDEPENDENT,
+        block_checksum=bool(flags & LZ4_BLOCK_CHECKSUM),
+        content_checksum=bool(flags & LZ4_CONTENT_CHECKSUM),
+    )
+
+
 def decompress_lz4_v0(const uint8_t[::1] data not None, Py_ssize_t limit):
     """``decompress_bytes`` for an lz4 wrapper of magic 0.
 
@@ -344,15 +325,8 @@ def decompress_lz4_v0(const uint8_t[::1] data not None, Py_ssize_t limit):
     cdef Lz4Frame frame
     if limit < 0:
         raise ValueError("a limit is no less than 0")
-    load(LZ4)
     walk_lz4(&data[0] if data.shape[0] else NULL, data.shape[0], &frame)
-    header = lz4.compress_begin(
-        lz4.create_compression_context(),
-        block_size=frame.block_id,
-        block_linked=not frame.flags & LZ4_INDEPENDENT,
-        block_checksum=bool(frame.flags & LZ4_BLOCK_CHECKSUM),
-        content_checksum=bool(frame.flags & LZ4_CONTENT_CHECKSUM),
-    )
+    header = lz4_header(frame.flags, frame.block_id)
     return unlz4(header + bytes(data[frame.blocks:frame.end]), frame.bound, limit)
 
 

@@ -112,6 +112,17 @@ cdef inline int32_t read_uvarint31(Reader* r) noexcept nogil:
     return <int32_t> value
 
 
+cdef inline uint32_t read_le(Reader* r, int width) noexcept nogil:
+    """A little-endian number of up to four bytes, as lz4 and zstd have them."""
+    cdef const uint8_t* p = take(r, width)
+    cdef uint32_t value = 0
+    cdef int i
+    if p != NULL:
+        for i in range(width):
+            value |= <uint32_t> p[i] << 8 * i
+    return value
+
+
 cdef inline int32_t read_count(Reader* r, bint flexible, Py_ssize_t least) noexcept nogil:
     """An array length; −1 for null. Each element takes at least ``least`` bytes."""
     cdef int32_t count = read_uvarint31(r) - 1 if flexible else read_i32(r)
@@ -201,11 +212,29 @@ cdef inline void append_uvarint(Writer w, uint64_t value) noexcept nogil:
     w.pos += 1
 
 
+cdef inline void append_le(Writer w, uint32_t value, int width) noexcept nogil:
+    """A little-endian number of up to four bytes into room that was reserved."""
+    cdef int i
+    for i in range(width):
+        w.data[w.pos + i] = <uint8_t> (value >> 8 * i)
+    w.pos += width
+
+
 cdef inline void append_raw(Writer w, const uint8_t* data, Py_ssize_t n) noexcept nogil:
     """``put_raw`` into room that was reserved."""
     if n > 0:
         memcpy(w.data + w.pos, data, n)
         w.pos += n
+
+
+cdef inline uint8_t* room(Writer w) noexcept nogil:
+    """Where the next bytes go, for who writes more than a few into what was reserved."""
+    return w.data + w.pos
+
+
+cdef inline void claim(Writer w, Py_ssize_t n) noexcept nogil:
+    """``n`` bytes were written there."""
+    w.pos += n
 
 
 cdef inline void store_u16(uint8_t* p, uint32_t v) noexcept nogil:

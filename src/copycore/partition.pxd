@@ -78,6 +78,7 @@ cdef class PartitionCopy:
                           Slab* slab, SlabPool pool, bint read_committed, bint check_crc,
                           Segments segments) except -1
     cdef bint passes(self, const BatchView* view) noexcept
+    cdef Py_ssize_t fits(self) noexcept
     cdef Py_ssize_t room(self) noexcept
     cdef int take_records(self, const BatchView* view, SlabPool pool, Segments segments) except -1
     cdef int take_messages(self, const BatchView* view, SlabPool pool, Segments segments) except -1

@@ -19,7 +19,7 @@ from copycore.batch cimport (
     crc_matches, cut, rewrite,
 )
 from copycore.branch cimport Branch, Item
-from copycore.cursor cimport Reader, read_i8, read_i32, reader, take
+from copycore.cursor cimport Reader, left, read_i8, read_i32, reader, take
 from copycore.frames cimport FetchDecoder, FetchedPartition
 from copycore.rebatch cimport Rebatcher
 from copycore.records cimport (
@@ -37,6 +37,7 @@ cdef enum:
     BATCH_LIMIT = 128 << 20  # bytes; brokers take requests up to 100 MiB by default
     PACKING = 1024           # bytes by which a codec may make incompressible records larger
     FRONT = 21               # bytes before a record's body, at most
+    GROWTH = 2               # by which those of one grow, mostly: its number is larger
     MAGIC_AT = 16            # in every format; attributes follow it in v0 and v1
 
 
@@ -177,6 +178,7 @@ cdef class PartitionCopy:
         for branch in self.branches:
             branch.records.reset()  # a slice that failed may have left some of another partition
             branch.joined = False
+        self.maker.retracer.begin()
         self.stride = stride
         self.maker.lone = False
         self.merging = self.position >= self.apart_until and self.maker.pays(r, self.merging)
@@ -188,7 +190,7 @@ cdef class PartitionCopy:
             self.finish(error.ending, "source", 2 if error.ending == "corrupt" else 0,
                         self.broken_at, str(error), True)
         self.close_batches(pool)
-        self.maker.unpacked = None
+        self.maker.unpacked = self.maker.packed = None
         if segments.size:
             self.gates.append(segments.first)
             self.gate = min(self.gates)
@@ -298,10 +300,13 @@ cdef class PartitionCopy:
             return False
         return not self.merging or view.size >= self.maker.batch_bytes // 2
 
+    cdef Py_ssize_t fits(self) noexcept:
+        """Bytes of records that the target takes in a batch, whatever a codec makes of them."""
+        return max(1, self.batch_limit - HEADER_SIZE - PACKING - self.batch_limit // 256)
+
     cdef Py_ssize_t room(self) noexcept:
-        """Bytes of records that fit into a batch of ours, whatever a codec makes of them."""
-        cdef Py_ssize_t fits = self.batch_limit - HEADER_SIZE - PACKING - self.batch_limit // 256
-        return max(1, min(self.maker.batch_bytes, fits))
+        """Bytes of records for a batch of ours."""
+        return min(self.maker.batch_bytes, self.fits())
 
     cdef int take_records(self, const BatchView* view, SlabPool pool, Segments segments) except -1:
         """Move the records of a batch v2 into batches of our own. Raises ``BrokenBatch``."""
@@ -311,7 +316,8 @@ cdef class PartitionCopy:
         cdef RecordWriter records
         cdef int outcome
         cdef int64_t offset = 0, timestamp = 0
-        cdef Py_ssize_t room = self.room()
+        cdef Py_ssize_t room = self.room(), size
+        cdef bint traced
         self.broken_at = w.base = w.least = view.base_offset
         w.i, w.count = 0, view.count
         w.behind = view.next_offset
@@ -320,21 +326,34 @@ cdef class PartitionCopy:
         w.append_time = view.attributes & TIMESTAMP_TYPE_BIT
         w.base_timestamp, w.max_timestamp = view.base_timestamp, view.max_timestamp
         self.maker.unpack(view, &w.r)
+        traced = self.split is None and self.maker.can_retrace(view)
+        if traced:  # then it stays in one piece
+            size = left(&w.r) + GROWTH * view.count + FRONT
+            if self.only.records.size() + size > room:
+                self.close_batch(self.only, pool)
+            room = max(room, min(size, self.fits()))
         self.begin(self.maker.choose_codec(view.attributes & CODEC_BITS), view.base_offset, pool)
         if self.split is not None:
             outcome = self.split.collect(&w)
             self.distribute(pool)
         else:
             branch, records = self.only, self.only.records
+            if traced:
+                self.maker.retracer.source(records.buffer.data, records.size())
             with nogil:
                 outcome = walk(&w, &record, &offset, &timestamp)
                 while outcome == RECORD_OK:
                     if records.count and records.size() + record.body_size + FRONT > room:
                         with gil:
                             self.close_batch(branch, pool)
+                            traced = False
                     self.put(branch, records, offset, timestamp, record.body, record.body_size,
                              segments)
+                    if traced:
+                        self.maker.keep(&record, records)
                     outcome = walk(&w, &record, &offset, &timestamp)
+            if traced and outcome != RECORD_BROKEN:
+                self.maker.retrace(view, records)
         if outcome == RECORD_BROKEN:
             self.broken_at = w.least
             raise BrokenBatch("malformed", "the batch's records do not come to what it says")
@@ -441,15 +460,12 @@ cdef class PartitionCopy:
     cdef int close_batch(self, Branch branch, SlabPool pool) except -1:
         """Queue the batch being built, if there is one."""
         cdef RecordWriter records = branch.records
-        cdef const uint8_t* payload = records.buffer.data
-        cdef Py_ssize_t size = records.size()
+        cdef const uint8_t* payload
+        cdef Py_ssize_t size
         cdef Item item
         if records.count == 0:
             return 0
-        packed = self.maker.pack(records)
-        if packed is not None:
-            payload = <const uint8_t*> <const char*> <bytes> packed
-            size = len(<bytes> packed)
+        payload = self.maker.pack(records, &size)
         item.count = records.count
         item.counter = branch.counter - records.count
         item.slab = pool.keep(payload, size)
@@ -472,6 +488,7 @@ cdef class PartitionCopy:
         branch.push(&item)
         pool.release(item.slab)
         records.reset()
+        self.maker.retracer.begin()
         return 0
 
     cdef int arrived(self, const Item* item) except -1:

@@ -1,8 +1,9 @@
-from libc.stdint cimport int32_t
+from libc.stdint cimport uint8_t
 
 from copycore.batch cimport BatchView
 from copycore.cursor cimport Reader
-from copycore.records cimport RecordWriter
+from copycore.records cimport RecordView, RecordWriter
+from copycore.retrace cimport Retracer
 
 
 cdef class Rebatcher:
@@ -15,10 +16,16 @@ cdef class Rebatcher:
     cdef list writers                      # the batches being built, one for each branch
     cdef int codec                         # and their codec
     cdef object unpacked                   # keeps the bytes alive that are taken apart
+    cdef const uint8_t* payload            # those bytes
+    cdef object packed                     # the same for what was compressed last
+    cdef Retracer retracer
 
     cdef int choose_codec(self, int source) noexcept
     cdef int unpack(self, const BatchView* view, Reader* out) except -1
     cdef list messages(self, const BatchView* view)
     cdef RecordWriter writer(self, Py_ssize_t branch)
-    cdef object pack(self, RecordWriter records)
+    cdef const uint8_t* pack(self, RecordWriter records, Py_ssize_t* size) except NULL
+    cdef bint can_retrace(self, const BatchView* view) noexcept
+    cdef int keep(self, const RecordView* record, RecordWriter records) except -1 nogil
+    cdef int retrace(self, const BatchView* view, RecordWriter records) except -1
     cdef bint pays(self, Reader slice_, bint merging) noexcept

@@ -15,9 +15,10 @@ from libc.stdint cimport uint8_t
 from copycore.batch cimport (
     CODEC_BITS, CUT_BATCH, DENSE, HEADER_SIZE, BatchView, crc_matches, cut,
 )
-from copycore.codec cimport DEFAULT_LEVEL, compress, decompress
+from copycore.codec cimport DEFAULT_LEVEL, LZ4, compress, decompress
 from copycore.cursor cimport Reader, reader
-from copycore.records cimport RecordWriter
+from copycore.records cimport RecordView, RecordWriter
+from copycore.retrace cimport Retracer
 
 from copycore.codec import level_range
 from copycore.legacy import unwrap
@@ -26,6 +27,11 @@ from copycore.legacy import unwrap
 # a batch costs its broker is weighed against taking its records apart, and decompressing them:
 # bench/merge.py measures it for none, lz4 and zstd.
 cdef Py_ssize_t[5] SMALL = [32 << 10, 1 << 10, 4 << 10, 4 << 10, 12 << 10]
+
+
+# From this size (bytes) on a batch in lz4 is compressed the way it was. What is smaller shrinks
+# more along with its neighbours.
+cdef Py_ssize_t LARGE = 8 << 10
 
 
 class BrokenBatch(ValueError):
@@ -62,6 +68,7 @@ cdef class Rebatcher:
         self.batch_bytes = batch_bytes
         self.cap = cap
         self.writers = []
+        self.retracer = Retracer()
 
     cdef int choose_codec(self, int source) noexcept:
         return source if self.compression < 0 else self.compression
@@ -85,6 +92,7 @@ cdef class Rebatcher:
             payload = <const uint8_t*> <const char*> <bytes> self.unpacked
             size = len(<bytes> self.unpacked)
         out[0] = reader(payload, size)
+        self.payload = payload
         return 0
 
     cdef list messages(self, const BatchView* view):
@@ -100,11 +108,36 @@ cdef class Rebatcher:
             self.writers.append(RecordWriter())
         return self.writers[branch]
 
-    cdef object pack(self, RecordWriter records):
-        """These records compressed; None where they are not to be."""
+    cdef const uint8_t* pack(self, RecordWriter records, Py_ssize_t* size) except NULL:
+        """These records compressed, where they are to be; what it returns stays until the next
+        call and as long as they."""
+        if self.retracer.done:
+            self.retracer.finish(records.buffer.data, records.size())
+            size[0] = self.retracer.out.pos
+            return self.retracer.out.data
         if self.codec == 0:
-            return None
-        return compress(self.codec, records.buffer.data, records.size(), self.level)
+            size[0] = records.size()
+            return records.buffer.data
+        self.packed = compress(self.codec, records.buffer.data, records.size(), self.level)
+        size[0] = len(<bytes> self.packed)
+        return <const uint8_t*> <const char*> <bytes> self.packed
+
+    cdef bint can_retrace(self, const BatchView* view) noexcept:
+        """Whether the records of a batch may be compressed the way they were."""
+        cdef int codec = view.attributes & CODEC_BITS
+        return (codec == LZ4 == self.choose_codec(codec) and self.level == DEFAULT_LEVEL
+                and view.size >= LARGE)
+
+    cdef int keep(self, const RecordView* record, RecordWriter records) except -1 nogil:
+        """Note where the body of the record added last comes from."""
+        return self.retracer.keep(
+            record.body - self.payload, records.size() - record.body_size)
+
+    cdef int retrace(self, const BatchView* view, RecordWriter records) except -1:
+        """Compress what was unpacked and is in ``records`` now."""
+        return self.retracer.retrace(
+            view.data + HEADER_SIZE, view.size - HEADER_SIZE, len(<bytes> self.unpacked),
+            records.buffer.data, records.size())
 
     cdef bint pays(self, Reader slice_, bint merging) noexcept:
         """Whether the small batches of a slice are to be merged; ``merging`` if they were before.

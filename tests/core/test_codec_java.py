@@ -21,11 +21,13 @@ from copycore.codec import (
     decompress_lz4_v0,
     level_range,
 )
+from copycore.retrace import retraced
 
 pytestmark = pytest.mark.timeout(180)
 
 SIZES = [0, 1, 100, 1 << 15, 1 << 16, (1 << 16) + 1, 1 << 17, 300_000, 3 << 20]
 LIMIT = 4 << 20
+BLOCK = 1 << 16
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,30 @@ def test_java_reads_these_forms(java: JavaCodecs, name: str) -> None:
     codec, form = packed.forms(data)[name]
     assert java.decompress(codec, form) == (None if name == "lz4-linked" else data)
     assert ours(codec, form) == data
+
+
+@pytest.mark.parametrize("size", [1, 200, BLOCK - 10, BLOCK, 5 * BLOCK])
+@pytest.mark.parametrize("growth", [0, 1, 3])
+def test_java_reads_retraced_frames(java: JavaCodecs, size: int, growth: int) -> None:
+    """Of blocks that have kept their size, and that have not."""
+    old = packed.text(size)
+    lines = old.split(b"\n")
+    new = b"\n".join(b"!" * growth + line[growth == 0 :] for line in lines)
+    places, before, behind = [], 0, 0
+    for line in lines:
+        places.append((before + (growth == 0), behind + growth))
+        before += len(line) + 1
+        behind += len(line) + 1 + growth - (growth == 0)
+    places = [(a, b) for a, b in places if a <= len(old) and b <= len(new)]
+    frame = java.compress(LZ4, old)
+    twice = retraced(
+        new + new,
+        [
+            (frame, len(old), start, start + len(new), [(a, start + b) for a, b in places])
+            for start in (0, len(new))
+        ],
+    )
+    assert java.decompress(LZ4, twice) == new + new
 
 
 PLAIN = packed.text(150) + bytes(200) + packed.text(100, 2)

@@ -15,7 +15,7 @@ CORE = ROOT / "src" / "copycore"
 MODULES = sorted(path.stem for path in CORE.glob("*.pyx"))
 CYTHON = sorted([*CORE.glob("*.pyx"), *CORE.glob("*.pxd")])
 SOCKET_ROOMS = {"transport", "lane"}
-COPYING_ROOMS = {"cursor", "batch", *SOCKET_ROOMS}  # where memory may be copied
+COPYING_ROOMS = {"cursor", "batch", "retrace", *SOCKET_ROOMS}  # where memory may be copied
 
 
 def code(path: Path) -> str:

@@ -11,8 +11,10 @@ from copycore.codec import CodecError, decompress_bytes
 from copycore.legacy import unwrap
 from copycore.rebatch import Rebatcher
 from copycore.records import decode_records, rewrite_records
+from copycore.retrace import retraced
 from core import legacy_oracle, oracle
 from core.record_oracle import read_payload
+from core.retraced import FRAMES, any_rewrite, check, damaged, source
 from core.slice_check import check_slice
 from core.wire_strategies import exact
 from fakebroker.logs import PlacedLog
@@ -83,6 +85,21 @@ def records(rng: random.Random, told: Outcomes) -> None:
 
 def _rewritten(payload: object, count: int) -> object:
     return rewrite_records(payload, count, 0)  # type: ignore[arg-type]
+
+
+def frames(rng: random.Random, told: Outcomes) -> None:
+    """lz4 frames made after others, which may be damaged."""
+    one = any_rewrite(rng)
+    frame = FRAMES[rng.choice(list(FRAMES))](one.old, rng)
+    if rng.random() < 0.9:
+        frame = damaged(frame, rng)
+    try:
+        found = retraced(exact(one.new), [source(frame, one)])
+    except CodecError:
+        told["frames: refused"] += 1
+        return
+    told["frames: made"] += 1
+    check(found, one.new)
 
 
 def messages(rng: random.Random, told: Outcomes) -> None:
@@ -181,11 +198,12 @@ TARGETS: Mapping[str, Callable[[random.Random, Outcomes], None]] = {
     "slices": slices,
     "codecs": codecs,
     "records": records,
+    "frames": frames,
     "messages": messages,
     "copies": copies,
 }
 # The copies reach all of the others' code, and their states besides.
-WEIGHTS = {"slices": 1, "codecs": 2, "records": 1, "messages": 2, "copies": 4}
+WEIGHTS = {"slices": 1, "codecs": 2, "records": 1, "frames": 1, "messages": 2, "copies": 4}
 
 
 def case(seed: int, number: int, told: Outcomes) -> str:

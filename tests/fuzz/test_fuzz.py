@@ -36,6 +36,7 @@ def test_every_outcome_comes_up() -> None:
         *(f"copy: {ending}" for ending in targets.ENDINGS),
         *("slice", "codec: none", "codec: read"),
         *("records: refused", "records: read", "messages: refused", "messages: read"),
+        *("frames: refused", "frames: made"),
     }
 
 

@@ -39,7 +39,7 @@ def random_records(
     times = rng.choice([0.0, 0.3, 1.0])
     usual = rng.randrange(5)
     largest = rng.choice([2, 2, 12, 40])  # records
-    size = rng.choice([2, 20, 200])  # bytes, about
+    size = rng.choice([2, 20, 200, 1000])  # bytes, about
     for _ in range(rng.randrange(1, 25)):
         kind = rng.random()
         codec = usual if rng.random() < 0.7 else rng.randrange(5)

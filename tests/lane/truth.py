@@ -220,9 +220,11 @@ class RecordLog(SourceLog):
         last: int | None = None,
         horizon: int | None = None,
         deltas: Sequence[int] | None = None,
+        payload: bytes | None = None,
         attributes: int = 0,
     ) -> RecordLog:
-        """A batch v2; of a ``producer`` in a transaction if there is one."""
+        """A batch v2; of a ``producer`` in a transaction if there is one. ``payload`` are the same
+        rows in another form."""
         whole = made(
             content,
             codec,
@@ -231,6 +233,7 @@ class RecordLog(SourceLog):
             append_time=append_time,
             horizon=horizon,
             deltas=deltas,
+            payload=payload,
             producer_id=producer,
             attributes=attributes | (oracle.TRANSACTIONAL if producer >= 0 else 0),
         )
