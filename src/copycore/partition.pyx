@@ -352,7 +352,7 @@ cdef class PartitionCopy:
                     if traced:
                         self.maker.keep(&record, records)
                     outcome = walk(&w, &record, &offset, &timestamp)
-            if traced and outcome != RECORD_BROKEN:
+            if traced:
                 self.maker.retrace(view, records)
         if outcome == RECORD_BROKEN:
             self.broken_at = w.least

@@ -64,10 +64,10 @@ cdef class Retracer:
     cdef int finish(self, const uint8_t* content, Py_ssize_t size) except -1
     cdef int lay_grains(self, Block* block) except -1 nogil
     cdef bint write_block(
-        self, const Block* block, Reader* sequences, const uint8_t* content,
+        self, const Block* block, Reader sequences, const uint8_t* content,
     ) except -1 nogil
-    cdef bint follow_still(self, Path* path, const Block* block, Reader* sequences) noexcept nogil
-    cdef bint follow_moved(self, Path* path, const Block* block, Reader* sequences) noexcept nogil
+    cdef bint follow_still(self, Path* path, const Block* block, Reader sequences) noexcept nogil
+    cdef bint follow_moved(self, Path* path, const Block* block, Reader sequences) noexcept nogil
     cdef int follow(
         self, Path* path, Py_ssize_t at, Py_ssize_t distance, Py_ssize_t length,
         const Block* block,

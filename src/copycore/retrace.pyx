@@ -13,7 +13,7 @@ one of the next larger size, which is 256 KiB mostly.
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 
 from copycore.codec cimport (
     DEFAULT_LEVEL, LZ4, LZ4_BLOCK_CHECKSUM, LZ4_INDEPENDENT, LZ4_STORED, Lz4Frame, compress,
@@ -23,13 +23,17 @@ from copycore.cursor cimport (
     Reader, Writer, append_le, claim, clear, left, read_i8, read_le, reader, room, take,
 )
 
+cdef extern from "alike_impl.h" nogil:
+    enum:
+        SHORT "CS_SHORT"
+    bint cs_alike(const uint8_t* a, const uint8_t* b, size_t size)
+
 cdef enum:
     LEAST_MATCH = 4
     LAST_LITERALS = 5          # a block ends with as many,
     LAST_MATCH = 12            # and no match begins closer to its end
     FARTHEST = 65535
     RUN = 15                   # a length in four bits that more bytes follow
-    SHORT = 16                 # bytes that are compared and copied in one go
     MARGIN = 64                # bytes that may be written behind the last
     GRAIN_BITS = 6             # 64 bytes of content
     TOLERANCE = 16             # a block may grow by the sixteenth part
@@ -39,10 +43,6 @@ cdef enum:
     LARGEST_BLOCK = 4 << 20
 
 cdef Py_ssize_t BEHIND = <Py_ssize_t> (<size_t> -1 >> 1)   # all positions
-
-cdef uint8_t[2 * SHORT] MASKS
-memset(MASKS, 255, SHORT)
-memset(MASKS + SHORT, 0, SHORT)
 
 
 cdef void* grown(void* memory, Py_ssize_t size) except NULL nogil:
@@ -68,27 +68,26 @@ cdef inline bint next_sequence(Reader* r, Sequence* one) noexcept nogil:
     cdef uint8_t token
     one.start = take(r, 0)
     token = <uint8_t> read_i8(r)
-    one.count = read_length(r, token >> 4)
+    one.count, one.length = token >> 4, token & RUN
     one.readable = left(r)
-    one.literals = take(r, one.count)
-    if left(r) == 0:
-        return False
-    one.distance = read_le(r, 2)
-    one.length = LEAST_MATCH + read_length(r, token & RUN)
+    if one.count < RUN and one.length < RUN and one.count + 2 <= one.readable:
+        one.literals = take(r, one.count + 2)
+        one.distance = one.literals[one.count] | one.literals[one.count + 1] << 8
+    else:
+        one.count = read_length(r, one.count)
+        one.readable = left(r)
+        one.literals = take(r, one.count)
+        if left(r) == 0:
+            return False
+        one.distance = read_le(r, 2)
+        one.length = read_length(r, one.length)
+    one.length += LEAST_MATCH
     return True
 
 
 cdef inline bint same(const uint8_t* a, const uint8_t* b, Py_ssize_t size) noexcept nogil:
-    """Whether ``size`` bytes are the same; SHORT of them can be read in any case. Without a branch
-    on a size up to that, which nobody could foretell.
-    """
-    cdef uint64_t[2] x, y, mask
-    if size > SHORT:
-        return memcmp(a, b, size) == 0
-    memcpy(x, a, SHORT)
-    memcpy(y, b, SHORT)
-    memcpy(mask, &MASKS[SHORT - size], SHORT)
-    return ((x[0] ^ y[0]) & mask[0] | (x[1] ^ y[1]) & mask[1]) == 0
+    """Whether ``size`` bytes are the same; SHORT of them can be read in any case."""
+    return cs_alike(a, b, size) if size <= SHORT else memcmp(a, b, size) == 0
 
 
 cdef Py_ssize_t alike(const uint8_t* a, const uint8_t* b, Py_ssize_t most) noexcept nogil:
@@ -133,19 +132,6 @@ cdef void write_literals(Path* path, Py_ssize_t until, Py_ssize_t match_size) no
     write_length(path, count)
     memcpy(path.put, path.content + path.written, count)
     path.put += count
-
-
-cdef inline void write_short(
-    Path* path, Py_ssize_t here, Py_ssize_t there, Py_ssize_t literals, Py_ssize_t size,
-) noexcept nogil:
-    """A match with fewer than RUN literals before it, SHORT at the most."""
-    path.put[0] = <uint8_t> (literals << 4 | (size - LEAST_MATCH))
-    memcpy(path.put + 1, path.content + path.written, SHORT)
-    path.put += 1 + literals
-    path.put[0] = <uint8_t> (here - there)
-    path.put[1] = <uint8_t> ((here - there) >> 8)
-    path.put += 2
-    path.written = here + size
 
 
 cdef void write_match(
@@ -214,7 +200,6 @@ cdef class Retracer:
         """
         cdef Lz4Frame head
         cdef Reader r
-        cdef Reader sequences
         cdef Block block
         cdef const uint8_t* data
         cdef Py_ssize_t block_size, packed_size
@@ -240,9 +225,8 @@ cdef class Retracer:
             if word & LZ4_STORED:
                 self.search(content, block.new_end)
             else:
-                sequences = reader(data, packed_size)
                 with nogil:
-                    good = self.write_block(&block, &sequences, content)
+                    good = self.write_block(&block, reader(data, packed_size), content)
         return 0
 
     cdef int search(self, const uint8_t* content, Py_ssize_t until) except -1:
@@ -290,7 +274,7 @@ cdef class Retracer:
         return 0
 
     cdef bint write_block(
-        self, const Block* block, Reader* sequences, const uint8_t* content,
+        self, const Block* block, Reader sequences, const uint8_t* content,
     ) except -1 nogil:
         """Go on with one block. False where that does not work out, and nothing is written."""
         cdef Py_ssize_t size = block.new_end - block.new
@@ -319,23 +303,26 @@ cdef class Retracer:
         self.largest = max(self.largest, size)
         return True
 
-    cdef bint follow_still(self, Path* path, const Block* block, Reader* sequences) noexcept nogil:
+    # What is used for every match is kept in local variables: any byte that is written might change
+    # what a pointer leads to, as far as the compiler knows.
+
+    cdef bint follow_still(self, Path* path, const Block* block, Reader sequences) noexcept nogil:
         """Where everything is as far from everything else as it was, sequences stay as they are
         but for those in which a byte is another.
         """
         cdef const uint8_t* content = path.content
         cdef const uint8_t* run = sequences.data
-        cdef Py_ssize_t at = block.old, written = path.written, here
+        cdef Py_ssize_t old = block.old, old_end = block.old_end, new = block.new
         cdef Py_ssize_t last = path.last, last_end = block.new_end - LAST_LITERALS
+        cdef Py_ssize_t at = old, written = path.written, here
         cdef Sequence one
-        while next_sequence(sequences, &one):
+        while next_sequence(&sequences, &one):
             at += one.count
-            if (sequences.failed or one.distance > at - block.old
-                    or one.length > block.old_end - at):
+            if sequences.failed or one.distance > at - old or one.length > old_end - at:
                 return False
             here = written + one.count
             if (one.readable >= SHORT and here <= last and one.length <= last_end - here
-                    and 0 < one.distance <= here - block.new
+                    and 0 < one.distance <= here - new
                     and same(one.literals, content + written, one.count)
                     and same(content + here, content + here - one.distance, one.length)):
                 written = here + one.length
@@ -344,38 +331,54 @@ cdef class Retracer:
                 write_run(path, run, one.start)
                 self.follow(path, at, one.distance, one.length, block)
                 written = path.written
-                run = take(sequences, 0)
+                run = take(&sequences, 0)
             at += one.length
-        if sequences.failed or at + one.count != block.old_end:
+        if sequences.failed or at + one.count != old_end:
             return False
         path.written = written
         write_run(path, run, one.start)
         return True
 
-    cdef bint follow_moved(self, Path* path, const Block* block, Reader* sequences) noexcept nogil:
+    cdef bint follow_moved(self, Path* path, const Block* block, Reader sequences) noexcept nogil:
+        """Where bytes have moved, every sequence is written anew."""
         cdef const uint8_t* content = path.content
-        cdef Py_ssize_t at = block.old, source, here, there, literals
+        cdef uint8_t* put = path.put
+        cdef const Span* span = path.span
+        cdef const Grain* grains = self.grains
         cdef const Grain* grain
+        cdef Py_ssize_t old = block.old, old_end = block.old_end, new = block.new
+        cdef Py_ssize_t at = old, written = path.written, last = path.last
+        cdef Py_ssize_t source, here, there, literals
+        cdef size_t size = <size_t> (old_end - old)
         cdef Sequence one
-        while next_sequence(sequences, &one):
+        while next_sequence(&sequences, &one):
             at += one.count
-            source = at - block.old - one.distance
-            if sequences.failed or source < 0 or one.length > block.old_end - at:
+            source = at - old - one.distance
+            if <size_t> source >= size:
                 return False
-            while path.span[1].old <= at:
-                path.span += 1
-            grain = &self.grains[source >> GRAIN_BITS]
-            here = at + path.span.new - path.span.old
-            there = block.new + source + grain.shift
-            literals = here - path.written
-            if (source < grain.until and one.length <= SHORT and 0 <= literals < RUN
-                    and here <= path.last and block.new <= there < here <= there + FARTHEST
+            while span[1].old <= at:
+                span += 1
+            grain = &grains[source >> GRAIN_BITS]
+            here = at + span.new - span.old
+            there = new + source + grain.shift
+            literals = here - written
+            if (source < grain.until and one.length <= SHORT and <size_t> literals < RUN
+                    and here <= last and <size_t> (here - there - 1) < FARTHEST
                     and same(content + here, content + there, one.length)):
-                write_short(path, here, there, literals, one.length)
+                put[0] = <uint8_t> (literals << 4 | (one.length - LEAST_MATCH))
+                memcpy(put + 1, content + written, SHORT)
+                put += 1 + literals
+                put[0] = <uint8_t> (here - there)
+                put[1] = <uint8_t> ((here - there) >> 8)
+                put += 2
+                written = here + one.length
             else:
+                path.span, path.put, path.written = span, put, written
                 self.follow(path, at, one.distance, one.length, block)
+                put, written = path.put, path.written
             at += one.length
-        return not sequences.failed and at + one.count == block.old_end
+        path.put, path.written = put, written
+        return not sequences.failed and at + one.count == old_end
 
     cdef int follow(
         self, Path* path, Py_ssize_t at, Py_ssize_t distance, Py_ssize_t length,

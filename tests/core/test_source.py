@@ -73,7 +73,7 @@ def test_the_build_knows_every_module() -> None:
 def test_the_core_is_bytes_in_bytes_out(path: Path) -> None:
     """No Kafka client, no clock, no logging, no policy; sockets in their own rooms only."""
     allowed = {"copycore", "libc", "cpython", "cython", "collections", "array", "threading"}
-    headers = {"crc32c_impl.h"}
+    headers = {"crc32c_impl.h", "alike_impl.h"}
     if path.stem == "codec":
         allowed |= {"cramjam", "io", "lz4", "zlib", "zstandard"}
     if path.stem == "legacy":
@@ -96,12 +96,14 @@ def test_only_the_cursor_moves_a_position(path: Path) -> None:
         assert not re.search(r"\bmem(?:cpy|move)\(", code(path))
 
 
-def test_the_c_header_is_free_of_warnings() -> None:
+def test_the_c_headers_are_free_of_warnings() -> None:
     program = """
+        #include "alike_impl.h"
         #include "crc32c_impl.h"
         int main(void) {
             uint8_t byte = 1;
             cs_init();
+            (void)cs_alike;
             return cs_crc32c(0, &byte, 1) == cs_extend_table(0, &byte, 1) && *cs_extend_name;
         }
     """
@@ -116,3 +118,38 @@ def test_the_c_header_is_free_of_warnings() -> None:
             check=True,
             timeout=60,
         )
+
+
+@pytest.mark.parametrize("without", ["-D__keep", "-U__SSE2__"])
+def test_short_comparisons(tmp_path: Path, without: str) -> None:
+    """Both ways to compare, at every size and with every byte that differs."""
+    program = """
+        #include "alike_impl.h"
+        int main(void) {
+            uint8_t a[CS_SHORT], b[CS_SHORT];
+            for (unsigned at = 0; at < CS_SHORT; at++)
+                for (unsigned size = 0; size <= CS_SHORT; size++) {
+                    memset(a, 7, CS_SHORT);
+                    memset(b, 7, CS_SHORT);
+                    b[at] ^= (uint8_t)(1u << at % 8);
+                    if (cs_alike(a, b, size) != (at >= size)) return 1;
+                }
+            return 0;
+        }
+    """
+    made = tmp_path / "compare"
+    command = [
+        "cc",
+        "-x",
+        "c",
+        "-I",
+        str(CORE),
+        without,
+        "-O2",
+        "-Wall",
+        "-Werror",
+        "-o",
+        str(made),
+    ]
+    subprocess.run([*command, "-"], input=program, text=True, check=True, timeout=60)
+    subprocess.run([made], check=True, timeout=60)

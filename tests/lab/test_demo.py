@@ -89,3 +89,16 @@ def test_a_terminated_demo_cleans_up(tmp_path, moment):
         process.wait()
     assert "Interrupted." in shown.read_text()
     assert leftovers(process.pid) == []
+
+
+def test_an_interruption_that_comes_out_as_an_error():
+    with pytest.raises(KeyboardInterrupt), demo._sigterm_cleans_up():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise TypeError("as of a constructor in C") from None
+
+
+def test_an_error_without_an_interruption():
+    with pytest.raises(TypeError), demo._sigterm_cleans_up():
+        raise TypeError

@@ -15,7 +15,18 @@ import pytest
 from copycore.rebatch import Rebatcher
 from core import oracle
 from lane.rig import Rig
-from lane.truth import LZ4, ZSTD, RecordLog, Row, check_delivered, records_of, row
+from lane.truth import (
+    GZIP,
+    LZ4,
+    NONE,
+    SNAPPY,
+    ZSTD,
+    RecordLog,
+    Row,
+    check_delivered,
+    records_of,
+    row,
+)
 
 WORDS = [b"alpha", b"beta", b"gamma", b"delta", b"epsilon", b"zeta", b"eta", b"theta"]
 SLAB = 4 << 20
@@ -81,6 +92,23 @@ def test_compressed_anew_they_are_larger(copied: Callable[..., list[bytes]]) -> 
         assert sizes(copied(log, maker)) > 1.2 * sizes(log.batches)
     told = add(RecordLog(partition=1), content(0, 300))
     assert sizes(copied(told, Rebatcher(compression=LZ4))) < 1.03 * sizes(told.batches)
+
+
+@pytest.mark.parametrize("codec", [NONE, GZIP, SNAPPY, ZSTD])
+def test_another_codec(copied: Callable[..., list[bytes]], codec: int) -> None:
+    """To lz4 and from it."""
+    log = add(RecordLog(partition=codec), content(0, 300)).add(content(1000, 300), codec)
+    for wanted in (codec, LZ4):
+        stored = copied(log, Rebatcher(compression=wanted, merge="never"))
+        assert {oracle.parse(whole)["attributes"] & 7 for whole in stored} == {wanted}
+        log.partition += 10
+
+
+def test_small_batches_shrink_with_their_neighbours(copied: Callable[..., list[bytes]]) -> None:
+    log = RecordLog()
+    for first in range(0, 3000, 100):
+        log.add(content(first, 3), LZ4)
+    assert sizes(copied(log)) < 0.9 * sizes(log.batches)
 
 
 def test_neighbours_that_are_compressed_anew(copied: Callable[..., list[bytes]]) -> None:

@@ -32,11 +32,11 @@ def shaken(own_cluster) -> Flow:
 
 
 def gapped(flow: Flow, topic: str, rng: random.Random, kilobytes: int) -> None:
-    """Compacted: holes in most batches."""
+    """Compacted: holes in most batches, of which some are large enough to be retraced."""
     create_topic(flow.source.bootstrap, topic, PARTITIONS, config=COMPACTED)
     text = Text(rng)
     written = kilobytes * 5
-    with Writer(flow.source.bootstrap, batch_records=20, codec="lz4") as writer:
+    with Writer(flow.source.bootstrap, batch_records=60, codec="lz4") as writer:
         for index in range(written):
             key = b"once %d" % index if rng.random() < 0.5 else b"%d" % rng.randrange(50)
             writer.send(topic, index % PARTITIONS, Payload(key, text.take(400)))
@@ -58,11 +58,11 @@ def singles(flow: Flow, topic: str, rng: random.Random, kilobytes: int) -> None:
 
 
 def stamped(flow: Flow, topic: str, rng: random.Random, kilobytes: int) -> None:
-    """Times of the broker, which each record has to carry itself."""
+    """Times of the broker, which each record has to carry itself; batches are retraced."""
     config = {"message.timestamp.type": "LogAppendTime"}
     create_topic(flow.source.bootstrap, topic, PARTITIONS, config=config)
     text = Text(rng)
-    with Writer(flow.source.bootstrap, batch_records=20, codec="lz4") as writer:
+    with Writer(flow.source.bootstrap, batch_records=60, codec="lz4") as writer:
         for index in range(kilobytes * 4):
             writer.send(topic, index % PARTITIONS, Payload(text.take(8), text.take(400)))
 

@@ -14,7 +14,14 @@ from kit.runner import wait_until
 from kit.segments import add_tail_hole, batches, flip_bit
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_end
-from replicator.lab.seed import YEAR_2001_MS, Payload, Writer, create_topic, delete_records
+from replicator.lab.seed import (
+    YEAR_2001_MS,
+    Payload,
+    Text,
+    Writer,
+    create_topic,
+    delete_records,
+)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +140,29 @@ def test_times_set_by_the_source_broker_are_kept(workshop, topic_name, rng):
             writer.send(topic, 0, Payload(None, b"%d" % index, [], YEAR_2001_MS))
     flow.copy(topic, other).expect(0)
     flow.verify(topic, other)
+
+
+@pytest.mark.parametrize("stamp", [False, True], ids=["gapped", "stamped"])
+def test_large_lz4_batches_stay_compressed_as_they_were(workshop, topic_name, rng, stamp):
+    """What an ordinary producer made, read by an ordinary consumer, and no larger than before."""
+    flow, topic = workshop, topic_name("retraced")
+    config = {"message.timestamp.type": "LogAppendTime"} if stamp else COMPACTED
+    create_topic(flow.source.bootstrap, topic, 2, config=config)
+    create_topic(flow.target.bootstrap, topic, 2)
+    text = Text(rng)
+    with Writer(flow.source.bootstrap, batch_records=300, codec="lz4") as writer:
+        for index in range(9000):
+            key = index if stamp or rng.random() < 0.5 else index % 10
+            writer.send(topic, index % 2, Payload(b"%d" % key, text.take(300)))
+    if not stamp:
+        clean_until(flow, topic, range(2), lambda found: sum(batch.count for batch in found) < 3500)
+    flow.copy(topic).expect(0)
+    flow.verify(topic)
+    for partition in range(2):
+        old = [b for b in batches(flow.source.log_dir(), topic, partition) if b.count]
+        new = list(batches(flow.target.log_dir(), topic, partition))
+        assert len(new) < len(old)
+        assert sum(b.size for b in new) < 1.03 * sum(b.size for b in old)
 
 
 def test_a_log_that_starts_inside_a_batch(workshop, topic_name, rng):

@@ -169,12 +169,21 @@ class _Terminated(KeyboardInterrupt):
 
 @contextmanager
 def _sigterm_cleans_up() -> Iterator[None]:
+    came = False
+
     def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
         raise _Terminated
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
+    except Exception as error:
+        # librdkafka's constructors report what interrupts them as an error of their own.
+        if came:
+            raise _Terminated from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

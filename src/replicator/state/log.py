@@ -82,7 +82,8 @@ class StateWriter:
                 **cluster.config.librdkafka(),
                 "acks": "all",
                 "enable.idempotence": True,
-                "linger.ms": 0,
+                # At 0 librdkafka polls without a pause while something is on its way.
+                "linger.ms": 1,
                 "compression.type": "lz4",
                 "delivery.timeout.ms": int(DELIVERY_TIMEOUT * 1000),
                 "log_level": 0,
