@@ -23,6 +23,7 @@ from workloads import Workload
 GOAL = 1.1  # times the wall of the better fixed choice
 CHOICES = ("auto", "always", "never")
 RECORD = 100  # bytes
+MERGED = 1 << 20  # bytes; twice what becomes one batch
 # Sizes of batches before compression, around those at which auto changes its mind, by codec; and
 # the size of the load in GB: a broker takes some 20 µs a batch.
 LOADS = {
@@ -45,7 +46,11 @@ def main() -> int:
         for codec in given.codecs:
             for size, gigabytes in LOADS[codec]:
                 name = f"{codec}-{size}"
-                load = Workload(name, RECORD, size, codec, 12, 1, None, rebatched=True)
+                # More of them than fit into a codec's window: none finds a batch a second time.
+                distinct = max(8, MERGED // size)
+                load = Workload(
+                    name, RECORD, size, codec, 12, 1, None, rebatched=True, distinct=distinct
+                )
                 bench = Bench.of(source, target, Path(scratch), load, gigabytes * given.scale)
                 warm_up(bench, target, min(0.2, gigabytes), at_most=4)
                 bench.seed()

@@ -19,8 +19,6 @@ from msgspec import Struct
 
 from limit import FETCH, EndOffsets, connect, framed, load_batches, receive, string
 
-DISTINCT_BATCHES = 8
-
 _VOCABULARY = """
 accepted account amount archived basket billing cancelled carrier checkout city confirmed country
 created currency customer delivery discount dispatched email express failed gift invoice language
@@ -44,6 +42,7 @@ class Workload(Struct, frozen=True):
     append_time: bool = False  # message.timestamp.type=LogAppendTime on the source
     gapped: bool = False  # a compacted topic: half of each batch's records are gone
     target_partitions: int = 0  # records go to so many, by murmur2 of their keys; 0: stay in theirs
+    distinct: int = 8  # batches, that are sent again and again
     warmth: float = 1  # of the size the brokers are warmed up with: a gigabyte may be 7 M requests
 
 
@@ -109,28 +108,34 @@ def build(workload: Workload, bootstrap: str, directory: Path) -> Batches:
             "max.in.flight.requests.per.connection": 1,
         }
     )
-    for _ in range(DISTINCT_BATCHES):
+    for _ in range(workload.distinct):
         for _ in range(records):
             key = f"{source.getrandbits(40):010x}".encode()
-            producer.produce(topic, payload(source, workload.record), key, partition=0)
+            producer.produce(
+                topic,
+                payload(source, workload.record),
+                key,
+                partition=0,
+                on_delivery=lambda *_: None,  # with one, poll returns as soon as it has arrived
+            )
         while len(producer):  # not flush: it sends what there is, not whole batches
             producer.poll(0.1)
-    batches = _read_batches(bootstrap, topic)
+    batches = _read_batches(bootstrap, topic, workload.distinct)
     delete(bootstrap, [topic])
     counts = {struct.unpack_from(">i", batch, 57)[0] for batch in batches}
-    if counts != {records} or len(batches) != DISTINCT_BATCHES:
+    if counts != {records} or len(batches) != workload.distinct:
         raise RuntimeError(f"the producer made {len(batches)} batches of {counts} records")
     file = directory / f"{workload.name}.batches"
     file.write_bytes(b"".join(batches))
     return Batches(load_batches(file), records, file)
 
 
-def _read_batches(bootstrap: str, topic: str) -> list[bytes]:
+def _read_batches(bootstrap: str, topic: str, count: int) -> list[bytes]:
     connection = connect(bootstrap)
     buffer = bytearray(16 << 20)
     batches: list[bytes] = []
     records = 0
-    while len(batches) < DISTINCT_BATCHES:
+    while len(batches) < count:
         body = struct.pack(">iiiibiii", -1, 500, 1, 8 << 20, 0, 0, -1, 1) + string(topic)
         body += struct.pack(">iiiqqii", 1, 0, -1, records, -1, 8 << 20, 0) + string("")
         connection.sendall(framed(FETCH, 11, body))

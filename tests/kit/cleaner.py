@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from kit.flow import Flow
 from kit.runner import wait_until
 from kit.segments import StoredBatch, batches
-from replicator.lab.seed import Payload, Writer
+from replicator.lab.seed import KEEP, Payload, Writer
 
 QUICK_CLEANER = {"log.cleaner.backoff.ms": "100"}
 
@@ -54,8 +54,11 @@ def clean_until(
         return all(done(stored(flow, topic, partition)) for partition in partitions)
 
     wait_until(cleaned, f"the cleaner has been at {topic}", timeout=60, pause=0.1)
-    entry = ConfigEntry("cleanup.policy", "delete", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    entries = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in {"cleanup.policy": "delete", **KEEP}.items()
+    ]
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     admin = AdminClient({"bootstrap.servers": flow.source.bootstrap, "log_level": 0})
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(30)

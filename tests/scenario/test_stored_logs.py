@@ -15,6 +15,7 @@ from kit.segments import add_tail_hole, batches, flip_bit
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_end
 from replicator.lab.seed import (
+    KEEP,
     YEAR_2001_MS,
     Payload,
     Text,
@@ -198,7 +199,7 @@ def test_tombstones_with_a_delete_horizon(workshop, topic_name):
         marked = [b for b in stored(flow, topic, partition) if b.delete_horizon]
         assert any(batch.dense == dense for batch in marked)
         assert all(batch.max_timestamp < 2 * YEAR_2001_MS for batch in marked)
-    create_topic(flow.target.bootstrap, topic, 2)
+    create_topic(flow.target.bootstrap, topic, 2, config=KEEP)
     summary = flow.copy(topic, "--merge", "never").expect(0).summary
     assert min(summary.passed_batches, summary.rebatched_batches) > 10
     verdict = flow.verify(topic)
