@@ -26,7 +26,7 @@ from pathlib import Path
 CONNECTIONS = 2
 REQUEST_BYTES = 1 << 20  # a produce request carries about this much
 IN_FLIGHT = 4
-TURNS = 4  # so many different requests are prebuilt for each group of partitions
+PREBUILT_BYTES = 4 << 20  # of different requests for each group of partitions
 FETCH_BYTES = 8 << 20  # of a whole answer
 PARTITION_BYTES = 1 << 20
 FETCH_BUFFER = FETCH_BYTES + (2 << 20)  # a broker may exceed the limit by one batch
@@ -172,8 +172,9 @@ def produce(
     address: str, topic: str, partitions: int, batches: Sequence[bytes], each: int
 ) -> Figures:
     """Writes ``each`` batches to every partition, going round ``batches``."""
-    group = max(1, REQUEST_BYTES // max(len(batch) for batch in batches))
-    turns = min(len(batches), TURNS)
+    largest = max(len(batch) for batch in batches)
+    group = max(1, REQUEST_BYTES // largest)
+    turns = min(len(batches), max(1, PREBUILT_BYTES // (largest * min(group, partitions))))
 
     def prebuild(mine: Sequence[int]) -> list[tuple[int, list[tuple[bytes, int]]]]:
         parts = [mine[start : start + group] for start in range(0, len(mine), group)]

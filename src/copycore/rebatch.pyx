@@ -24,10 +24,9 @@ from copycore.codec import level_range
 from copycore.legacy import unwrap
 
 # Below this average size (bytes) the batches of a slice are merged; above twice that no more. What
-# a batch costs its broker is weighed against taking its records apart, and decompressing them:
-# bench/merge.py measures it for none, lz4 and zstd.
-cdef Py_ssize_t[5] SMALL = [32 << 10, 1 << 10, 4 << 10, 4 << 10, 12 << 10]
-
+# a batch costs its broker is weighed against taking its records apart and compressing them anew:
+# bench/merge.py measures it.
+cdef Py_ssize_t[5] SMALL = [32 << 10, 256, 4 << 10, 4 << 10, 3 << 10]
 
 # From this size (bytes) on a batch in lz4 is compressed the way it was. What is smaller shrinks
 # more along with its neighbours.
