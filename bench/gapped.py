@@ -41,9 +41,8 @@ def thinned(batch: bytes, source: random.Random) -> bytes:
         end = body + size
         if number not in gone:
             kept.append(plain[at:end])
-            latest = max(
-                latest, decode_varint(plain, body + 1)[0]
-            )  # behind the record's attributes
+            delta, _ = decode_varint(plain, body + 1)  # behind the record's attributes
+            latest = max(latest, delta)
         at = end
     guarded = _GUARDED.pack(attributes, last_delta, began, began + latest, *producer, len(kept))
     guarded += compress_bytes(codec, b"".join(kept))

@@ -350,7 +350,8 @@ cdef class PartitionCopy:
                     self.put(branch, records, offset, timestamp, record.body, record.body_size,
                              segments)
                     if traced:
-                        self.maker.keep(&record, records)
+                        self.maker.retracer.keep(record.body - w.r.data,
+                                                 records.size() - record.body_size)
                     outcome = walk(&w, &record, &offset, &timestamp)
             if traced:
                 self.maker.retrace(view, records)

@@ -2,7 +2,7 @@ from libc.stdint cimport uint8_t
 
 from copycore.batch cimport BatchView
 from copycore.cursor cimport Reader
-from copycore.records cimport RecordView, RecordWriter
+from copycore.records cimport RecordWriter
 from copycore.retrace cimport Retracer
 
 
@@ -16,7 +16,6 @@ cdef class Rebatcher:
     cdef list writers                      # the batches being built, one for each branch
     cdef int codec                         # and their codec
     cdef object unpacked                   # keeps the bytes alive that are taken apart
-    cdef const uint8_t* payload            # those bytes
     cdef object packed                     # the same for what was compressed last
     cdef Retracer retracer
 
@@ -26,6 +25,5 @@ cdef class Rebatcher:
     cdef RecordWriter writer(self, Py_ssize_t branch)
     cdef const uint8_t* pack(self, RecordWriter records, Py_ssize_t* size) except NULL
     cdef bint can_retrace(self, const BatchView* view) noexcept
-    cdef int keep(self, const RecordView* record, RecordWriter records) except -1 nogil
     cdef int retrace(self, const BatchView* view, RecordWriter records) except -1
     cdef bint pays(self, Reader slice_, bint merging) noexcept

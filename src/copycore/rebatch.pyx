@@ -17,7 +17,7 @@ from copycore.batch cimport (
 )
 from copycore.codec cimport DEFAULT_LEVEL, LZ4, compress, decompress
 from copycore.cursor cimport Reader, reader
-from copycore.records cimport RecordView, RecordWriter
+from copycore.records cimport RecordWriter
 from copycore.retrace cimport Retracer
 
 from copycore.codec import level_range
@@ -91,7 +91,6 @@ cdef class Rebatcher:
             payload = <const uint8_t*> <const char*> <bytes> self.unpacked
             size = len(<bytes> self.unpacked)
         out[0] = reader(payload, size)
-        self.payload = payload
         return 0
 
     cdef list messages(self, const BatchView* view):
@@ -126,11 +125,6 @@ cdef class Rebatcher:
         cdef int codec = view.attributes & CODEC_BITS
         return (codec == LZ4 == self.choose_codec(codec) and self.level == DEFAULT_LEVEL
                 and view.size >= LARGE)
-
-    cdef int keep(self, const RecordView* record, RecordWriter records) except -1 nogil:
-        """Note where the body of the record added last comes from."""
-        return self.retracer.keep(
-            record.body - self.payload, records.size() - record.body_size)
 
     cdef int retrace(self, const BatchView* view, RecordWriter records) except -1:
         """Compress what was unpacked and is in ``records`` now."""

@@ -9,7 +9,7 @@ cdef struct Span:
     Py_ssize_t new
 
 cdef struct Grain:
-    # Of GRAIN bytes of a block's old content: where they are now.
+    # Of 64 bytes of a block's old content: where they are now.
     int32_t shift              # from old to new, both counted in the block, at the first of them
     int32_t until              # and up to here
     int32_t span
@@ -48,7 +48,7 @@ cdef class Retracer:
     cdef Span* spans           # by position, from the begin on; the last two stand at the end
     cdef Py_ssize_t count
     cdef Py_ssize_t capacity
-    cdef Grain* grains       # for each 64 bytes of a block, the span at their first
+    cdef Grain* grains         # of the block at hand
     cdef Py_ssize_t grains_capacity
     cdef dict headers          # of frames, by block id
 

@@ -13,6 +13,7 @@ import packed
 import pytest
 from java_codecs import JavaCodecs
 from packed import COMPRESSED, LZ4
+from retraced import BLOCK, rewrite, source
 
 from copycore.codec import (
     CodecError,
@@ -27,7 +28,6 @@ pytestmark = pytest.mark.timeout(180)
 
 SIZES = [0, 1, 100, 1 << 15, 1 << 16, (1 << 16) + 1, 1 << 17, 300_000, 3 << 20]
 LIMIT = 4 << 20
-BLOCK = 1 << 16
 
 
 @pytest.fixture(scope="module")
@@ -80,24 +80,12 @@ def test_java_reads_these_forms(java: JavaCodecs, name: str) -> None:
 @pytest.mark.parametrize("growth", [0, 1, 3])
 def test_java_reads_retraced_frames(java: JavaCodecs, size: int, growth: int) -> None:
     """Of blocks that have kept their size, and that have not."""
-    old = packed.text(size)
-    lines = old.split(b"\n")
-    new = b"\n".join(b"!" * growth + line[growth == 0 :] for line in lines)
-    places, before, behind = [], 0, 0
-    for line in lines:
-        places.append((before + (growth == 0), behind + growth))
-        before += len(line) + 1
-        behind += len(line) + 1 + growth - (growth == 0)
-    places = [(a, b) for a, b in places if a <= len(old) and b <= len(new)]
-    frame = java.compress(LZ4, old)
-    twice = retraced(
-        new + new,
-        [
-            (frame, len(old), start, start + len(new), [(a, start + b) for a, b in places])
-            for start in (0, len(new))
-        ],
-    )
-    assert java.decompress(LZ4, twice) == new + new
+    lines = packed.text(size).splitlines(keepends=True)
+    dropped = 1 if growth == 0 else 0
+    one = rewrite([(line[:dropped], b"!" * growth, line[dropped:]) for line in lines])
+    frame = java.compress(LZ4, one.old)
+    twice = retraced(one.new * 2, [source(frame, one), source(frame, one, len(one.new))])
+    assert java.decompress(LZ4, twice) == one.new * 2
 
 
 PLAIN = packed.text(150) + bytes(200) + packed.text(100, 2)
