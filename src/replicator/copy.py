@@ -142,8 +142,11 @@ class CopyJob:
 
     # --- the run -----------------------------------------------------------------------------
 
-    def run(self, stop: StopSignal) -> Summary:
-        """Copy until done, failed or stopped. Raises for what stops the job as a whole."""
+    def run(self, stop: StopSignal, tell: Callable[[Plan], None]) -> Summary:
+        """Copy until done, failed or stopped. Raises for what stops the job as a whole.
+
+        ``tell`` gets the plan before anything is created or written.
+        """
         with self._connected(), ExitStack() as stack:
             choice, metas = self._planner.choose()
             self._others = Others(self._target, choice.topics)
@@ -176,6 +179,7 @@ class CopyJob:
             splits.keys.take_over(claims.generations())
 
             self._plan = self._planner.make(facts.result(), self._flow, maps, splits)
+            tell(self._plan.shown)
             self._create_topics(self._plan)
             if self._settings.partitioner == KEEP:
                 self._tasks = self._make_tasks(self._plan, maps, producers, writer)
@@ -536,6 +540,7 @@ class CopyJob:
             topics=topics,
             faults=faults,
             skipped=dict(choice.skipped),
+            warnings=plan.shown.warnings,
             limit=limit,
         )
 

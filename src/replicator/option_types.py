@@ -207,7 +207,9 @@ PATTERN = ValueType(
     metavar="TOPIC",
     parse=_pattern,
     grammar="A topic's name, or a regular expression that must match the whole name. An existing "
-    "name is always meant as a name. Patterns never match internal topics.",
+    "name is always meant as a name. Internal topics are never copied: those that begin with `__` "
+    "or `.`, `copystream-*.internal`, and MirrorMaker 2's `mm2*.internal` and "
+    "`*.checkpoints.internal`.",
 )
 BOOTSTRAP = ValueType(
     metavar="HOST:PORT[,…]",

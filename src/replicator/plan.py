@@ -21,6 +21,7 @@ from replicator.cluster.topics import (
     choose_topics,
     may_be_topic,
     no_such_topic,
+    nothing_chosen,
     plan_topic,
 )
 from replicator.errors import CopystreamError, ExitCode, UsageError
@@ -114,6 +115,8 @@ class Planner:
                 # A list of all topics passes over those that may not be described.
                 _check_described(self._source, self._source.metadata([word]))
             raise no_such_topic(word, everything, cluster=self._source.name)
+        if not choice.topics:
+            raise nothing_chosen(choice)
         for topic in choice.topics:
             if everything[topic].error:
                 raise _not_described(self._source, everything[topic])

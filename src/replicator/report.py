@@ -77,6 +77,7 @@ class Plan(Struct, kw_only=True, omit_defaults=True):
     flow: str
     topics: list[TopicPlan]
     skipped: dict[str, str] = {}  # topic -> why a pattern did not take it
+    warnings: list[str] = []  # of the copy as a whole
     records: int = 0
     bytes: int | None = None
 
@@ -174,4 +175,5 @@ class Summary(Struct, kw_only=True, omit_defaults=True):
     topics: list[TopicSummary]
     faults: list[Fault] = []
     skipped: dict[str, str] = {}
+    warnings: list[str] = []  # of the copy as a whole
     limit: Limit | None = None  # that ended the run

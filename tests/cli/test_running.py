@@ -165,6 +165,23 @@ def test_a_misspelt_variable_is_warned_of(copystream: Run) -> None:
     assert "LAB" not in ran.err
 
 
+def test_what_is_left_out_or_changed_is_told_at_the_start(copystream: Run) -> None:
+    """On stderr, whatever the progress display: the summary comes when all is written."""
+    told = copystream(*COPY, "--progress", "none", fake="told")
+    for line in (
+        "warning: the state topics have one replica",
+        "skipped (internal topic): __consumer_offsets, mm2-offsets.a.internal",
+        "held back orders: message.timestamp.type=LogAppendTime",
+        "warning: orders: the target's retention.ms would delete the oldest records at once",
+    ):
+        assert line in told.err.splitlines()
+    events = copystream(*COPY, *JSON, "--log-format", "json", fake="told").err
+    kinds = [json.loads(line)["event"] for line in events.splitlines()]
+    assert [kind for kind in kinds if kind != "log"] == [
+        "warning", "skipped", "held-back", "warning",
+    ]  # fmt: skip
+
+
 def test_the_result_is_on_stdout_and_the_rest_on_stderr(copystream: Run) -> None:
     ran = copystream(*COPY, fake="done")
     assert ran.code == 0

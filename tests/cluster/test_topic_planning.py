@@ -16,6 +16,7 @@ from replicator.cluster.topics import (
     choose_topics,
     is_internal_topic,
     no_such_topic,
+    nothing_chosen,
     plan_topic,
 )
 from replicator.errors import ExitCode, UsageError
@@ -27,7 +28,7 @@ NOW = 1_700_000_000_000
 TOPICS = [
     "__consumer_offsets",
     "a.checkpoints.internal",
-    "connect-internal",
+    "mm2-offsets.a.internal",
     ".hidden",
     "orders",
     "orders.eu",
@@ -62,10 +63,10 @@ def test_choice(wanted: list[str], exclude: list[str], topics: list[str]) -> Non
 def test_why_a_topic_was_left_out() -> None:
     choice = choose_topics([".*", "gone", "x+"], ["pay.*"], TOPICS)
     assert dict(choice.skipped) == {
-        "__consumer_offsets": "internal topic",
-        "a.checkpoints.internal": "internal topic",
-        "connect-internal": "internal topic",
-        ".hidden": "internal topic",
+        "__consumer_offsets": "internal topic: its name begins with '__'",
+        "a.checkpoints.internal": "internal topic: MirrorMaker 2's checkpoints",
+        "mm2-offsets.a.internal": "internal topic: MirrorMaker 2's state",
+        ".hidden": "internal topic: its name begins with '.'",
         "payments": "excluded by 'pay.*'",
     }
     assert choice.unmatched == ("gone", "x+")
@@ -80,7 +81,12 @@ def test_why_a_topic_was_left_out() -> None:
         (".x", True),
         ("mm2-offset-syncs.b.internal", True),
         ("copystream-map.internal", True),
-        ("x-internal", True),
+        ("copystream-registry.internal", True),
+        ("b.checkpoints.internal", True),
+        ("x-internal", False),
+        ("audit.internal", False),
+        ("mm2-like", False),
+        ("copystream-load-test", False),
         ("internal", False),
         ("internal.x", False),
         ("heartbeats", False),
@@ -90,7 +96,7 @@ def test_internal_names(name: str, internal: bool) -> None:
     assert is_internal_topic(name) is internal
 
 
-@pytest.mark.parametrize("word", ["__consumer_offsets", "connect-internal", "__not_there"])
+@pytest.mark.parametrize("word", ["__consumer_offsets", "mm2-offsets.a.internal", "__not_there"])
 def test_an_internal_topic_by_name_is_an_error(word: str) -> None:
     with pytest.raises(UsageError, match="internal topic") as caught:
         choose_topics([word], [], TOPICS)
@@ -100,7 +106,16 @@ def test_an_internal_topic_by_name_is_an_error(word: str) -> None:
 def test_an_expression_for_internal_topics_takes_none() -> None:
     choice = choose_topics(["__.*"], [], TOPICS)
     assert choice.topics == ()
-    assert choice.skipped == {"__consumer_offsets": "internal topic"}
+    assert list(choice.skipped) == ["__consumer_offsets"]
+    error = nothing_chosen(choice)
+    assert error.exit_code == ExitCode.USAGE
+    assert "__consumer_offsets (internal topic: its name begins with '__')" in error.message
+
+
+def test_the_message_of_many_topics_that_are_left_out_stays_short() -> None:
+    error = nothing_chosen(choose_topics([".*"], ["t.*"], [f"t{n}" for n in range(1000)]))
+    assert len(error.message) < 400
+    assert error.message.endswith(" and 990 more")
 
 
 @pytest.mark.parametrize("word", ["orders(", "[a-", "*", "a{2,1}"])

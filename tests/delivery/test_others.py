@@ -67,7 +67,9 @@ class Rig:
 
 
 def test_records_of_others_count_and_nothing_else() -> None:
-    rig = Rig(("a", 0), ("a", 1), ("ours", 0), ("__consumer_offsets", 3), ("state.internal", 0))
+    rig = Rig(
+        ("a", 0), ("a", 1), ("ours", 0), ("__consumer_offsets", 3), ("copystream-x.internal", 0)
+    )
     assert rig.look() is None
     for topic, partition in list(rig.cluster.ends):
         rig.write(topic, partition, 100)

@@ -140,7 +140,7 @@ def copy_here(sides: Sides) -> Summary:
     """The job of the binary in this process, where its patience can be made short."""
     arguments = copy_arguments(sides.source.address, sides.target.address, TOPIC)[1:]
     params = command.make_context("copy", arguments).params
-    return CopyJob(copy_settings(params), lambda: None).run(StopSignal())
+    return CopyJob(copy_settings(params), lambda: None).run(StopSignal(), lambda _plan: None)
 
 
 @pytest.mark.parametrize("name", [*MALFORMED, *EMPTY])

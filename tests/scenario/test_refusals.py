@@ -21,16 +21,33 @@ def load(flow: Flow, topic: str, *, partitions: int = 2) -> None:
 
 def test_a_pattern_never_takes_internal_topics(flow, topic_name):
     stem = topic_name("own")
-    internal = [f"{stem}.internal", f"{stem}-internal", f"__{stem}", f".{stem}"]
+    internal = [f"mm2-{stem}.internal", f"{stem}.checkpoints.internal", f"__{stem}", f".{stem}"]
     for name in [stem, *internal]:
         load(flow, name)
-    summary = flow.copy(f".*{stem}.*").expect(0).summary
-    assert [topic.topic for topic in summary.topics] == [stem]
-    assert set(internal) <= set(summary.skipped)
+    outcome = flow.copy(f".*{stem}.*").expect(0)
+    assert [topic.topic for topic in outcome.summary.topics] == [stem]
+    assert set(outcome.summary.skipped) == set(internal)
+    assert set(flow.copy(f".*{stem}.*", "--dry-run").expect(0).plan.skipped) == set(internal)
+    assert all(name in outcome.stderr for name in internal)
     assert not topic_names(flow.target.bootstrap) & set(internal)
     flow.verify(stem)
     outright = flow.copy(internal[0]).expect(2)
-    assert internal[0] in outright.stderr + outright.stdout
+    assert "MirrorMaker 2's" in outright.stderr
+    nothing = flow.copy(f"__{stem}.*").expect(2)
+    assert "no topic is left to copy" in nothing.stderr
+
+
+def test_topics_of_users_that_end_in_internal_are_copied(flow, topic_name):
+    """Only MirrorMaker 2 before 4.0 took them for internal (KIP-1074)."""
+    stem = topic_name("own")
+    users = [f"{stem}-internal", f"{stem}.internal"]
+    for name in users:
+        load(flow, name)
+    summary = flow.copy(f"{stem}.*").expect(0).summary
+    assert {topic.topic for topic in summary.topics} == set(users)
+    assert not summary.skipped
+    assert flow.copy(users[0]).expect(0).summary.status == "nothing-left"
+    flow.verify(*users)
 
 
 def test_a_name_wins_over_its_meaning_as_a_pattern(flow, topic_name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +12,7 @@ import msgspec
 from click.core import ParameterSource
 
 from replicator.cli.logs import set_up
+from replicator.cli.notes import tell_plan
 from replicator.cli.output import Output
 from replicator.cli.params import TableCommand
 from replicator.cli.progress import Progress, choose_mode
@@ -57,7 +60,7 @@ class Job(Protocol):
     """What the command needs of ``replicator.copy.CopyJob``."""
 
     def plan(self) -> Plan: ...
-    def run(self, stop: StopSignal) -> Summary: ...
+    def run(self, stop: StopSignal, tell: Callable[[Plan], None]) -> Summary: ...
     def snapshot(self) -> Snapshot: ...
 
 
@@ -120,7 +123,7 @@ def _run(job: Job, settings: CopySettings, progress: str, reload: Reload, output
     # The result is told before signals mean death again: a finished copy must not look killed.
     with Interrupts(stop, reload.request if reload.possible else None, display.abandon):
         with display:
-            summary = job.run(stop)
+            summary = job.run(stop, partial(tell_plan, output))
         if output.json_result:
             output.result(msgspec.json.encode(summary).decode())
         else:

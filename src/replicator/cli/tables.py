@@ -52,7 +52,8 @@ def plan_text(plan: Plan, paint: Paint) -> str:
         rows.append([*total, _bytes(plan.bytes), ""])
         head = ["TOPIC", "TARGET", "PARTITIONS", "RECORDS", "BYTES", "WHAT"]
         blocks.append(table(head, ["left", "left", "right", "right", "right", "left"], rows))
-    notes = [note for topic in plan.topics for note in _plan_notes(topic, paint)]
+    notes = [f"{paint('warning', 'warning')} {text}" for text in plan.warnings]
+    notes += [note for topic in plan.topics for note in _plan_notes(topic, paint)]
     notes += [f"skipped {topic}: {why}" for topic, why in plan.skipped.items()]
     if notes:
         blocks.append("\n".join(notes))
@@ -116,7 +117,8 @@ def summary_text(summary: Summary, paint: Paint) -> str:
         head = ["TOPIC", "TARGET", "PARTITIONS", "RECORDS", "BYTES", "BATCHES", "STATUS"]
         sides: list[Align] = ["left", "left", "right", "right", "right", "right", "left"]
         blocks.append(table(head, sides, rows))
-    notes = [note for topic in summary.topics for note in _held_back_and_warnings(topic, paint)]
+    notes = [f"{paint('warning', 'warning')} {text}" for text in summary.warnings]
+    notes += [note for topic in summary.topics for note in _held_back_and_warnings(topic, paint)]
     notes += [f"skipped {topic}: {why}" for topic, why in summary.skipped.items()]
     if notes:
         blocks.append("\n".join(notes))

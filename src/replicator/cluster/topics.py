@@ -35,10 +35,30 @@ HELD_BACK = _CLUSTER_BOUND | _RETIRED
 
 TargetState = Literal["empty", "ours", "foreign"]
 
+NAMED = 10  # topics in a message; more would hide what it says
+
+
+def internal_reason(name: str) -> str | None:
+    """Why a topic belongs to its cluster and is never copied; None for all others.
+
+    MirrorMaker 2's rule since 4.0 (``ReplicationPolicy.isInternalTopic``, KIP-1074), and the
+    state of copystream itself. A name that merely ends in ``internal`` is a user's.
+    """
+    if name.startswith("copystream-") and name.endswith(".internal"):
+        return "internal topic: copystream's state"
+    if name.startswith("mm2") and name.endswith(".internal"):
+        return "internal topic: MirrorMaker 2's state"
+    if name.endswith(".checkpoints.internal"):
+        return "internal topic: MirrorMaker 2's checkpoints"
+    if name.startswith("__"):
+        return "internal topic: its name begins with '__'"
+    if name.startswith("."):
+        return "internal topic: its name begins with '.'"
+    return None
+
 
 def is_internal_topic(name: str) -> bool:
-    """MirrorMaker 2's rule (``ReplicationPolicy.isInternalTopic``); our own topics match it too."""
-    return name.startswith(("__", ".")) or name.endswith((".internal", "-internal"))
+    return internal_reason(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +91,17 @@ def choose_topics(wanted: Sequence[str], exclude: Sequence[str], existing: Itera
     skipped: dict[str, str] = {}
     unmatched: list[str] = []
     for word in wanted:
-        if is_internal_topic(word) and (word in known or may_be_topic(word)):
+        reason = internal_reason(word)
+        if reason is not None and (word in known or may_be_topic(word)):
             raise UsageError(
-                f"{word!r} is an internal topic",
-                hint="internal topics (__*, .*, *.internal, *-internal) belong to their cluster "
-                "and are never copied",
+                f"{word!r} is an {reason}",
+                hint="internal topics belong to their cluster and are never copied: leave it out",
             )
         found = _matches(word, names, known)
         for name in found:
-            if is_internal_topic(name):
-                skipped[name] = "internal topic"
+            reason = internal_reason(name)
+            if reason is not None:
+                skipped[name] = reason
             elif name in excluded:
                 skipped[name] = excluded[name]
             else:
@@ -88,6 +109,16 @@ def choose_topics(wanted: Sequence[str], exclude: Sequence[str], existing: Itera
         if not found:
             unmatched.append(word)
     return Choice(tuple(sorted(topics)), skipped, tuple(unmatched))
+
+
+def nothing_chosen(choice: Choice) -> UsageError:
+    """The error for arguments that match topics of which none may be copied."""
+    reasons = [f"{name} ({why})" for name, why in choice.skipped.items()]
+    more = f" and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    return UsageError(
+        f"no topic is left to copy: {', '.join(reasons[:NAMED])}{more}",
+        hint="name other topics, or correct --exclude",
+    )
 
 
 def no_such_topic(word: str, existing: Iterable[str], *, cluster: str) -> UsageError:

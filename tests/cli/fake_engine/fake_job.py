@@ -89,12 +89,17 @@ class CopyJob:
             target_cluster_id="BBBB",
             flow=self._settings_text(),
             topics=topics,
-            skipped={"__consumer_offsets": "internal"},
+            skipped=dict.fromkeys(
+                ("__consumer_offsets", "mm2-offsets.a.internal"), "internal topic"
+            ),
+            warnings=["the state topics have one replica"],
             records=1_234_567,
             bytes=2_000_000_000,
         )
 
-    def run(self, stop: StopSignal) -> Summary:
+    def run(self, stop: StopSignal, tell: Callable[[Plan], None]) -> Summary:
+        if self.mode == "told":
+            tell(self.plan())
         if self.mode == "plan-only":
             raise AssertionError("a dry run must not run")
         log.info("what is done")
