@@ -13,11 +13,12 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 
 from copycore.lane import Lane
 from copycore.rebatch import Rebatcher
+from replicator.authors import Authors
 from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.admin import Admin, TopicSpec
 from replicator.cluster.topics import Choice
@@ -44,9 +45,11 @@ from replicator.report import (
 from replicator.settings import CopySettings
 from replicator.splitting import load
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
+from replicator.state import topics as state_topics
 from replicator.state.claims import Claims
-from replicator.state.log import StateReader, StateWriter, ensure_topics
+from replicator.state.log import StateReader, StateWriter
 from replicator.state.producers import Producers
+from replicator.state.topics import restore_registry
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask, SplitTask
 from replicator.throttle import Buckets, Throttle
@@ -105,18 +108,20 @@ class CopyJob:
         """What ``run`` would do; writes nothing anywhere."""
         with self._connected():
             choice, metas = self._planner.choose()
-            maps, splits = OffsetMaps(self._flow), Splits(self._flow)
-            found = self._target.metadata([OFFSET_MAP_TOPIC])
-            if not found[OFFSET_MAP_TOPIC].error:
-                reader = StateReader(self._target, OFFSET_MAP_TOPIC)
-                try:
-                    for _, key, value in reader.read_to_end():
-                        maps.absorb(key, value)
-                        splits.absorb(key, value)
-                finally:
-                    reader.close()
+            state = state_topics.check(self._target, self._target_admin, change=False)
+            producers, maps, splits = Producers(), OffsetMaps(self._flow), Splits(self._flow)
+            if not self._target.metadata([REGISTRY_TOPIC])[REGISTRY_TOPIC].error:
+                with closing(StateReader(self._target, REGISTRY_TOPIC)) as registry:
+                    for _, key, value in registry.read_to_end():
+                        producers.absorb(key, value)
+            if not self._target.metadata([OFFSET_MAP_TOPIC])[OFFSET_MAP_TOPIC].error:
+                with closing(StateReader(self._target, OFFSET_MAP_TOPIC)) as stored:
+                    _absorb(stored, maps, splits)
             facts = self._planner.gather(choice, metas)
-            return self._planner.make(facts, self._flow, maps, splits).shown
+            authors = Authors(self._source, self._target, producers, self._flow, state.lost)
+            plan = self._planner.make(facts, self._flow, maps, splits, authors).shown
+            plan.warnings += state.warnings
+            return plan
 
     @property
     def _flow(self) -> str:
@@ -155,30 +160,38 @@ class CopyJob:
                 self._others.begin()  # so that it is known when the first record is due
             pool = stack.enter_context(ThreadPoolExecutor(1))
             facts = pool.submit(self._planner.gather, choice, metas)
-            ensure_topics(self._target, self._target_admin, [REGISTRY_TOPIC, OFFSET_MAP_TOPIC])
+            state = state_topics.check(self._target, self._target_admin, change=True)
             writer = StateWriter(self._target)
             stack.callback(writer.close)
             registry = StateReader(self._target, REGISTRY_TOPIC)
             stack.callback(registry.close)
-            stored_maps = StateReader(self._target, OFFSET_MAP_TOPIC)
-            stack.callback(stored_maps.close)
 
             producers = Producers()
             claims = Claims(registry, writer, self._flow)
             for offset, key, value in registry.read_to_end():
                 producers.absorb(key, value)
                 claims.absorb(offset, key, value)
+            maps, splits = OffsetMaps(self._flow), Splits(self._flow)
+            stored = stack.enter_context(closing(StateReader(self._target, OFFSET_MAP_TOPIC)))
+            _absorb(stored, maps, splits)
+            state.warnings += restore_registry(
+                self._target,
+                writer,
+                max(maps.keys.newest, splits.keys.newest),
+            )
             claims.acquire(choice.topics)
             stack.callback(claims.release)
-            # Only now: who held the topics before has written his last segment.
-            maps, splits = OffsetMaps(self._flow), Splits(self._flow)
-            for _, key, value in stored_maps.read_to_end():
-                maps.absorb(key, value)
-                splits.absorb(key, value)
+            # Once more: who held the topics before has written his last segment only now.
+            _absorb(stored, maps, splits)
+            stored.close()
+            used = maps.producers() | splits.producers()
+            producers.restore(writer, self._flow, self._source.cluster_id, used)
             maps.keys.take_over(claims.generations())
             splits.keys.take_over(claims.generations())
 
-            self._plan = self._planner.make(facts.result(), self._flow, maps, splits)
+            authors = Authors(self._source, self._target, producers, self._flow, state.lost)
+            self._plan = self._planner.make(facts.result(), self._flow, maps, splits, authors)
+            self._plan.shown.warnings += state.warnings
             tell(self._plan.shown)
             self._create_topics(self._plan)
             if self._settings.partitioner == KEEP:
@@ -225,7 +238,7 @@ class CopyJob:
             if binding is None:
                 if identity is None:
                     identity = producers.of(self._flow)
-                    if identity is None or self._settings.restart:
+                    if identity is None or self._settings.restart or self._settings.append:
                         identity = producers.allocate(
                             self._target, writer, self._flow, self._source.cluster_id
                         )
@@ -569,6 +582,12 @@ class CopyJob:
             held_back=plan.held_back,
             warnings=plan.warnings,
         )
+
+
+def _absorb(stored: StateReader, maps: OffsetMaps, splits: Splits) -> None:
+    for _, key, value in stored.read_to_end():
+        maps.absorb(key, value)
+        splits.absorb(key, value)
 
 
 def _leader(topic: TopicMeta, task: PartitionTask) -> int:

@@ -26,9 +26,14 @@ class ExitCode(IntEnum):
 
 
 class CopystreamError(Exception):
-    """Base of all errors shown to a user: one sentence of what happened, one of what to do."""
+    """Base of all errors shown to a user: one sentence of what happened, one of what to do.
+
+    ``reason`` is the bare cause ("connection refused"), for errors that build on this one; empty
+    where the message says no more than that.
+    """
 
     exit_code = ExitCode.OTHER
+    reason = ""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

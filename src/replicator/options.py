@@ -368,6 +368,18 @@ OPTIONS: Sequence[Option] = (
         "topics must be missing or empty.",
     ),
     Option(
+        name="append",
+        flags=("--append",),
+        kind="switch",
+        value=SWITCH,
+        field="append",
+        group=HOW,
+        commands=("copy",),
+        help="Begin copies of topics whose target topics hold records already, and write behind "
+        "those; needs --from, since nothing tells what of the source they are. For a target that "
+        "was filled by other means, or a copy whose state is lost.",
+    ),
+    Option(
         name="max-bytes",
         flags=("--max-bytes",),
         value=VOLUME,

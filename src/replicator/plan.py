@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from replicator.authors import Authors
 from replicator.cluster import Cluster, TopicMeta, broker_errors
 from replicator.cluster.admin import Admin, TopicConfigs
 from replicator.cluster.topics import (
@@ -28,12 +29,12 @@ from replicator.errors import CopystreamError, ExitCode, UsageError
 from replicator.locate import last_batches
 from replicator.offsets.splits import SplitBinding, Splits, SplitState
 from replicator.offsets.store import Binding, OffsetMaps
-from replicator.report import FaultKind, Plan, TopicPlan
+from replicator.report import Conflict, Plan, TopicPlan
 from replicator.selection import AtOffsets, AtTime, Earliest, Forever, Latest
 from replicator.settings import CopySettings
+from replicator.state import OFFSET_MAP_TOPIC
 
 TopicPartition = tuple[str, int]
-Conflict = tuple[FaultKind, str, str]  # kind, what it is, what to do
 
 KEEP = "keep"  # the partitioner by which records stay in their partition
 _ANEW = "to copy it anew, delete the target topic and run with --restart"
@@ -164,7 +165,9 @@ class Planner:
             oldest=self._oldest(places, starts),
         )
 
-    def make(self, facts: Facts, flow: str, maps: OffsetMaps, splits: Splits) -> FullPlan:
+    def make(
+        self, facts: Facts, flow: str, maps: OffsetMaps, splits: Splits, authors: Authors
+    ) -> FullPlan:
         """Decide. Looks at the target's partitions once more: nobody else writes them now."""
         choice, metas, targets = facts.choice, facts.metas, facts.targets
         starts, ends, sizes = facts.starts, facts.ends, facts.sizes
@@ -183,6 +186,8 @@ class Planner:
                 parts, conflicts, state = self._plan_split(topic, facts, written, known)
                 if any(maps.segments((topic, p)) for p in facts.selected[topic]) and not forgotten:
                     conflicts.append(_other_partitioner(KEEP))
+            if state == "foreign":
+                conflicts += self._lost_state(topic, written, authors)
             left = sum(_left(part, ends) for part in parts)
             plan = plan_topic(
                 SourceTopic(
@@ -323,7 +328,9 @@ class Planner:
             binding = maps.binding(place)
             begin, end = written.get(place, (0, 0))
             # Without a segment it was cut off before anything could be written.
-            if not maps.segments(place) or (begin == end and self._settings.restart):
+            if not maps.segments(place) or (
+                self._settings.restart and (begin == end or self._settings.append)
+            ):
                 binding = None
             if binding is not None:
                 problem = _mismatch(binding, facts.metas[topic], facts.targets.get(topic))
@@ -332,10 +339,14 @@ class Planner:
                     continue
                 target_state = "ours"
                 counter = max(end - binding.base, 0)
-                at = maps.source_of(place, counter)
+                try:
+                    at = maps.source_of(place, counter)
+                except LookupError:
+                    conflicts.append(_map_begins_late(place))
+                    continue
                 until = _not_before(at, facts.ends[place])
                 parts.append(PartitionPlan(topic, p, at, until, counter, binding.base, binding))
-            elif begin != end:
+            elif begin != end and not self._settings.append:
                 target_state = "foreign"
             else:
                 start = facts.first[place]
@@ -371,19 +382,35 @@ class Planner:
             start = facts.first[topic, p] if found is None else found.points[0].source
             until = _not_before(start, facts.ends[topic, p])
             parts.append(PartitionPlan(topic, p, start, until, 0, 0, None, bases, found))
-        empty = all(written[topic, number][0] == written[topic, number][1] for number in numbers)
+        empty = self._settings.append or all(
+            written[topic, number][0] == written[topic, number][1] for number in numbers
+        )
         return parts, conflicts, "ours" if known else "empty" if empty else "foreign"
+
+    @staticmethod
+    def _lost_state(
+        topic: str, written: Mapping[TopicPartition, tuple[int, int]], authors: Authors
+    ) -> list[Conflict]:
+        """Whether records that no map knows of are of a copy whose state is lost."""
+        tails = {
+            place: end - 1
+            for place, (begin, end) in written.items()
+            if place[0] == topic and begin != end
+        }
+        found = authors.lost(tails)
+        return [] if found is None else [found]
 
     def _forgotten(
         self, topic: str, facts: Facts, written: Mapping[TopicPartition, tuple[int, int]]
     ) -> bool:
         """Whether what was saved of an earlier copy does not count: with --restart, where the
-        target has nothing of it.
+        target has nothing of it, or where the copy is to be written behind it.
         """
         target = facts.targets.get(topic)
         there = () if target is None else target.partitions
-        return self._settings.restart and all(
-            begin == end for begin, end in (written.get((topic, p), (0, 0)) for p in there)
+        return self._settings.restart and (
+            self._settings.append
+            or all(begin == end for begin, end in (written.get((topic, p), (0, 0)) for p in there))
         )
 
     def _written(
@@ -434,6 +461,16 @@ def _target_places(partitioner: str, facts: Facts) -> Sequence[TopicPartition]:
 
 def _other_partitioner(before: str) -> Conflict:
     return ("refused", f"an earlier copy was made with --partitioner {before}", _ANEW)
+
+
+def _map_begins_late(place: TopicPartition) -> Conflict:
+    topic, partition = place
+    return (
+        "state-lost",
+        f"{OFFSET_MAP_TOPIC} has lost what tells where {topic}-{partition} goes on",
+        "restore the state topics from a backup; or go on behind what is there with --restart, "
+        "--append and --from FILE; or delete the target topic and copy it anew",
+    )
 
 
 def _mismatch(

@@ -19,6 +19,7 @@ FaultKind = Literal[
     "source-recreated",
     "target-deleted",
     "target-recreated",
+    "state-lost",  # the target has what this copy wrote, and its state is gone
     "foreign-writer",  # somebody else wrote into the target partition
     "record-too-large",
     "timestamp-refused",
@@ -32,6 +33,9 @@ FaultKind = Literal[
     "denied",
     "unreachable",
 ]
+
+
+Conflict = tuple[FaultKind, str, str]  # kind, what it is, what to do
 
 
 class Fault(Struct, kw_only=True, omit_defaults=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,15 +43,17 @@ class CopySettings(Struct, frozen=True, kw_only=True):
     batch_bytes: int
     compression: Compression
     check_crc: bool
+    append: bool  # behind records that the target topics hold already
     restart: bool  # forget what an earlier copy of these topics saved
     replication_factor: int | None  # None: the source's, capped by the target's brokers
     max_bytes: int | None  # of batches written in this run
     max_records: int | None
     max_duration: int | None  # milliseconds
+    given: frozenset[str]  # ``Option.dest`` of what was not left to its default
 
 
-def copy_settings(values: Mapping[str, Any]) -> CopySettings:
-    """From parsed values keyed by ``Option.dest``.
+def copy_settings(values: Mapping[str, Any], given: Collection[str] = ()) -> CopySettings:
+    """From parsed values keyed by ``Option.dest``, of which ``given`` are not defaults.
 
     Raises ``UsageError`` for values that contradict each other and ``ConfigError`` for client
     properties that cannot be used.
@@ -69,8 +71,17 @@ def copy_settings(values: Mapping[str, Any]) -> CopySettings:
             "--target-partitions needs a --partitioner other than keep",
             hint="such as --partitioner murmur2, which puts keys where Java's producer would",
         )
+    if fields["append"] and "from" not in given:
+        raise UsageError(
+            "--append needs --from: nothing tells what of the source the target topics hold",
+            hint="--from FILE with the source offset of each partition, a time, or earliest for "
+            "everything",
+        )
     return CopySettings(
-        source=_client("source", values), target=_client("target", values), **fields
+        source=_client("source", values),
+        target=_client("target", values),
+        given=frozenset(given),
+        **fields,
     )
 
 

@@ -369,6 +369,21 @@ def test_a_beat_that_failed_holds_nothing(node: Callable[..., Node], clock: Fake
     assert not one.claims.holds()
 
 
+def test_a_registry_that_was_made_anew_holds_nothing(
+    node: Callable[..., Node], topic: StateTopic, clock: FakeClock
+) -> None:
+    """Others see no claim of ours in it."""
+    one = node()
+    for _ in range(5):
+        topic.append(b'["filler"]', b"1")
+    one.start("orders")
+    topic.records.clear()
+    clock.now += BEAT_INTERVAL
+    assert one.claims.keep()  # the beat goes out
+    assert not one.claims.holds()
+    assert not one.claims.keep()
+
+
 def test_who_was_struck_out_holds_nothing(node: Callable[..., Node], topic: StateTopic) -> None:
     one = node()
     one.start("x")

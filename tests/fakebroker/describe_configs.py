@@ -1,5 +1,5 @@
 """DescribeConfigs: the cluster's ``configs`` for every topic and broker alike, none of them set on
-a topic itself.
+a topic itself; only state topics are compacted.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ DEFAULT_CONFIG = 5  # of org.apache.kafka.clients.admin.ConfigEntry.ConfigSource
 
 def answer(broker: FakeBroker, request: Request) -> Any:
     schema = wire.schema(request.api_key, request.version, "response")
-    entries = tuple(
-        schema.DescribeConfigsResourceResult(
-            name=name,
-            value=value,
-            read_only=False,
-            config_source=DEFAULT_CONFIG,
-            is_sensitive=False,
-            synonyms=(),
+
+    def entries(resource: str) -> tuple[Any, ...]:
+        own = {"cleanup.policy": "compact"} if resource.startswith("copystream-") else {}
+        return tuple(
+            schema.DescribeConfigsResourceResult(
+                name=name,
+                value=value,
+                read_only=False,
+                config_source=DEFAULT_CONFIG,
+                is_sensitive=False,
+                synonyms=(),
+            )
+            for name, value in {**broker.cluster.configs, **own}.items()
         )
-        for name, value in broker.cluster.configs.items()
-    )
+
     return schema.DescribeConfigsResponse(
         throttle_time=broker.throttle,
         results=tuple(
@@ -38,7 +42,7 @@ def answer(broker: FakeBroker, request: Request) -> Any:
                 error_message=None,
                 resource_type=asked.resource_type,
                 resource_name=asked.resource_name,
-                configs=entries,
+                configs=entries(asked.resource_name),
             )
             for asked in request.body.resources
         ),

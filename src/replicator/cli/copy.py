@@ -79,12 +79,18 @@ def _copy(context: click.Context, /, **values: Any) -> int:
             "--progress live draws on the screen, and --log-format json wants lines",
             hint="use --progress plain with it: each line becomes a JSON object",
         )
-    settings = copy_settings(values)
+    settings = copy_settings(values, _given(context, values))
     reload = _reload(context, values, output)
     job = _job(settings, reload)
     if values["dry_run"]:
         return _show_plan(job.plan(), output)
     return _run(job, settings, values["progress"], reload, output)
+
+
+def _given(context: click.Context, values: dict[str, Any]) -> set[str]:
+    """The options that have no default: by flag, by variable, or in the file."""
+    defaults = (ParameterSource.DEFAULT, None)
+    return {name for name in values if context.get_parameter_source(name) not in defaults}
 
 
 def _reload(context: click.Context, values: dict[str, Any], output: Output) -> Reload:

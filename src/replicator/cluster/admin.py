@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from replicator.cluster import broker_errors
 from replicator.cluster.brokers import REQUEST_TIMEOUT
 from replicator.cluster.cluster import Cluster
-from replicator.cluster.failures import unreachable
+from replicator.cluster.failures import Unsupported, failure, library_reason, unreachable
 from replicator.cluster.retry import Backoff, RetryPolicy
 from replicator.errors import CopystreamError
 
@@ -228,14 +228,23 @@ class Admin:
     def _error(self, problem: KafkaError, doing: str, acl: str) -> CopystreamError:
         code: int = problem.code()
         side, name = self._cluster.side, self._cluster.name
+        if problem.name() == "_UNSUPPORTED_FEATURE":
+            unsupported = failure(
+                Unsupported,
+                side,
+                f"{side} cluster {name}: cannot {doing}: its brokers do not support that",
+                hint="Kafka 2.8 and newer do: is a proxy or a compatible broker in between?",
+            )
+            unsupported.reason = "its brokers do not support that"
+            return unsupported
         if code < 0:
             return unreachable(
                 side,
                 f"{side} cluster {name}",
-                f"cannot {doing}: {problem.str()}",
+                f"cannot {doing}: {library_reason(problem)}",
                 hint="see whether the brokers, and the controller among them, are up",
             )
-        return self._cluster.error(code, doing, acl=acl, detail=problem.str())
+        return self._cluster.error(code, doing, acl=acl, detail=_detail(problem))
 
 
 def _library() -> Any:
@@ -243,6 +252,12 @@ def _library() -> Any:
     import confluent_kafka.admin  # noqa: PLC0415 - librdkafka is loaded by the first use of it
 
     return confluent_kafka.admin
+
+
+def _detail(problem: KafkaError) -> str:
+    """The broker's own message; empty where librdkafka had none and put in the code's name."""
+    text = problem.str()
+    return "" if text.startswith("Broker: ") else text
 
 
 def _set_on_topic(entry: Any) -> bool:

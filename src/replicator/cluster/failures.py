@@ -6,18 +6,18 @@ Catch the kind (``Unreachable``) to handle both sides alike; every instance is a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from replicator.cluster import broker_errors
 from replicator.errors import BrokerError, CopystreamError, SourceError, TargetError
 from replicator.report import Side
 
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError
+
 
 class Unreachable(CopystreamError):
-    """Refused, unresolved, lost or timed out: temporary as far as anybody can tell from here.
-
-    ``reason`` is the bare cause ("connection refused"), for errors that build on this one.
-    """
-
-    reason = ""
+    """Refused, unresolved, lost or timed out: temporary as far as anybody can tell from here."""
 
 
 class ProtocolFault(CopystreamError):
@@ -84,6 +84,19 @@ class TargetBrokerError(TargetError, BrokerError):
     """An error code of the target that is none of the kinds above."""
 
 
+# librdkafka's own errors that a user is most likely to see, by its names for them.
+_LIBRARY = {
+    "_MSG_TIMED_OUT": "no broker acknowledged it in time",
+    "_TIMED_OUT": "no answer in time",
+    "_TIMED_OUT_QUEUE": "no broker could be asked in time",
+    "_TRANSPORT": "the connection was lost",
+    "_ALL_BROKERS_DOWN": "no broker can be reached",
+    "_RESOLVE": "a broker's host name cannot be resolved",
+    "_UNKNOWN_TOPIC": "the topic is not there",
+    "_UNKNOWN_PARTITION": "the partition is not there",
+    "_AUTO_OFFSET_RESET": "its records were deleted while they were read",
+}
+
 _SIDES: dict[tuple[Side, type[CopystreamError]], type[CopystreamError]] = {
     ("source", ProtocolFault): SourceProtocolFault,
     ("target", ProtocolFault): TargetProtocolFault,
@@ -109,6 +122,14 @@ def unreachable(side: Side, where: str, reason: str, *, hint: str) -> Unreachabl
     return error
 
 
+def library_reason(error: KafkaError) -> str:
+    """An error of librdkafka in plain words: Kafka's name and code, or what failed on this side."""
+    code = error.code()
+    if code > 0:
+        return f"{broker_errors.lookup(code).name} ({code})"
+    return _LIBRARY.get(error.name(), error.str().removeprefix("Local: ").lower())
+
+
 def broker_failure(
     code: int, side: Side, cluster: str, doing: str, *, acl: str, detail: str = ""
 ) -> CopystreamError:
@@ -119,11 +140,12 @@ def broker_failure(
     ``detail`` is the broker's own message.
     """
     name, retriable = broker_errors.lookup(code)
-    message = f"{side} cluster {cluster}: cannot {doing}: {name} ({code})"
-    if detail:
-        message += f": {detail}"
+    reason = f"{name} ({code})" + (f": {detail}" if detail else "")
+    message = f"{side} cluster {cluster}: cannot {doing}: {reason}"
     if broker_errors.denied_resource(code) is not None:
-        return failure(Denied, side, message, hint=f"grant {acl} to the user of this client")
+        denied = failure(Denied, side, message, hint=f"grant {acl} to the user of this client")
+        denied.reason = reason
+        return denied
     error = SourceBrokerError if side == "source" else TargetBrokerError
     hint = broker_errors.hint(code)
     if hint is None:
@@ -132,4 +154,6 @@ def broker_failure(
             if retriable
             else "the broker's log says more"
         )
-    return error(code, name, message, retriable=retriable, hint=hint)
+    found = error(code, name, message, retriable=retriable, hint=hint)
+    found.reason = reason
+    return found

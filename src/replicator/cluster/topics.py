@@ -298,7 +298,8 @@ def _refuse_foreign(plan: TopicPlan, target: TargetTopic) -> None:
         _refuse(
             plan,
             "the target topic already holds records that this copy did not write",
-            "copy into an empty topic, or delete the target topic first",
+            "copy into an empty topic, delete the target topic first, or write behind what it "
+            "holds with --append and --from",
         )
 
 

@@ -34,6 +34,11 @@ class MapKeys:
         self._newest[place] = generation
         return True
 
+    @property
+    def newest(self) -> int:
+        """The newest generation of any partition that was read; −1 for none."""
+        return max(self._newest.values(), default=-1)
+
     def take_over(self, generations: Mapping[str, int]) -> None:
         """From now on this session writes for these topics, as that generation each.
 
@@ -43,9 +48,8 @@ class MapKeys:
             if generations.get(topic, newest) < newest:
                 raise StateError(
                     f"the map of {topic}-{partition} is of generation {newest}, and "
-                    f"{REGISTRY_TOPIC} ends at {generations[topic]}: it has lost records",
-                    hint=f"if it was deleted, delete {OFFSET_MAP_TOPIC} and the copied topics on "
-                    "the target as well, and copy them anew",
+                    f"{REGISTRY_TOPIC} ends at {generations[topic]}: it has lost records meanwhile",
+                    hint="see that nobody deletes it, then run the same command again",
                 )
         self._generations = generations
 

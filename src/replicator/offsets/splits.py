@@ -104,6 +104,11 @@ class Splits:
         with self._lock:
             return self._states.get(place)
 
+    def producers(self) -> set[tuple[int, int]]:
+        """The producer ids in use, with their epochs."""
+        bound = [state.binding for state in self._states.values()]
+        return {(binding.producer_id, binding.producer_epoch) for binding in bound}
+
     def of_topic(self, topic: str) -> dict[int, SplitState]:
         """By source partition, whatever became of the topics since."""
         with self._lock:

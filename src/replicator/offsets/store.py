@@ -94,6 +94,11 @@ class OffsetMaps:
     def binding(self, place: TopicPartition) -> Binding | None:
         return self._bindings.get(place)
 
+    def producers(self) -> set[tuple[int, int]]:
+        """The producer ids in use, with their epochs."""
+        bound = self._bindings.values()
+        return {(binding.producer_id, binding.producer_epoch) for binding in bound}
+
     def segments(self, place: TopicPartition) -> int:
         """How many segments the map of a partition has."""
         with self._lock:

@@ -89,6 +89,7 @@ class Claims:
         self._beat = 0
         self._beaten_at = -BEAT_INTERVAL
         self._held_until = 0.0
+        self._claimed_at = -1  # offset
         self._sessions: dict[str, Session] = {}
         self._claims: dict[tuple[str, str], dict[str, int]] = {}  # (flow, topic) → session → offset
         self._topics: tuple[str, ...] = ()
@@ -128,7 +129,7 @@ class Claims:
         records.append((self._session_key(self._id), self._session_value()))
         records += [(self._claim_key(topic, self._id), b"1") for topic in self._topics]
         began = self._clock()
-        self._writer.write(REGISTRY_TOPIC, records)
+        self._claimed_at = self._writer.write(REGISTRY_TOPIC, records)[-1]
         self._held_until = began + HOLDING
         for offset, key, value in self._reader.read_to_end():
             self.absorb(offset, key, value)
@@ -148,8 +149,13 @@ class Claims:
             return False
         now = self._clock()
 
-        def beaten(error: CopystreamError | None, _offset: int) -> None:
-            if error is None:
+        def beaten(error: CopystreamError | None, offset: int) -> None:
+            if error is not None:
+                return
+            if 0 <= offset < self._claimed_at:
+                # The registry was deleted and made again: nobody can see our claims in it.
+                self._struck_out = True
+            else:
                 self._held_until = max(self._held_until, now + HOLDING)
 
         if now - self._beaten_at >= BEAT_INTERVAL:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from replicator.cluster.admin import Admin, TopicSpec
 from replicator.cluster.cluster import Cluster
-from replicator.errors import CopystreamError, SourceError, StateError, TargetError
+from replicator.cluster.failures import library_reason, unreachable
+from replicator.errors import CopystreamError, StateError
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -26,18 +26,27 @@ READ_TIMEOUT = 60.0  # seconds without any progress while reading
 _log = logging.getLogger(__name__)
 
 Record = tuple[bytes, bytes | None]
-Delivered = Callable[[CopystreamError | None, int], None]  # error, or the record's offset
+# Error, or the record's offset; −1 where it is durable and the broker does not tell.
+Delivered = Callable[[CopystreamError | None, int], None]
 
 
 def ignored(_error: CopystreamError | None, _offset: int) -> None:
     """For records whose loss does no harm."""
 
 
-def _failure(cluster: Cluster, topic: str, what: str) -> CopystreamError:
-    kind = SourceError if cluster.side == "source" else TargetError
-    return kind(
-        f"{cluster.side} cluster {cluster.name}: cannot {what} topic {topic}",
-        hint="state is kept there: see that the topic is available and may be read and written",
+def _failure(cluster: Cluster, topic: str, verb: str, error: KafkaError | None) -> CopystreamError:
+    """The error for state that cannot be read or written; None where nothing has answered."""
+    if error is not None and error.code() > 0:
+        right = "READ" if verb == "read" else "WRITE"
+        return cluster.error(error.code(), f"{verb} topic {topic}", acl=f"{right} on Topic {topic}")
+    seconds = READ_TIMEOUT if verb == "read" else DELIVERY_TIMEOUT
+    reason = f"nothing came of it for {seconds:.0f} s" if error is None else library_reason(error)
+    return unreachable(
+        cluster.side,
+        f"{cluster.side} cluster {cluster.name}",
+        f"cannot {verb} topic {topic}, where the state of copies is kept: {reason}",
+        hint="see that its partition has a leader and enough in-sync replicas (kafka-topics "
+        f"--describe --topic {topic}), then run the same command again",
     )
 
 
@@ -47,24 +56,6 @@ def unreadable(what: str, error: Exception) -> StateError:
         f"{what} that cannot be read: {error}",
         hint="a newer copystream may have written it: use that version",
     )
-
-
-def ensure_topics(cluster: Cluster, admin: Admin, names: Sequence[str]) -> set[str]:
-    """Create the state topics that are missing; returns those that were created."""
-    found = cluster.metadata(names)
-    missing = [name for name in names if found[name].error]
-    if not missing:
-        return set()
-    replicas = min(3, len(cluster.brokers))
-    specs = [
-        TopicSpec(name, 1, replicas, {"cleanup.policy": "compact", "compression.type": "producer"})
-        for name in missing
-    ]
-    for name, error in admin.create_topics(specs).items():
-        # Another copystream may have been quicker.
-        if cluster.metadata([name])[name].error:
-            raise error
-    return set(missing)
 
 
 class StateWriter:
@@ -102,10 +93,12 @@ class StateWriter:
 
         def report(error: KafkaError | None, message: Message) -> None:
             if error is None:
-                delivered(None, message.offset() or 0)
+                # The broker does not tell the place of one that it had already.
+                offset = message.offset()
+                delivered(None, -1 if offset is None else offset)
             else:
                 _log.debug("state record for %s not written: %s", topic, error)
-                delivered(_failure(self._cluster, topic, f"write ({error.name()}) to"), -1)
+                delivered(_failure(self._cluster, topic, "write", error), -1)
 
         while True:
             try:
@@ -136,7 +129,7 @@ class StateWriter:
         for place, (key, value) in enumerate(batch):
             self.send(topic, key, value, partial(delivered, place))
         if not done.wait(DELIVERY_TIMEOUT + 5) or failures:
-            raise failures[0] if failures else _failure(self._cluster, topic, "write to")
+            raise failures[0] if failures else _failure(self._cluster, topic, "write", None)
         return offsets
 
     def close(self) -> None:
@@ -183,7 +176,7 @@ class StateReader:
             messages = self._consumer.consume(1, 1.0)
             messages += self._consumer.consume(1000, 0)
             if time.monotonic() > deadline:
-                raise _failure(self._cluster, self._topic, "read")
+                raise _failure(self._cluster, self._topic, "read", None)
             for message in messages:
                 if self._no_record(message):
                     self._next = max(self._next, message.offset() or 0)
@@ -205,14 +198,12 @@ class StateReader:
             return False
         if error.code() == KafkaError._PARTITION_EOF:
             return True
-        if error.retriable() or error.code() in (
-            KafkaError._TRANSPORT,
-            KafkaError._ALL_BROKERS_DOWN,
-            KafkaError._TIMED_OUT,
-        ):
-            _log.info("reading %s: %s", self._topic, error.name())
+        # What names no topic is about brokers, which librdkafka tries again, or about the group,
+        # whose coordinator it looks for although it is not needed: that takes no right to a group.
+        if message.topic() is None or error.retriable():
+            _log.info("reading %s: %s", self._topic, library_reason(error))
             return True
-        raise _failure(self._cluster, self._topic, f"read ({error.name()})")
+        raise _failure(self._cluster, self._topic, "read", error)
 
     def _take(self, message: Any) -> tuple[int, bytes, bytes | None]:
         self._next = message.offset() + 1

@@ -7,12 +7,14 @@ may leave two ids for one flow; each partition's binding says which one it uses.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from msgspec import Struct
 
 from replicator.cluster.cluster import Cluster
 from replicator.state import REGISTRY_TOPIC
-from replicator.state.log import StateWriter, unreadable
+from replicator.state.log import Record, StateWriter, unreadable
 
 
 class ProducerIdentity(Struct, frozen=True):
@@ -47,13 +49,33 @@ class Producers:
         """The identity new partitions of ``flow`` are written with."""
         return next(iter(self._by_flow.get(flow, {}).values()), None)
 
+    def flow_of(self, producer_id: int) -> str | None:
+        """The flow that was given this producer id; None where the registry has no such."""
+        return next((flow for flow, known in self._by_flow.items() if producer_id in known), None)
+
+    def restore(
+        self, writer: StateWriter, flow: str, origin: str, used: Iterable[tuple[int, int]]
+    ) -> None:
+        """Enter the ids (with their epochs) that partitions of ``flow`` are written with and that
+        the registry has lost; durable when this returns.
+        """
+        known = self._by_flow.setdefault(flow, {})
+        lost = {producer_id: epoch for producer_id, epoch in used if producer_id not in known}
+        for producer_id, epoch in sorted(lost.items()):
+            known[producer_id] = ProducerIdentity(producer_id, epoch, origin)
+        writer.write(REGISTRY_TOPIC, [self._record(flow, known[number]) for number in sorted(lost)])
+
     def allocate(
         self, cluster: Cluster, writer: StateWriter, flow: str, origin: str
     ) -> ProducerIdentity:
         """A new producer id for ``flow``, durable when this returns."""
         producer_id, epoch = cluster.init_producer_id()
         identity = ProducerIdentity(producer_id, epoch, origin)
-        key = msgspec.json.encode(["producer", flow, producer_id])
-        writer.write(REGISTRY_TOPIC, [(key, msgspec.json.encode(identity))])
+        writer.write(REGISTRY_TOPIC, [self._record(flow, identity)])
         self._by_flow.setdefault(flow, {})[producer_id] = identity
         return identity
+
+    @staticmethod
+    def _record(flow: str, identity: ProducerIdentity) -> Record:
+        key = msgspec.json.encode(["producer", flow, identity.producer_id])
+        return key, msgspec.json.encode(identity)

@@ -181,7 +181,7 @@ class CopyJob:
         fields = {
             name: getattr(self.settings, name)
             for name in CopySettings.__struct_fields__
-            if name not in ("source", "target")
+            if name not in ("source", "target", "given")
         }
         for side in ("source", "target"):
             config = getattr(self.settings, side)
