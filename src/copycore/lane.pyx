@@ -120,6 +120,28 @@ cdef class Lane:
                 if outlet.channel.sock is not None:
                     outlet.lose(reason)
 
+    def silence(self, int64_t now):
+        """For how many ms the broker that is silent longest has owed an answer, beyond what a quota
+        of its own makes us wait; from any thread.
+        """
+        cdef Pipe pipe
+        cdef Outlet outlet
+        cdef int64_t longest = 0
+        for pipe in self.pipes:
+            longest = max(longest, pipe.silence(now))
+            for outlet in pipe.outlets:
+                longest = max(longest, outlet.silence(now))
+        return longest
+
+    def drop_silent(self, Pipe pipe, int64_t now, int64_t silence, str reason):
+        """Close those connections of a pipe whose brokers have owed an answer for that many ms."""
+        cdef Outlet outlet
+        if pipe.silence(now) > silence:
+            pipe.lose_source(reason)
+        for outlet in pipe.outlets:
+            if outlet.silence(now) > silence:
+                outlet.lose(reason)
+
     def wake(self):
         """Make a running or the next ``step`` return at once; from any thread."""
         os.eventfd_write(self.wake_fd, 1)

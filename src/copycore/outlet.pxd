@@ -42,4 +42,5 @@ cdef class Outlet:
     cdef int lose(self, str reason) except -1
     cdef int forget_ended(self) except -1
     cdef int check_deadline(self, int64_t now) except -1
+    cdef int64_t silence(self, int64_t now) noexcept
     cdef int64_t next_deadline(self, int64_t now)

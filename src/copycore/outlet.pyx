@@ -257,6 +257,12 @@ cdef class Outlet:
             self.lose(f"no answer to a Produce within {self.state.request_timeout} ms")
         return 0
 
+    cdef int64_t silence(self, int64_t now) noexcept:
+        """For how many ms the broker has owed an answer."""
+        if not self.requests:
+            return 0
+        return max(now - ((<Request> self.requests[0]).deadline - self.state.request_timeout), 0)
+
     cdef int64_t next_deadline(self, int64_t now):
         """When this outlet wants to run again although its socket does not say so."""
         cdef int64_t first = INT64_MAX

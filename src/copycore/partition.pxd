@@ -32,6 +32,7 @@ cdef class PartitionCopy:
     cdef readonly int64_t passed        # source batches that went through unchanged
     cdef readonly int64_t rebatched     # and those whose records were put into new ones
     cdef readonly int64_t readable      # end the source last showed us (LSO or high watermark)
+    cdef readonly bint heard            # the source has answered for it, without an error
     cdef public Bucket bucket           # what its sends are charged to; None is no limit
     cdef public bint wants_sample       # keep a copy of the next compressed batch
     cdef readonly object sample

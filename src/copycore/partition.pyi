@@ -26,6 +26,7 @@ class PartitionCopy:
     passed: int
     rebatched: int
     readable: int
+    heard: bool
     ending: str | None
     end_side: str | None
     end_code: int

@@ -37,4 +37,5 @@ cdef class Pipe:
     cdef int lose_source(self, str reason) except -1
     cdef int settle(self) except -1
     cdef int check_deadlines(self, int64_t now) except -1
+    cdef int64_t silence(self, int64_t now) noexcept
     cdef int64_t next_deadline(self, int64_t now)

@@ -194,6 +194,7 @@ cdef class Pipe:
                         part.finish("source-error", "source", answer.error, part.position, None,
                                     True)
                         continue
+                    part.heard = True
                     known = answer.high_watermark
                     if self.state.read_committed and 0 <= answer.last_stable_offset < known:
                         known = answer.last_stable_offset
@@ -336,6 +337,12 @@ cdef class Pipe:
         for outlet in self.outlets:
             outlet.check_deadline(now)
         return 0
+
+    cdef int64_t silence(self, int64_t now) noexcept:
+        """For how many ms the source has owed an answer."""
+        if self.fetch_parts is None:
+            return 0
+        return max(now - (self.fetch_deadline - self.state.request_timeout), 0)
 
     cdef int64_t next_deadline(self, int64_t now):
         """When this pipe wants to run again although no socket says so."""

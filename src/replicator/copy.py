@@ -18,6 +18,7 @@ from datetime import datetime
 
 from copycore.lane import Lane
 from copycore.rebatch import Rebatcher
+from replicator.aside import Aside
 from replicator.authors import Authors
 from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.admin import Admin, TopicSpec
@@ -49,6 +50,7 @@ from replicator.state import topics as state_topics
 from replicator.state.claims import Claims
 from replicator.state.log import StateReader, StateWriter
 from replicator.state.producers import Producers
+from replicator.state.pulse import Pulse
 from replicator.state.topics import restore_registry
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask, SplitTask
@@ -60,6 +62,7 @@ PIPES_PER_BROKERS = 3  # connections of a lane to the same two brokers: some wai
 LARGEST_SLAB = 4 << 20  # bytes a Fetch brings; more does not make it faster
 LEAST_SLAB = 256 << 10
 SLABS_PER_PIPE = 4
+SAMPLED_EVERY = 1.0  # seconds
 LARGEST_REQUEST = 4 << 20  # bytes of batches in a Produce request
 
 _log = logging.getLogger(__name__)
@@ -101,6 +104,7 @@ class CopyJob:
         self._watch: Watch | None = None
         self._others: Others | None = None
         self._sampler = Sampler(time.monotonic)
+        self._sampled_at = 0.0
 
     # --- the plan ----------------------------------------------------------------------------
 
@@ -181,6 +185,9 @@ class CopyJob:
             )
             claims.acquire(choice.topics)
             stack.callback(claims.release)
+            pulse = Pulse(claims)
+            stack.callback(pulse.stop)
+            pulse.start()
             # Once more: who held the topics before has written his last segment only now.
             _absorb(stored, maps, splits)
             stored.close()
@@ -202,7 +209,7 @@ class CopyJob:
                 maps.keys.clean(writer)
                 splits.keys.clean(writer)
             if self._tasks and not stop.requested:
-                self._copy(stop, maps, splits, writer, claims)
+                self._copy(stop, maps, splits, writer, pulse)
             self._phase = "done"
             return self._summary(choice, stop)
 
@@ -329,7 +336,7 @@ class CopyJob:
         maps: OffsetMaps,
         splits: Splits,
         writer: StateWriter,
-        claims: Claims,
+        pulse: Pulse,
     ) -> None:
         inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
         driver = Driver(
@@ -341,9 +348,10 @@ class CopyJob:
             writer,
             inbox,
             self._look,
-            self._keep(claims),
-            claims.holds,
+            pulse.standing,
+            pulse.when_found,
             self._limits,
+            Aside(inbox.put),
         )
         self._driver = driver
         self._sampler.begin(self._tasks)
@@ -364,17 +372,12 @@ class CopyJob:
             for worker in self._workers:
                 worker.close()
 
-    def _keep(self, claims: Claims) -> Callable[[], bool]:
-        """What the driver does every second or so."""
-
-        def keep() -> bool:
-            self._sampler.look(self._tasks)
-            return claims.keep()
-
-        return keep
-
     def _look(self) -> None:
-        """What the driver does all the time: keep the rates at what holds now."""
+        """What the driver does all the time: take samples, keep the rates at what holds now."""
+        now = time.monotonic()
+        if now - self._sampled_at >= SAMPLED_EVERY:
+            self._sampled_at = now
+            self._sampler.look(self._tasks)
         if self._buckets is None or self._watch is None:
             return
         changed = self._buckets.tick(self._new_throttle())

@@ -1,53 +1,61 @@
 """Keeping the partitions of a copy moving: assign them to lanes, judge how assignments end, ask
 the target's log, and try again or give up.
 
-Everything here runs in the job's own thread; lanes report through a queue.
+Everything here runs in the job's own thread but what says otherwise; lanes report through a queue,
+and so does what is asked of brokers (``aside``): one that hangs must not hold the others up.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
 from copycore.split import Stride
 from replicator import faults
+from replicator.aside import Aside, Then
 from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta, broker_errors
 from replicator.errors import CopystreamError
 from replicator.limits import RunLimits
-from replicator.locate import ForeignWriter, NotYet, counters
+from replicator.locate import ForeignWriter, NotYet
 from replicator.offsets.splits import Splits
 from replicator.offsets.store import OffsetMaps
+from replicator.place import Asked, Brokers, ask
 from replicator.report import Fault, FaultKind, Side
-from replicator.split_driver import SplitDriver
+from replicator.split_driver import SplitDriver, SplitFound
 from replicator.state.log import StateWriter, ignored
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
-from replicator.worker import LaneWorker, PipeKey, gate_opener
+from replicator.worker import LaneWorker, PipeKey, WhenFound, gate_opener
 
 if TYPE_CHECKING:
     from copycore.lane import Event
 
-PATIENCE = 120.0  # seconds without any progress until a partition is given up
+PATIENCE = 120.0  # seconds from the first loss until a partition without progress is given up
 MISSING_PATIENCE = 5.0  # seconds a topic may be unknown, as right after its creation
-ID_CHECK_INTERVAL = 5.0  # seconds between looks at the topic ids
+CHECK_INTERVAL = 5.0  # seconds between looks at the topics' ids and leaders
+QUICK_CHECK_INTERVAL = 1.0  # the same while a broker does not answer
+SILENCE_MS = 1500  # without an answer that count as not answering
+STOP_GRACE = 5.0  # seconds that what is in flight gets after a stop
 ASK_TIMEOUT = 5.0  # seconds for one question to a cluster; the driver asks again
 TICK = 0.1  # seconds
 
-Report = tuple[LaneWorker, "Event"] | None
+Report = tuple[LaneWorker, "Event"] | Then | None
 
 _log = logging.getLogger(__name__)
 
 
 class Driver:
     """Drives ``tasks`` to their end over ``workers``. ``look`` is called every ``TICK`` or so,
-    ``keep`` every second, and says whether the claims still stand; ``holds`` is asked, in any
-    thread, before records follow a new segment.
+    ``standing`` every second, and says whether the claims still stand; ``when_found`` opens gates,
+    in the state writer's thread; ``aside`` reports to ``inbox``.
     """
 
     def __init__(
@@ -60,28 +68,35 @@ class Driver:
         writer: StateWriter,
         inbox: queue.SimpleQueue[Report],
         look: Callable[[], None],
-        keep: Callable[[], bool],
-        holds: Callable[[], bool],
+        standing: Callable[[], bool],
+        when_found: WhenFound,
         limits: RunLimits,
+        aside: Aside,
     ) -> None:
         self._source = source
         self._target = target
         self._tasks = tasks
         self._maps = maps
-        self._splitting = SplitDriver(target, splits, writer, holds)
+        self._splitting = SplitDriver(target, splits, writer, when_found)
         self._writer = writer
         self._inbox = inbox
         self._look = look
-        self._keep = keep
-        self._holds = holds
+        self._standing = standing
+        self._when_found = when_found
         self._limits = limits
+        self._aside = aside
         self._following = any(task.end < 0 for task in tasks)
         self._workers: Sequence[LaneWorker] = ()
         self._of_part: dict[PartitionCopy, PartitionTask] = {}
+        self._pipes: dict[PartitionCopy, tuple[LaneWorker, PipeKey]] = {}
+        self._placing: set[PartitionTask] = set()  # somebody is asked about them
+        self._pairs: dict[Brokers, list[PartitionTask]] = {}  # being asked, with who waits for it
+        self._leaders_asked = self._topics_asked = False
         self._source_ids: dict[str, str] = {}
         self._target_ids: dict[str, str] = {}
         self._missing_since: dict[tuple[Side, str], float] = {}
         self._stopping = False
+        self._drop_at = math.inf
         self._checked_at = time.monotonic()
         self._kept_at = 0.0
         self.recoveries = 0
@@ -92,9 +107,7 @@ class Driver:
         nothing is in flight.
         """
         self._workers = workers
-        now = time.monotonic()
         for task in self._tasks:
-            task.progressed_at = now
             self._source_ids[task.topic] = task.binding.source_id
             self._target_ids[task.target_topic] = task.binding.target_id
         while not all(task.finished for task in self._tasks):
@@ -109,7 +122,7 @@ class Driver:
 
     def write_segments(self, worker: LaneWorker, part: PartitionCopy, segments: Segments) -> None:
         """Make segments durable, then open the gate behind them."""
-        opener = gate_opener(worker, part, segments.first, self._holds)
+        opener = gate_opener(worker, part, segments.first, self._when_found)
         self._maps.send_segments(self._writer, (part.topic, part.partition), segments, opener)
 
     @property
@@ -124,6 +137,7 @@ class Driver:
 
     def _stop(self) -> None:
         self._stopping = True
+        self._drop_at = time.monotonic() + STOP_GRACE
         for worker in self._workers:
             worker.stop_all()
         for task in self._tasks:
@@ -143,18 +157,23 @@ class Driver:
                     if worker.failure is not None:
                         raise worker.failure
                 continue
+            if callable(report):
+                report()
+                continue
             event = report[1]
             if event[0] == "ended":
                 self._ended(event[1])
 
     def _ended(self, part: PartitionCopy) -> None:
         task = self._of_part.pop(part)
+        self._pipes.pop(part, None)
         if task.split is not None and task.split.checks:
             self._checked(task, part)
             return
-        if task.absorb(part):
+        if task.absorb(part) or (part.heard and part.acked >= part.readable):
+            # A silent partition does not move, but it was served and had all that there was.
             task.attempts = 0
-            task.progressed_at = time.monotonic()
+            task.lost_at = None
         task.located = False
         if task.fault is not None:
             return
@@ -196,7 +215,7 @@ class Driver:
         verdict = faults.judge(task, part, self._source.name, self._target.name)
         if verdict.fault is not None:
             if verdict.fault.kind == "foreign-writer":
-                if not self._keep():
+                if not self._standing():
                     self._superseded()
                     return
                 # A topic created anew also stores our batches elsewhere.
@@ -209,7 +228,7 @@ class Driver:
         if verdict.out_of_range and self._lost_data(task):
             return
         task.trouble = verdict.reason
-        self._again(task, verdict.reason)
+        self._again(task, "source" if part.end_side == "source" else "target", verdict.reason)
 
     def _note_tail(self, task: PartitionTask, part: PartitionCopy) -> None:
         """Remember holes at the end (control batches), so that a rerun starts behind them."""
@@ -230,12 +249,13 @@ class Driver:
                 ignored,
             )
 
-    def _again(self, task: PartitionTask, reason: str) -> None:
+    def _again(self, task: PartitionTask, side: Side, reason: str) -> None:
         """Try again after a while, or give up after a long one."""
         now = time.monotonic()
         task.located = False
-        if now - task.progressed_at > PATIENCE:
-            side: Side = "source" if reason.startswith("source") else "target"
+        if task.lost_at is None:
+            task.lost_at = now
+        if now - task.lost_at > PATIENCE:
             cluster = self._source if side == "source" else self._target
             text = f"no progress for {PATIENCE:.0f} s; last: {reason}"
             self._fail(
@@ -256,83 +276,157 @@ class Driver:
     # --- assigning ---------------------------------------------------------------------------
 
     def _place_due(self) -> None:
+        if self._stopping or self._leaders_asked:
+            return
         now = time.monotonic()
         due = [
             task
             for task in self._tasks
-            if task.part is None and not task.finished and task.not_before <= now
+            if task.part is None
+            and not task.finished
+            and task.not_before <= now
+            and task not in self._placing
         ]
-        if not due or self._stopping:
-            return
+        if due:
+            self._leaders_asked = True
+            self._aside.run(partial(self._ask_leaders, due))
+
+    def _ask_leaders(self, due: Sequence[PartitionTask]) -> Then:
+        """Beside the driver."""
         try:
-            sources = self._source.metadata(sorted({t.topic for t in due}), timeout=ASK_TIMEOUT)
-            targets = self._target.metadata(
-                sorted({t.target_topic for t in due}), timeout=ASK_TIMEOUT
-            )
+            sources, targets = self._metadata(due)
         except CopystreamError as error:
-            self._put_off(due, error)
-            return
-        groups: dict[tuple[int, tuple[int, ...]], list[PartitionTask]] = {}
+            return partial(self._leaders_unknown, due, error)
+        return partial(self._pair, due, sources, targets)
+
+    def _metadata(
+        self, tasks: Sequence[PartitionTask]
+    ) -> tuple[dict[str, TopicMeta], dict[str, TopicMeta]]:
+        """Of the tasks' topics, on both sides; in any thread."""
+        return (
+            self._source.metadata(sorted({t.topic for t in tasks}), timeout=ASK_TIMEOUT),
+            self._target.metadata(sorted({t.target_topic for t in tasks}), timeout=ASK_TIMEOUT),
+        )
+
+    def _leaders_unknown(self, due: Sequence[PartitionTask], error: CopystreamError) -> None:
+        self._leaders_asked = False
+        self._put_off(due, error)
+
+    def _pair(
+        self,
+        due: Sequence[PartitionTask],
+        sources: Mapping[str, TopicMeta],
+        targets: Mapping[str, TopicMeta],
+    ) -> None:
+        """Sort tasks by the brokers that they need, and have each pair asked by itself."""
+        self._leaders_asked = False
+        groups: dict[Brokers, list[PartitionTask]] = {}
         for task in due:
-            if self._changed(task, sources[task.topic], targets[task.target_topic]):
+            if task.finished or self._changed(
+                task, sources[task.topic], targets[task.target_topic]
+            ):
                 continue
             reading = sources[task.topic].partitions.get(task.partition)
             writing = writing_leaders(task, targets[task.target_topic])
             if reading is None or reading.leader < 0:
-                self._again(task, "source: the partition has no leader")
+                self._again(task, "source", _leaderless("source", self._source, reading))
             elif min(writing) < 0:
-                self._again(task, "target: the partition has no leader")
+                number = writing.index(min(writing)) if task.split is not None else task.partition
+                missing = targets[task.target_topic].partitions.get(number)
+                self._again(task, "target", _leaderless("target", self._target, missing))
             else:
                 brokers = (reading.leader, tuple(sorted(set(writing))))
                 groups.setdefault(brokers, []).append(task)
         for brokers, tasks in groups.items():
-            try:
-                self._place(brokers, tasks, sources, targets)
-            except Denied as error:
-                for task in tasks:
-                    if task.part is None:
-                        side: Side = "source" if error.exit_code == 3 else "target"
-                        name = self._source.name if side == "source" else self._target.name
-                        self._fail(task, faults.denied(task, side, name, error.message))
-            except CopystreamError as error:
-                self._put_off(tasks, error)
+            self._placing.update(tasks)
+            if brokers in self._pairs:
+                self._pairs[brokers] += tasks  # they are due again when the pair is free
+            else:
+                self._pairs[brokers] = []
+                self._ask_pair(brokers, tasks, sources, targets)
 
-    def _put_off(self, tasks: Sequence[PartitionTask], error: CopystreamError) -> None:
-        side = "source" if error.exit_code == 3 else "target"
-        for task in tasks:
-            if task.part is None and not task.finished:
-                self._again(task, f"{side}: {error.message}")
-
-    def _place(
+    def _ask_pair(
         self,
-        brokers: tuple[int, tuple[int, ...]],
+        brokers: Brokers,
         tasks: Sequence[PartitionTask],
         sources: Mapping[str, TopicMeta],
         targets: Mapping[str, TopicMeta],
     ) -> None:
-        """Find out where each task stands, then hand it to its lane."""
-        lost = [task for task in tasks if not task.located]
-        self._locate([task for task in lost if task.split is None])
-        self._locate_split([task for task in lost if task.split is not None])
-        ready = [task for task in tasks if task.located and not task.finished]
-        starts = self._source.list_offsets(
-            [task.place for task in ready], "earliest", timeout=ASK_TIMEOUT
-        )
+        ready = [task for task in tasks if task.located or self._settled(task)]
+        lost = [task for task in ready if not task.located]
+
+        def work() -> Then:
+            asked = ask(
+                self._source, self._target, self._splitting, self._workers, brokers, ready, lost
+            )
+            return partial(self._asked, brokers, tasks, ready, asked, sources, targets)
+
+        self._aside.run(work)
+
+    def _asked(
+        self,
+        brokers: Brokers,
+        tasks: Sequence[PartitionTask],
+        ready: Sequence[PartitionTask],
+        asked: Asked,
+        sources: Mapping[str, TopicMeta],
+        targets: Mapping[str, TopicMeta],
+    ) -> None:
+        """Hand those of ``tasks`` that are ``ready`` to their lanes."""
+        self._placing.difference_update(tasks, self._pairs.pop(brokers))
+        if self._stopping:
+            return
+        for task, found in (asked.counters | asked.splits).items():
+            if isinstance(found, Exception):
+                self._not_located(task, found)
+            elif isinstance(found, SplitFound):
+                self._splitting.resume(task, found)
+                task.located = True
+            else:
+                self._take_counter(task, found)
+        unasked = []
         for task in ready:
-            start = starts[task.place]
-            if not start.error and start.offset > task.begin:
-                self._fail(task, self._data_loss(task, start.offset))
+            start, pipe = asked.starts.get(task.place), asked.pipes.get(task)
+            if task.finished or (not task.located and task in asked.counters | asked.splits):
                 continue
-            worker = self._workers[task.lane]
-            key: PipeKey = (*brokers, task.slot)
-            worker.connect(self._source, self._target, key)
-            part = self._assignment(task, sources[task.topic])
-            part.wants_sample = task.wants_sample
-            part.bucket = task.bucket
-            task.part = part
-            self._of_part[part] = task
-            writing = writing_leaders(task, targets[task.target_topic])
-            worker.assign(key, part, [brokers[1].index(leader) for leader in writing])
+            if start is not None and not start.error and start.offset > task.begin:
+                self._fail(task, self._data_loss(task, start.offset))
+            elif isinstance(pipe, tuple):
+                writing = writing_leaders(task, targets[task.target_topic])
+                self._assign(task, pipe, sources[task.topic], writing)
+            elif pipe is not None:
+                self._put_off([task], pipe)
+            else:
+                unasked.append(task)
+        if asked.error is not None:
+            self._put_off(unasked, asked.error)
+
+    def _put_off(self, tasks: Sequence[PartitionTask], error: CopystreamError) -> None:
+        side: Side = "target" if error.side is None else error.side
+        for task in tasks:
+            if task.part is not None or task.finished:
+                continue
+            if isinstance(error, Denied):
+                name = self._source.name if side == "source" else self._target.name
+                self._fail(task, faults.denied(task, side, name, error.message))
+            else:
+                self._again(task, side, error.message)
+
+    def _assign(
+        self,
+        task: PartitionTask,
+        pipe: tuple[LaneWorker, PipeKey],
+        meta: TopicMeta,
+        writing: Sequence[int],
+    ) -> None:
+        worker, key = pipe
+        part = self._assignment(task, meta)
+        part.wants_sample = task.wants_sample
+        part.bucket = task.bucket
+        task.part = part
+        self._of_part[part] = task
+        self._pipes[part] = pipe
+        worker.assign(key, part, [key[1].index(leader) for leader in writing])
 
     def _assignment(self, task: PartitionTask, meta: TopicMeta) -> PartitionCopy:
         reading: PartitionMeta = meta.partitions[task.partition]
@@ -359,50 +453,40 @@ class Driver:
             split=split,
         )
 
-    def _locate(self, tasks: Sequence[PartitionTask]) -> None:
-        settled = []
-        for task in tasks:
-            if self._maps.settled(self._writer, task.place):
-                settled.append(task)
-            else:
-                # Given up while it waits for that, it has failed for what came before.
-                self._again(task, task.trouble or "target: a segment of the map is on its way")
-        if not settled:
-            return
-        for task, answer in counters(self._target, settled).items():
-            if isinstance(answer, int):
-                # Fewer than were acknowledged: the target lost its log's end (an unclean
-                # election); copying goes on from there, which fills it up again.
-                if answer < task.counter:
-                    _log.warning(
-                        "%s-%d: the target lost %d acknowledged records: copying them again",
-                        task.target_topic,
-                        task.partition,
-                        task.counter - answer,
-                    )
-                at = self._maps.source_of(task.place, answer)
-                # Behind the last record there may be holes that were passed already.
-                task.position = max(at, task.position) if answer == task.counter else at
-                # Read once: a segment still on its way may join the map at any moment.
-                task.mapped = at
-                task.ahead = self._maps.ahead(task.place, answer)
-                task.counter = answer
-                task.located = True
-            else:
-                self._not_located(task, answer)
+    def _settled(self, task: PartitionTask) -> bool:
+        """Whether the target's log may be asked where the task stands; if not, it is put off."""
+        if task.split is not None or self._maps.settled(self._writer, task.place):
+            return True
+        # Given up while it waits for that, it has failed for what came before.
+        self._again(task, "target", task.trouble or "target: a segment of the map is on its way")
+        return False
 
-    def _locate_split(self, tasks: Sequence[PartitionTask]) -> None:
-        for task, error in self._splitting.locate(tasks).items():
-            if error is None:
-                task.located = True
-            else:
-                self._not_located(task, error)
+    def _take_counter(self, task: PartitionTask, answer: int) -> None:
+        if task.finished:
+            return
+        # Fewer than were acknowledged: the target lost its log's end (an unclean election);
+        # copying goes on from there, which fills it up again.
+        if answer < task.counter:
+            _log.warning(
+                "%s-%d: the target lost %d acknowledged records: copying them again",
+                task.target_topic,
+                task.partition,
+                task.counter - answer,
+            )
+        at = self._maps.source_of(task.place, answer)
+        # Behind the last record there may be holes that were passed already.
+        task.position = max(at, task.position) if answer == task.counter else at
+        # Read once: a segment still on its way may join the map at any moment.
+        task.mapped = at
+        task.ahead = self._maps.ahead(task.place, answer)
+        task.counter = answer
+        task.located = True
 
     def _not_located(self, task: PartitionTask, error: Exception) -> None:
         if task.finished:
             return
         if isinstance(error, ForeignWriter):
-            if not self._keep():
+            if not self._standing():
                 self._superseded()
                 return
             text = "the end of the log was not written by this copy"
@@ -413,43 +497,80 @@ class Driver:
                 ),
             )
         elif isinstance(error, NotYet):
-            self._again(task, f"target: not ready to tell its log's end ({error.code})")
+            self._again(task, "target", f"target: not ready to tell its log's end ({error.code})")
 
     # --- what changes around us --------------------------------------------------------------
 
     def _look_around(self) -> None:
         now = time.monotonic()
+        if now >= self._drop_at:
+            # A quota or a broker that hangs holds answers back: the next run asks the log.
+            self._drop_at = math.inf
+            for worker in self._workers:
+                worker.abandon("the run has been stopped")
         if now - self._kept_at >= 1.0:
             self._kept_at = now
-            if not self._keep():
+            if not self._standing():
                 self._superseded()
             for task in self._tasks:
-                if task.split is not None and not self._stopping:
-                    self._splitting.settle_idle(self._workers[task.lane], task)
-        if now - self._checked_at >= ID_CHECK_INTERVAL:
+                if task.split is not None and task.part is not None and not self._stopping:
+                    self._splitting.settle_idle(self._pipes[task.part][0], task)
+        silent = any(worker.silence() > SILENCE_MS for worker in self._workers)
+        interval = QUICK_CHECK_INTERVAL if silent else CHECK_INTERVAL
+        if now - self._checked_at >= interval and not self._topics_asked:
             self._checked_at = now
-            self.check_topics()
+            active = self._active()
+            if active:
+                self._topics_asked = True
+                self._aside.run(partial(self._ask_topics, active))
+
+    def _active(self) -> list[PartitionTask]:
+        return [task for task in self._tasks if task.fault is None and not task.stopped]
+
+    def _ask_topics(self, active: Sequence[PartitionTask]) -> Then:
+        """Beside the driver."""
+        try:
+            sources, targets = self._metadata(active)
+        except CopystreamError as error:
+            return partial(self._topics_unknown, error)
+        return partial(self._topics_told, active, sources, targets)
+
+    def _topics_unknown(self, error: CopystreamError) -> None:
+        self._topics_asked = False
+        _log.info("topics not checked: %s", error.message)
 
     def check_topics(self) -> None:
-        """Compare the topics' ids with those this copy began with."""
-        active = [task for task in self._tasks if task.fault is None and not task.stopped]
-        if not active:
-            return
-        try:
-            sources = self._source.metadata(sorted({t.topic for t in active}), timeout=ASK_TIMEOUT)
-            targets = self._target.metadata(
-                sorted({t.target_topic for t in active}), timeout=ASK_TIMEOUT
-            )
-        except CopystreamError as error:
-            _log.info("topics not checked: %s", error.message)
-            return
+        """Compare the topics' ids with those this copy began with, now."""
+        active = self._active()
+        if active:
+            self._ask_topics(active)()
+
+    def _topics_told(
+        self,
+        active: Sequence[PartitionTask],
+        sources: Mapping[str, TopicMeta],
+        targets: Mapping[str, TopicMeta],
+    ) -> None:
+        self._topics_asked = False
         self.under_replicated = sum(
             len(part.isr) < len(part.replicas)
             for topic in targets.values()
             for part in topic.partitions.values()
         )
+        moved: set[tuple[LaneWorker, PipeKey]] = set()
         for task in active:
-            self._changed(task, sources[task.topic], targets[task.target_topic])
+            if task.fault is not None:
+                continue
+            source, target = sources[task.topic], targets[task.target_topic]
+            if not self._changed(task, source, target) and task.part is not None:
+                worker, key = self._pipes[task.part]
+                reading = source.partitions.get(task.partition)
+                leaders = {leader for leader in writing_leaders(task, target) if leader >= 0}
+                if (reading is not None and 0 <= reading.leader != key[0]) or leaders - {*key[1]}:
+                    moved.add((worker, key))
+        for worker, key in moved:
+            # A broker that is up tells by itself that it leads no more.
+            worker.drop_silent(key, SILENCE_MS, "another broker leads its partitions now")
 
     def check_splits(self) -> None:
         """At the end: compare the logs of topics that were split up with what was written."""
@@ -483,8 +604,8 @@ class Driver:
             # A broker that has just started may not know its topics yet.
             since = self._missing_since.setdefault((side, meta.name), time.monotonic())
             if time.monotonic() - since < MISSING_PATIENCE:
-                if task.part is None and not task.finished:
-                    self._again(task, f"{side}: the topic is unknown")
+                if task.part is None and not task.finished and task not in self._placing:
+                    self._again(task, side, f"{side}: the topic is unknown")
                 return True
             kind: FaultKind = "source-deleted" if side == "source" else "target-deleted"
             text = "the topic does not exist any more"
@@ -498,7 +619,7 @@ class Driver:
             found = faults.fault(task, kind, side, cluster, text, offset=None)
         self._fail(task, found)
         if task.part is not None:
-            self._workers[task.lane].stop(task.part)
+            self._pipes[task.part][0].stop(task.part)
         return True
 
     def _lost_data(self, task: PartitionTask) -> bool:
@@ -547,7 +668,7 @@ class Driver:
                     ),
                 )
                 if task.part is not None:
-                    self._workers[task.lane].stop(task.part)
+                    self._pipes[task.part][0].stop(task.part)
 
 
 def writing_leaders(task: PartitionTask, target: TopicMeta) -> list[int]:
@@ -555,3 +676,13 @@ def writing_leaders(task: PartitionTask, target: TopicMeta) -> list[int]:
     numbers = [task.partition] if task.split is None else range(len(task.split.have))
     found = [target.partitions.get(number) for number in numbers]
     return [-1 if meta is None else meta.leader for meta in found]
+
+
+def _leaderless(side: Side, cluster: Cluster, meta: PartitionMeta | None) -> str:
+    """Why a partition cannot be placed, with the brokers that would have to come back."""
+    missing = sorted(set(meta.replicas) - set(cluster.brokers)) if meta is not None else []
+    if not missing:
+        return f"{side}: the partition has no leader"
+    names = ", ".join(str(broker) for broker in missing)
+    plural = "s" if len(missing) > 1 else ""
+    return f"{side}: the partition has no leader; missing broker{plural}: {names}"

@@ -9,6 +9,7 @@ help · 8 --max-bytes or --max-records reached · 10 --max-duration reached (bot
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import ClassVar, Literal
 
 
 class ExitCode(IntEnum):
@@ -34,6 +35,7 @@ class CopystreamError(Exception):
 
     exit_code = ExitCode.OTHER
     reason = ""
+    side: ClassVar[Literal["source", "target"] | None] = None  # whose cluster it is about
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -55,12 +57,14 @@ class SourceError(CopystreamError):
     """The source cluster cannot be reached, or refuses us."""
 
     exit_code = ExitCode.SOURCE
+    side = "source"
 
 
 class TargetError(CopystreamError):
     """The target cluster cannot be reached, or refuses us."""
 
     exit_code = ExitCode.TARGET
+    side = "target"
 
 
 class StateError(CopystreamError):

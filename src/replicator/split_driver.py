@@ -2,48 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from copycore.partition import PartitionCopy
 from copycore.split import Split, Stride
 from replicator.cluster import Cluster
 from replicator.errors import CopystreamError
 from replicator.locate import ForeignWriter, NotYet
-from replicator.offsets.splits import Splits
+from replicator.offsets.splits import Splits, SplitState
 from replicator.splitting import counters, foreign_offset
 from replicator.state.log import StateWriter
 from replicator.task import PartitionTask, SplitTask
-from replicator.worker import LaneWorker, gate_opener
+from replicator.worker import LaneWorker, WhenFound, gate_opener
+
+
+class SplitFound(NamedTuple):
+    """Where a split partition stands by the target's log."""
+
+    state: SplitState
+    counters: list[int]  # of the next record for each target partition
+
 
 ALL = 1 << 62  # records that the target has, when they are only to be counted
 
 
 class SplitDriver:
-    """Keeps the states of split partitions. ``holds`` as for the ``Driver``."""
+    """Keeps the states of split partitions. ``when_found`` as for the ``Driver``."""
 
     def __init__(
         self,
         target: Cluster,
         splits: Splits,
         writer: StateWriter,
-        holds: Callable[[], bool],
+        when_found: WhenFound,
     ) -> None:
         self._target = target
         self._splits = splits
         self._writer = writer
-        self._holds = holds
+        self._when_found = when_found
 
     def write_stride(self, worker: LaneWorker, part: PartitionCopy, stride: Stride) -> None:
         """Make a stride durable, then open the gate behind it; called in the lane's thread."""
         place = (part.topic, part.partition)
-        opener = gate_opener(worker, part, stride.start, self._holds)
+        opener = gate_opener(worker, part, stride.start, self._when_found)
         self._splits.send_stride(self._writer, place, stride, part.acked, part.arrivals, opener)
 
-    def locate(self, tasks: Sequence[PartitionTask]) -> dict[PartitionTask, Exception | None]:
-        """Find out where tasks stand; the exceptions of ``splitting.counters`` for those that it
-        cannot be found out of.
+    def ask(self, tasks: Sequence[PartitionTask]) -> dict[PartitionTask, SplitFound | Exception]:
+        """Find out where tasks stand, for ``resume``; the exceptions of ``splitting.counters`` for
+        those of which it cannot be found out. Changes no task; from any thread.
         """
-        found: dict[PartitionTask, Exception | None] = {}
+        found: dict[PartitionTask, SplitFound | Exception] = {}
         topics: dict[str, list[PartitionTask]] = {}
         for task in tasks:
             if self._splits.quiet(task.place):
@@ -58,9 +67,13 @@ class SplitDriver:
                 found |= dict.fromkeys(members, error)
                 continue
             for task in members:
-                _split(task).resume(states[task.partition], numbers[task.partition])
-                found[task] = None
+                found[task] = SplitFound(states[task.partition], numbers[task.partition])
         return found
+
+    @staticmethod
+    def resume(task: PartitionTask, found: SplitFound) -> None:
+        """Have the next assignment go on there."""
+        _split(task).resume(found.state, found.counters)
 
     def split(self, task: PartitionTask) -> tuple[Split, int]:
         """How the next assignment splits, and the source offset at which it ends."""

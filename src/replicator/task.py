@@ -102,9 +102,9 @@ class PartitionTask:
     sample: bytes | None = None
     apart_until: int = 0  # before it, no batch of ours may have records of two
     trouble: str = ""  # why the last assignment ended
-    attempts: int = 0  # since the last progress
+    attempts: int = 0  # since it last went well
     not_before: float = 0.0  # monotonic seconds
-    progressed_at: float = 0.0
+    lost_at: float | None = None  # the first loss since it last went well; monotonic seconds
     past: dict[str, int] = field(
         default_factory=lambda: {
             "records": 0,

@@ -15,9 +15,11 @@ from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
 from copycore.split import Stride
+from replicator.aside import Then
 from replicator.cluster import Cluster
 from replicator.errors import CopystreamError
 from replicator.state.log import Delivered
+from replicator.state.pulse import Told
 
 if TYPE_CHECKING:
     from copycore.lane import Event
@@ -32,6 +34,7 @@ PAUSE_LIMIT_MS = 10_000
 WAIT_MS = 500
 
 PipeKey = tuple[int, tuple[int, ...], int]  # source broker, target brokers, slot
+WhenFound = Callable[[Told], None]  # see ``Pulse.when_found``
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +54,7 @@ class LaneWorker:
     def __init__(
         self,
         lane: Lane,
-        inbox: queue.SimpleQueue[tuple[LaneWorker, Event] | None],
+        inbox: queue.SimpleQueue[tuple[LaneWorker, Event] | Then | None],
         segments: Callable[[LaneWorker, PartitionCopy, Segments], None],
         strides: Callable[[LaneWorker, PartitionCopy, Stride], None],
         *,
@@ -139,6 +142,24 @@ class LaneWorker:
     def stop_all(self) -> None:
         self.order(self.lane.stop_all)
 
+    def silence(self) -> int:
+        """Milliseconds that the broker which is silent longest has owed an answer."""
+        return self.lane.silence(now_ms())
+
+    def drop_silent(self, key: PipeKey, silence: int, reason: str) -> None:
+        """Close those connections of a pipe whose brokers have owed an answer so many ms."""
+
+        def drop() -> None:
+            pipe = self._pipes.get(key)
+            if pipe is not None:
+                self.lane.drop_silent(pipe, now_ms(), silence, reason)
+
+        self.order(drop)
+
+    def abandon(self, reason: str) -> None:
+        """Close all connections, whatever is in flight."""
+        self.order(lambda: self.lane.abandon(reason))
+
     def close(self) -> None:
         self._closing = True
         self.lane.wake()
@@ -169,19 +190,23 @@ class LaneWorker:
 
 
 def gate_opener(
-    worker: LaneWorker, part: PartitionCopy, counter: int, holds: Callable[[], bool]
+    worker: LaneWorker, part: PartitionCopy, counter: int, when_found: WhenFound
 ) -> Delivered:
-    """What a write to the state is to call once it is durable: lets go what waits for it, if the
-    claims hold.
+    """What a write to the state is to call once it is durable, in the writer's thread: the gate
+    opens when every later holder of the claims is certain to find what was written.
     """
 
-    def delivered(error: CopystreamError | None, _offset: int) -> None:
-        if error is not None:
-            worker.lose(part, error.message)
-        elif holds():
+    def found(error: CopystreamError | None) -> None:
+        if error is None:
             worker.confirm(part, counter)
         else:
-            # A successor may not know of what was written, so nothing may follow it.
-            worker.lose(part, "target: no sign of life could be left there for a while")
+            worker.lose(part, error.message)
+
+    def delivered(error: CopystreamError | None, _offset: int) -> None:
+        if error is None:
+            # Meanwhile the gate stays shut, and what waits at it stays where it is.
+            when_found(found)
+        else:
+            worker.lose(part, error.message)
 
     return delivered

@@ -10,11 +10,13 @@ from typing import Any
 from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
 from delivery.world import FakeCluster, make_task
 from replicator import drive
+from replicator.aside import Then
 from replicator.errors import CopystreamError
 from replicator.limits import RunLimits
 from replicator.offsets.splits import Splits
 from replicator.offsets.store import OffsetMaps
 from replicator.report import Fault
+from replicator.state.pulse import Told
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
 from replicator.worker import PipeKey
@@ -40,6 +42,7 @@ class FakePart:
         self.rest = rest
         self.records = self.bytes = self.plain_bytes = self.batches = self.skipped = 0
         self.passed = self.rebatched = 0
+        self.heard = False
         self.wants_sample = False
         self.sample: bytes | None = None
         self.ending: str | None = None
@@ -74,6 +77,16 @@ class FakeInbox:
         self.reports.append(report)
 
 
+class FakeAside:
+    """Asks at once, and reports as the real one does."""
+
+    def __init__(self, inbox: FakeInbox) -> None:
+        self._inbox = inbox
+
+    def run(self, work: Callable[[], Then]) -> None:
+        self._inbox.put(work())
+
+
 class FakeWorker:
     """A lane: each assignment is handed to the world's script."""
 
@@ -81,6 +94,7 @@ class FakeWorker:
         self._world = world
         self.running: list[FakePart] = []
         self.confirmed: list[tuple[FakePart, int]] = []
+        self.dropped: list[PipeKey] = []
         self.failure: BaseException | None = None
 
     def connect(self, _source: object, _target: object, key: PipeKey) -> None:
@@ -117,6 +131,16 @@ class FakeWorker:
     def confirm(self, part: FakePart, counter: int) -> None:
         self.confirmed.append((part, counter))
 
+    def silence(self) -> int:
+        return 0
+
+    def drop_silent(self, key: PipeKey, _silence: int, _reason: str) -> None:
+        self.dropped.append(key)
+
+    def abandon(self, _reason: str) -> None:
+        for part in list(self.running):
+            self.report(part)
+
 
 class World:
     """Topics of one partition on both clusters, a driver, and the script of its assignments."""
@@ -135,6 +159,8 @@ class World:
         self.on_connect: Callable[[], None] = lambda: None
         self.script: Callable[[FakePart], None] = self.finish
         self.claimed = self.held = True
+        self.waiting: list[Told] = []  # for a sign of life
+        self.aside = FakeAside(self.inbox)
         self.look: Callable[[], None] = lambda: None
         self.stop = StopSignal()
         self.limits = no_limits(clock())
@@ -167,11 +193,18 @@ class World:
             self.inbox,  # type: ignore[arg-type]
             self.look,
             lambda: self.claimed,
-            lambda: self.held,
+            self.when_found,
             self.limits,
+            self.aside,  # type: ignore[arg-type]
         )
         self.driver.run(self.workers, self.stop)  # type: ignore[arg-type]
         return self.driver
+
+    def when_found(self, told: Told) -> None:
+        if self.held:
+            told(None)
+        else:
+            self.waiting.append(told)
 
     # --- how assignments go ---------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
 from replicator.errors import ExitCode, IncompleteError, StateError, TargetError
 from replicator.state import REGISTRY_TOPIC
 from replicator.state.claims import BEAT_INTERVAL, HOLDING, LEASE, Claims, Session
+from replicator.state.pulse import Pulse
 
 FLOW = "a>b"
 
@@ -25,11 +26,17 @@ class Node:
         self.reader = FakeReader(topic)
         self.writer = FakeWriter(topic)
         self.claims = Claims(self.reader, self.writer, flow, clock=clock, sleep=clock.sleep)  # type: ignore[arg-type]
+        self.pulse = Pulse(self.claims, clock=clock)
 
     def start(self, *topics: str) -> None:
         for entry in self.reader.read_to_end():
             self.claims.absorb(*entry)
         self.claims.acquire(topics)
+
+    def keep(self) -> bool:
+        """What the thread of the pulse does, and whether the claims stand then."""
+        self.pulse.turn()
+        return not self.claims.struck_out
 
 
 @pytest.fixture
@@ -87,13 +94,13 @@ def test_a_session_claims_its_topics(node: Callable[..., Node], topic: StateTopi
     assert stored.alive_here() is True
     assert {name for name, _ in claimed(topic)} == {"x", "y"}
     assert {name for name, _, _ in one.writer.sent} == {REGISTRY_TOPIC}
-    assert one.claims.keep()
+    assert one.keep()
 
 
 def test_release_leaves_nothing(node: Callable[..., Node], topic: StateTopic) -> None:
     one = node()
     one.start("x", "y")
-    one.claims.keep()
+    one.keep()
     one.claims.release()
     assert topic.compacted() == {}
     topic.compact()
@@ -103,7 +110,7 @@ def test_release_leaves_nothing(node: Callable[..., Node], topic: StateTopic) ->
 def test_no_topics_are_no_reason_to_fail(node: Callable[..., Node], topic: StateTopic) -> None:
     one = node()
     one.start()
-    assert one.claims.keep()
+    assert one.keep()
     one.claims.release()
     assert topic.compacted() == {}
 
@@ -116,7 +123,7 @@ def test_the_heart_beats_every_few_seconds(
     (name,) = sessions(topic)
     beats = set()
     for _ in range(100):
-        assert one.claims.keep()
+        assert one.keep()
         beats.add(sessions(topic)[name].beat)
         clock.now += 0.5
     assert len(beats) == pytest.approx(50 / BEAT_INTERVAL, abs=2)
@@ -129,10 +136,10 @@ def test_an_outage_of_the_registry_does_not_end_the_claims(
     one = node()
     one.start("x")
     one.reader.failure = TargetError("cannot read the registry")
-    assert one.claims.keep()
+    assert one.keep()
     clock.now += 60
     one.writer.failure = TargetError("cannot write to it either")
-    assert one.claims.keep()
+    assert one.keep()
 
 
 # --- two at once ----------------------------------------------------------------------------------
@@ -152,7 +159,7 @@ def test_a_second_copy_of_this_machine_is_refused_at_once(
     assert "the same command then goes on" in (caught.value.hint or "")
     assert len(sessions(topic)) == 1
     assert {name for name, _ in claimed(topic)} == {"x", "y"}
-    assert one.claims.keep()
+    assert one.keep()
 
 
 def test_the_first_in_the_log_wins(node: Callable[..., Node], topic: StateTopic) -> None:
@@ -162,7 +169,7 @@ def test_the_first_in_the_log_wins(node: Callable[..., Node], topic: StateTopic)
     late.writer.before = lambda: early.start("x")
     with pytest.raises(IncompleteError):
         late.start("x")
-    assert early.claims.keep()
+    assert early.keep()
     (winner,) = sessions(topic)
     assert claimed(topic) == {("x", winner)}
 
@@ -178,7 +185,7 @@ def test_the_one_that_wrote_first_wins_even_if_it_reads_last(
 
     first.writer.after = rush
     first.start("x")
-    assert first.claims.keep()
+    assert first.keep()
     assert len(sessions(topic)) == 1
 
 
@@ -187,9 +194,9 @@ def test_only_what_overlaps_is_refused(node: Callable[..., Node], topic: StateTo
     one.start("x")
     two.start("y")
     other_flow.start("x")
-    assert one.claims.keep()
-    assert two.claims.keep()
-    assert other_flow.claims.keep()
+    assert one.keep()
+    assert two.keep()
+    assert other_flow.keep()
     assert len(sessions(topic)) == 3
 
 
@@ -238,7 +245,7 @@ def test_a_dead_process_of_this_machine_is_struck_out_at_once(
     one = node()
     one.start("x")
     assert clock.now == began
-    assert one.claims.keep()
+    assert one.keep()
     (mine,) = sessions(topic)
     assert mine != "dead"
     assert claimed(topic) == {("x", mine)}, "its other claims go with it"
@@ -290,6 +297,42 @@ def test_a_session_of_elsewhere_that_beats_is_respected(
     assert claimed(topic) == {("x", "alive")}
 
 
+def test_a_beat_that_was_not_fetched_in_time_is_still_seen(
+    node: Callable[..., Node], topic: StateTopic, clock: FakeClock
+) -> None:
+    """The registry's broker hung: nothing was read, and then there is a beat."""
+    plant(topic, "alive", "x")
+    one = node()
+    for entry in one.reader.read_to_end():
+        one.claims.absorb(*entry)
+    one.reader.blind = True
+    began = clock.now
+
+    def live() -> None:
+        if clock.now >= began + 5 and sessions(topic)["alive"].beat == 4:
+            beat(topic, "alive")
+
+    clock.on_sleep = live
+    with pytest.raises(IncompleteError, match="process 77 on far"):
+        one.claims.acquire(["x"])
+    assert set(sessions(topic)) == {"alive"}
+
+
+def test_one_that_beat_while_it_was_struck_out_is_waited_for(
+    node: Callable[..., Node], topic: StateTopic, clock: FakeClock
+) -> None:
+    """Its beat counts for it, since it lies before the strike-out: until that lease is over it may
+    let records follow segments that the successor would not have read.
+    """
+    plant(topic, "late", "x")
+    one = node()
+    one.writer.before = lambda: beat(topic, "late")
+    began = clock.now
+    one.start("x")
+    assert clock.now - began >= LEASE + HOLDING
+    assert len(claimed(topic)) == 1
+
+
 def test_a_session_that_leaves_while_it_is_watched_is_not_waited_for(
     node: Callable[..., Node], topic: StateTopic, clock: FakeClock
 ) -> None:
@@ -299,7 +342,7 @@ def test_a_session_that_leaves_while_it_is_watched_is_not_waited_for(
     began = clock.now
     one.start("x")
     assert clock.now - began < 1
-    assert one.claims.keep()
+    assert one.keep()
     assert len(sessions(topic)) == 1
 
 
@@ -322,7 +365,7 @@ def test_claims_without_a_session_do_not_count(
     topic.append(msgspec.json.encode(["claim", FLOW, "x", "gone"]), b"1")
     one = node()
     one.start("x")
-    assert one.claims.keep()
+    assert one.keep()
 
 
 # --- holding ----------------------------------------------------------------------------------
@@ -334,7 +377,7 @@ def test_claims_are_held_as_long_as_beats_arrive(
     one = node()
     one.start("x")
     for _ in range(20):
-        one.claims.keep()
+        one.keep()
         assert one.claims.holds()
         clock.now += 2
 
@@ -346,18 +389,54 @@ def test_a_late_beat_holds_from_when_it_was_sent(
     one = node()
     one.start("x")
     one.writer.hold = True
-    one.claims.keep()
+    one.keep()
     clock.now += HOLDING - 1
     assert one.claims.holds()
     clock.now += 1
     assert not one.claims.holds(), "no beat is known to be durable"
     one.writer.deliver()
     assert not one.claims.holds(), "too long ago"
-    one.claims.keep()
+    one.keep()
     assert not one.claims.holds()
     one.writer.deliver()
+    assert not one.claims.holds(), "a strike-out may lie before it in the registry"
+    one.keep()
     assert one.claims.holds()
     assert LEASE - HOLDING >= 2, "room for clocks and for what is done after asking"
+
+
+def test_what_was_durable_before_a_beat_is_proven_when_that_is_read_back(
+    node: Callable[..., Node], clock: FakeClock
+) -> None:
+    one = node()
+    one.start("x")
+    one.writer.hold = one.reader.blind = True
+    clock.now += HOLDING
+    one.claims.beat()
+    sent = clock.now
+    clock.now += 5
+    one.claims.read()
+    assert one.claims.proven < sent
+    one.writer.deliver()
+    one.claims.read()
+    assert one.claims.proven < sent, "durable, but what lies before it was not read"
+    one.reader.blind = False
+    one.claims.read()
+    assert one.claims.proven == sent
+
+
+def test_a_beat_behind_the_strike_out_proves_nothing(
+    node: Callable[..., Node], topic: StateTopic, clock: FakeClock
+) -> None:
+    one = node()
+    one.start("x")
+    clock.now += HOLDING
+    bury(topic, next(iter(sessions(topic))), "x")
+    one.claims.beat()
+    one.claims.read()
+    assert one.claims.struck_out
+    assert one.claims.proven < clock.now
+    assert not one.claims.holds()
 
 
 def test_a_beat_that_failed_holds_nothing(node: Callable[..., Node], clock: FakeClock) -> None:
@@ -365,7 +444,7 @@ def test_a_beat_that_failed_holds_nothing(node: Callable[..., Node], clock: Fake
     one.start("x")
     one.writer.failure = TargetError("no replicas")
     clock.now += HOLDING
-    one.claims.keep()
+    one.keep()
     assert not one.claims.holds()
 
 
@@ -388,7 +467,7 @@ def test_who_was_struck_out_holds_nothing(node: Callable[..., Node], topic: Stat
     one = node()
     one.start("x")
     bury(topic, next(iter(sessions(topic))), "x")
-    one.claims.keep()
+    one.keep()
     assert not one.claims.holds()
 
 
@@ -410,10 +489,10 @@ def test_each_holder_is_of_a_later_generation(node: Callable[..., Node]) -> None
 def test_a_struck_out_session_notices(node: Callable[..., Node], topic: StateTopic) -> None:
     one = node()
     one.start("x")
-    assert one.claims.keep()
+    assert one.keep()
     bury(topic, next(iter(sessions(topic))), "x")
-    assert not one.claims.keep()
-    assert not one.claims.keep()
+    assert not one.keep()
+    assert not one.keep()
 
 
 def test_it_notices_behind_a_beat_of_its_own(
@@ -422,18 +501,18 @@ def test_it_notices_behind_a_beat_of_its_own(
     """It slept, wakes, beats before it has read anything, and then reads both in one go (D1)."""
     one = node()
     one.start("x")
-    assert one.claims.keep()
+    assert one.keep()
     name = next(iter(sessions(topic)))
     clock.now += 15
     bury(topic, name, "x")
     one.reader.blind = True
-    assert one.claims.keep(), "nothing is known yet"
+    assert one.keep(), "nothing is known yet"
     assert name in sessions(topic), "the beat lies behind the tombstone"
     one.reader.blind = False
-    assert not one.claims.keep()
+    assert not one.keep()
     beats = len(one.writer.sent)
     clock.now += 60
-    assert not one.claims.keep()
+    assert not one.keep()
     assert len(one.writer.sent) == beats, "a session that is out beats no more"
 
 
@@ -446,7 +525,7 @@ def test_taken_over_and_over(
     second.start("x")
     (mine,) = sessions(topic)
     bury(topic, "first", "x")  # the first one's own release, late
-    assert second.claims.keep()
+    assert second.keep()
     assert claimed(topic) == {("x", mine)}
 
 
@@ -461,11 +540,11 @@ def test_compaction_keeps_the_order_of_claims(
     one.start("x")
     for _ in range(5):
         clock.now += BEAT_INTERVAL
-        one.claims.keep()
+        one.keep()
     topic.compact()
     with pytest.raises(IncompleteError):
         node().start("x")
-    assert one.claims.keep()
+    assert one.keep()
 
 
 def test_a_claim_that_is_written_again_keeps_its_place(
@@ -487,7 +566,7 @@ def test_other_records_are_passed_over(node: Callable[..., Node], topic: StateTo
     topic.append(b"\xff", None)
     one = node()
     one.start("x")
-    assert one.claims.keep()
+    assert one.keep()
 
 
 @pytest.mark.parametrize(

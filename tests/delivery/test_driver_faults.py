@@ -351,20 +351,54 @@ def test_a_map_that_cannot_be_written_for_long_stops_the_partition(world: World)
     assert len(world.parts) == 1
 
 
-def test_nothing_follows_a_segment_when_a_successor_may_not_know_of_it(world: World) -> None:
+def test_a_gate_stays_shut_while_a_successor_may_not_know_of_its_segment(world: World) -> None:
+    """The assignment goes on: what waits at the gate stays there."""
     task = world.add()
+    world.held = False
 
     def script(part: FakePart) -> None:
         assert world.driver is not None
-        world.held = len(world.parts) > 1
         world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
-        if part.ending is None:
+
+    def beat() -> None:
+        (part,) = world.parts
+        assert world.workers[0].confirmed == []
+        world.inbox.ticks.clear()
+        (told,) = world.waiting
+        told(None)
+        world.finish(part)
+        world.workers[0].report(part)
+
+    world.script = script
+    world.inbox.ticks.append(beat)
+    driver = world.run()
+    assert task.done
+    assert driver.recoveries == 0
+    assert world.workers[0].confirmed == [(world.parts[0], 10)]
+
+
+def test_a_gate_that_stays_shut_for_long_ends_the_assignment(world: World) -> None:
+    task = world.add()
+    world.held = False
+
+    def script(part: FakePart) -> None:
+        assert world.driver is not None
+        world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
+        if len(world.parts) == 2:
             world.finish(part)
 
     world.script = script
+
+    def give_up() -> None:
+        for told in world.waiting:
+            told(TargetError("no beat"))
+        world.waiting.clear()
+
+    world.inbox.ticks.append(give_up)
     world.run()
     assert task.done
-    assert world.workers[0].confirmed == [(world.parts[1], 10)]
+    assert world.workers[0].confirmed == []
+    assert world.parts[0].end_message == "no beat"
 
 
 def test_a_segment_that_was_not_written_is_not_relied_on(world: World) -> None:

@@ -33,6 +33,7 @@ from lane.random_records import random_maker, random_records
 from lane.rig import Ends, Rig
 from lane.truth import Row, arrived
 from replicator import drive
+from replicator.aside import Then
 from replicator.errors import TargetError
 from replicator.offsets.splits import Splits
 from replicator.offsets.store import Binding, OffsetMaps
@@ -127,6 +128,12 @@ class Process(Rig):
     def stop_all(self) -> None:
         self.lane.stop_all()
 
+    def silence(self) -> int:
+        return 0
+
+    def abandon(self, reason: str) -> None:
+        self.lane.abandon(reason)
+
 
 class Copying:
     """A copy of two partitions over as many lives as it takes."""
@@ -183,8 +190,9 @@ class Copying:
             self,  # type: ignore[arg-type]
             lambda: None,
             lambda: True,
-            lambda: True,
+            lambda told: told(None),
             no_limits(self.clock()),
+            self,  # type: ignore[arg-type]
         )
         self.process.live(self, driver)
         try:
@@ -242,6 +250,10 @@ class Copying:
         return made
 
     # --- an inbox: while the driver waits, the world goes on ------------------------------------
+
+    def run(self, work: Callable[[], Then]) -> None:
+        """Beside the driver: what was found out reaches it some time later."""
+        self.process.reports.append(work())
 
     def get(self, timeout: float) -> Any:
         reports = self.process.reports

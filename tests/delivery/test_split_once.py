@@ -16,7 +16,7 @@ from delivery.fakes import FakeReader, FakeWriter, StateTopic
 from delivery.world import FakeCluster, make_task
 from replicator.locate import ForeignWriter, NotYet
 from replicator.offsets.splits import SplitBinding, Splits, fresh
-from replicator.split_driver import ALL, SplitDriver
+from replicator.split_driver import ALL, SplitDriver, SplitFound
 from replicator.splitting import counters, foreign_offset
 from replicator.state.log import ignored
 from replicator.task import PartitionTask, SplitTask
@@ -97,7 +97,7 @@ class Sim:
             self.cluster,  # type: ignore[arg-type]
             self.splits,
             self.writer,  # type: ignore[arg-type]
-            lambda: True,
+            lambda told: told(None),
         )
         try:
             for source in self.rng.sample(range(len(self.sources)), len(self.sources)):
@@ -119,8 +119,9 @@ class Sim:
         """From asking the log to the end of the source, a loss, or a crash."""
         self.writer.deliver()
         task = self.task(source)
-        (answer,) = driver.locate([task]).values()
-        assert answer is None, answer
+        (answer,) = driver.ask([task]).values()
+        assert isinstance(answer, SplitFound), answer
+        driver.resume(task, answer)
         split = task.split
         assert split is not None
         if self.rng.random() < 0.5:

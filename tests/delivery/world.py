@@ -105,6 +105,7 @@ class FakeCluster:
         self.side = side
         self.name = f"{side}:9092 ({side}-id)"
         self.topics: dict[str, Topic] = {}
+        self.brokers = dict.fromkeys(range(10), ("broker", 9092))
         self.failures: dict[str, CopystreamError] = {}
         self.asked: list[str] = []
         self.fetched: list[Place] = []

@@ -9,6 +9,7 @@ but those who ask it.
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -36,6 +37,11 @@ REQUEST_TIMEOUT = 10.0
 # An exchange that begins just before the deadline still gets this long.
 _SHORTEST = 0.1
 
+# Seconds that the first broker gets of a question that any of them can answer, and by how much more
+# there is in the next round: one that hangs, but was not noticed yet, must leave time for others.
+FIRST_TRY = 1.0
+_LONGER = 3.0
+
 R = TypeVar("R")
 
 
@@ -46,6 +52,7 @@ class _Channel:
         self.lock = threading.Lock()
         self.connection: Connection | None = None
         self.free_at = 0.0
+        self.failed = False  # the last exchange, or the attempt to connect
 
     @property
     def live(self) -> bool:
@@ -86,8 +93,15 @@ class Brokers:
             if not self._bootstrap.live:
                 self._bootstrap.connection = self._open_bootstrap(self._retry.start())
 
-    def ask(self, broker: int | None, question: Question[R], backoff: Backoff) -> R:
-        """Ask one broker (None: whichever a bootstrap address leads to) once.
+    def ask(
+        self,
+        broker: int | None,
+        question: Question[R],
+        backoff: Backoff,
+        limit: float = REQUEST_TIMEOUT,
+    ) -> R:
+        """Ask one broker (None: whichever a bootstrap address leads to) once, for at most ``limit``
+        seconds, with as many before that for a connection and for others who ask it.
 
         Raises Unreachable when there is no answer, ProtocolFault when it makes no sense.
         """
@@ -97,35 +111,52 @@ class Brokers:
             channel = (
                 self._bootstrap if broker is None else self._channels.setdefault(broker, _Channel())
             )
-        with channel.lock:
+        if not channel.lock.acquire(timeout=_limit(limit, backoff)):
+            raise unreachable(
+                self.side,
+                self.where,
+                f"broker {self._address(broker)} still owes another answer",
+                hint="the broker is overloaded or stopped, or a firewall drops the traffic",
+            )
+        try:
             self._await_quota(channel, backoff)
+            channel.failed = True
             connection = channel.connection
             if connection is None or connection.closed:
                 connection = channel.connection = (
-                    self._open_bootstrap(backoff) if broker is None else self.open(broker, backoff)
+                    self._open_bootstrap(backoff, limit)
+                    if broker is None
+                    else self.open(broker, backoff, limit)
                 )
             version = connection.version(question.api_key, question.lowest, question.highest)
             request = question.build(version)
-            answer: Any = connection.call(request, timeout=_limit(REQUEST_TIMEOUT, backoff))
+            answer: Any = connection.call(request, timeout=_limit(limit, backoff))
+            channel.failed = False
             throttle: timedelta = getattr(answer, "throttle_time", timedelta())
             if throttle > timedelta():
                 channel.free_at = self._retry.clock() + throttle.total_seconds()
             return self._read(connection, request, answer, question)
+        finally:
+            channel.lock.release()
 
     def ask_any(self, question: Question[R], backoff: Backoff) -> R:
-        """Ask one broker after the other until one answers, again and again to the deadline."""
+        """Ask one broker after the other until one answers, again and again to the deadline; each
+        gets a second at first, and more when none has answered.
+        """
+        limit = FIRST_TRY
         while True:
             trouble: Unreachable | None = None
             for broker in self._by_readiness():
                 try:
-                    return self.ask(broker, question, backoff)
+                    return self.ask(broker, question, backoff, min(limit, REQUEST_TIMEOUT))
                 except Unreachable as error:
                     trouble = error
             if trouble is not None and not backoff.pause():
                 raise trouble
+            limit *= _LONGER
 
-    def open(self, broker: int, backoff: Backoff) -> Connection:
-        """A fresh connection to one broker, which the caller owns."""
+    def open(self, broker: int, backoff: Backoff, limit: float = CONNECT_TIMEOUT) -> Connection:
+        """A fresh connection to one broker, which the caller owns, within ``limit`` seconds."""
         address = self.addresses.get(broker)
         if address is None:
             raise unreachable(
@@ -135,7 +166,7 @@ class Brokers:
                 hint="see whether the broker is running",
             )
         try:
-            connection, _ = self._open(*address, _limit(CONNECT_TIMEOUT, backoff))
+            connection, _ = self._open(*address, _limit(limit, backoff))
         except Unreachable as error:
             if broker in self._reached or address in self.config.bootstrap:
                 raise
@@ -150,21 +181,38 @@ class Brokers:
             self.addresses = answer.brokers
 
     def close(self) -> None:
-        """Close all control connections, each once its present exchange is over."""
+        """Close all control connections; an exchange that hangs is cut short."""
         with self._lock:
             channels = [self._bootstrap, *self._channels.values()]
         for channel in channels:
-            with channel.lock:
+            if not channel.lock.acquire(timeout=_SHORTEST):
                 if channel.connection is not None:
-                    channel.connection.close()
-                    channel.connection = None
+                    channel.connection.abort()
+                if not channel.lock.acquire(timeout=_SHORTEST):
+                    continue  # it is being opened; its thread closes it, or ends with the process
+            if channel.connection is not None:
+                channel.connection.close()
+                channel.connection = None
+            channel.lock.release()
 
     def _by_readiness(self) -> list[int | None]:
-        """Brokers with a connection first; the bootstrap address last unless it has one."""
+        """Those that answered last time first, and of these the ones with a connection; the
+        bootstrap address last unless it has one.
+        """
+
+        def order(broker: int | None) -> tuple[bool, bool, bool]:
+            channel = self._bootstrap if broker is None else self._channels.get(broker)
+            live = channel is not None and channel.live
+            bootstrap = broker is None
+            failed = channel is not None and channel.failed
+            return (failed, not live, not bootstrap if live else bootstrap)
+
         with self._lock:
-            live = {broker for broker, channel in self._channels.items() if channel.live}
-            known = sorted(self.addresses, key=lambda broker: broker not in live)
-            return [None, *known] if self._bootstrap.live else [*known, None]
+            return sorted([*self.addresses, None], key=order)
+
+    def _address(self, broker: int | None) -> str:
+        address = None if broker is None else self.addresses.get(broker)
+        return self.config.bootstrap_text if address is None else format_address(*address)
 
     def _read(
         self, connection: Connection, request: object, answer: object, question: Question[R]
@@ -192,11 +240,11 @@ class Brokers:
                 hint="raise the request quota of this client on the cluster, or try later",
             )
 
-    def _open_bootstrap(self, backoff: Backoff) -> Connection:
+    def _open_bootstrap(self, backoff: Backoff, limit: float = CONNECT_TIMEOUT) -> Connection:
         problems: list[CopystreamError] = []
         for host, port in self.config.bootstrap:
             try:
-                connection, answer = self._open(host, port, _limit(CONNECT_TIMEOUT, backoff))
+                connection, answer = self._open(host, port, _limit(limit, backoff))
             except CopystreamError as error:
                 problems.append(error)
                 continue
@@ -218,14 +266,16 @@ class Brokers:
         )
 
     def _open(self, host: str, port: int, timeout: float) -> tuple[Connection, MetadataAnswer]:
-        """A connection that has proved to belong to this cluster."""
+        """A connection that has proved to belong to this cluster, all within ``timeout``."""
         question = messages.metadata([])
+        deadline = time.monotonic() + timeout
         connection = Connection.open(host, port, self.config, self.side, timeout=timeout)
         try:
             version = connection.version(question.api_key, question.lowest, question.highest)
             request = question.build(version)
+            left = max(deadline - time.monotonic(), _SHORTEST)
             answer = self._read(
-                connection, request, connection.call(request, timeout=timeout), question
+                connection, request, connection.call(request, timeout=left), question
             )
             self._check_cluster(answer, connection.address)
         except BaseException:

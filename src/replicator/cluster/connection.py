@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -136,6 +137,13 @@ class Connection:
         self._socket = None
         sock.settimeout(None)
         return sock
+
+    def abort(self) -> None:
+        """Have the exchange that another thread waits for fail at once."""
+        sock = self._socket
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         if self._socket is not None:

@@ -5,16 +5,19 @@ a topic, the earliest in the registry whose session still stands is the valid on
 process is dead, or whose heart has not beaten for a while, is struck out by the next one that
 wants the topic; it finds out by reading the registry, and stops. Producer ids and sequences guard
 the log itself; for the offset map a claim's place in the registry is its holder's generation, and
-a holder whose last beat is too old (``holds``) begins nothing new.
+a holder opens a gate only when every successor will read what is durable by then (``holds``,
+``proven``; the argument is in DESIGN.md, «State on the target»). ``state.pulse`` beats.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -27,7 +30,7 @@ from replicator.state.log import Record, StateReader, StateWriter, ignored, unre
 
 BEAT_INTERVAL = 3.0  # seconds
 LEASE = 10.0  # seconds without a beat after which a session of another machine is dead
-HOLDING = 8.0  # seconds after the start of a durable beat in which nobody can have struck us out
+HOLDING = 8.0  # seconds from the start of a beat in which a session that was seen beat is let be
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ class Session(Struct, frozen=True):
         return self.started == _start_ticks(self.pid)
 
 
-def _boot_time() -> float:
+def boot_time() -> float:
     """Seconds of a clock that goes on while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -69,7 +72,7 @@ def _start_ticks(pid: int) -> int:
 
 
 class Claims:
-    """The registry's claims, and this session's own. Not thread-safe."""
+    """The registry's claims, and this session's own. Not thread-safe but for ``holds``."""
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class Claims:
         writer: StateWriter,
         flow: str,
         *,
-        clock: Callable[[], float] = _boot_time,
+        clock: Callable[[], float] = boot_time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._reader = reader
@@ -87,13 +90,25 @@ class Claims:
         self._sleep = sleep
         self._id = uuid.uuid4().hex
         self._beat = 0
-        self._beaten_at = -BEAT_INTERVAL
+        self._read_to = 0  # offset up to which the registry has been taken in
         self._held_until = 0.0
         self._claimed_at = -1  # offset
+        # Start and offset of beats that are durable and were not read back yet. The writer's thread
+        # adds, which a deque allows.
+        self._durable: deque[tuple[float, int]] = deque()
+        self._buried: dict[str, int] = {}  # sessions that this one struck out, with their last beat
+        self._stirred = False  # one of them has beaten since
         self._sessions: dict[str, Session] = {}
         self._claims: dict[tuple[str, str], dict[str, int]] = {}  # (flow, topic) → session → offset
         self._topics: tuple[str, ...] = ()
         self._struck_out = False
+        self.beaten_at = -math.inf  # when the last beat was sent, on the clock
+        self.proven = -math.inf  # what was durable by then is found by every later holder
+
+    @property
+    def struck_out(self) -> bool:
+        """Whether another session has ended this one; for good."""
+        return self._struck_out
 
     def absorb(self, offset: int, key: bytes, value: bytes | None) -> None:
         """Take one registry record in, in order."""
@@ -101,6 +116,7 @@ class Claims:
             self._absorb(offset, key, value)
         except msgspec.MsgspecError as error:
             raise unreadable(f"{REGISTRY_TOPIC} holds a claim", error) from None
+        self._read_to = offset + 1
 
     def _absorb(self, offset: int, key: bytes, value: bytes | None) -> None:
         if key.startswith(b'["session"'):
@@ -110,7 +126,9 @@ class Claims:
                 # For good: a beat of ours may be on its way and land behind this.
                 self._struck_out |= session == self._id
             else:
-                self._sessions[session] = msgspec.json.decode(value, type=Session)
+                found = msgspec.json.decode(value, type=Session)
+                self._stirred |= self._buried.get(session, found.beat) != found.beat
+                self._sessions[session] = found
         elif key.startswith(b'["claim"'):
             _, flow, topic, session = msgspec.json.decode(key, type=tuple[str, str, str, str])
             holders = self._claims.setdefault((flow, topic), {})
@@ -128,7 +146,7 @@ class Claims:
             records += self._strike_out(session)
         records.append((self._session_key(self._id), self._session_value()))
         records += [(self._claim_key(topic, self._id), b"1") for topic in self._topics]
-        began = self._clock()
+        began = self.beaten_at = self._clock()
         self._claimed_at = self._writer.write(REGISTRY_TOPIC, records)[-1]
         self._held_until = began + HOLDING
         for offset, key, value in self._reader.read_to_end():
@@ -137,17 +155,31 @@ class Claims:
             holder = self._sessions[session]
             self.release()
             raise _held(holder)
+        if self._stirred:
+            # It beat just before it was struck out, and may open gates until that lease is over.
+            self._sleep(HOLDING)
 
-    def keep(self) -> bool:
-        """Beat if it is time; False once this session has been struck out."""
+    def read(self) -> None:
+        """Take in what the registry has got since, and see which beats that makes good."""
         try:
             for offset, key, value in self._reader.read_new():
                 self.absorb(offset, key, value)
         except CopystreamError as error:
             _log.info("claims not checked: %s", error.message)
-        if self._struck_out:
-            return False
-        now = self._clock()
+        waiting = []
+        while self._durable:
+            began, offset = self._durable.popleft()
+            if offset >= self._read_to:
+                waiting.append((began, offset))
+            elif not self._struck_out:
+                self.proven = max(self.proven, began)
+                self._held_until = max(self._held_until, began + HOLDING)
+        self._durable.extend(waiting)
+
+    def beat(self) -> None:
+        """Send a sign of life. It counts once it is durable and was read back."""
+        began = self.beaten_at = self._clock()
+        self._beat += 1
 
         def beaten(error: CopystreamError | None, offset: int) -> None:
             if error is not None:
@@ -156,19 +188,15 @@ class Claims:
                 # The registry was deleted and made again: nobody can see our claims in it.
                 self._struck_out = True
             else:
-                self._held_until = max(self._held_until, now + HOLDING)
+                self._durable.append((began, offset))
 
-        if now - self._beaten_at >= BEAT_INTERVAL:
-            self._beaten_at = now
-            self._beat += 1
-            self._writer.send(
-                REGISTRY_TOPIC, self._session_key(self._id), self._session_value(), beaten
-            )
-        return True
+        self._writer.send(
+            REGISTRY_TOPIC, self._session_key(self._id), self._session_value(), beaten
+        )
 
     def holds(self) -> bool:
-        """Whether nobody else can hold the claims now; from any thread. A record that was durable
-        before this was asked is found by every later holder.
+        """Whether every later holder finds what was durable before this was asked; from any thread.
+        False is no verdict: a later beat may show it, see ``proven``.
         """
         return not self._struck_out and self._clock() < self._held_until
 
@@ -201,10 +229,17 @@ class Claims:
         while alive is None:
             for offset, key, value in self._reader.read_new():
                 self.absorb(offset, key, value)
+            silent = self._clock() >= deadline
+            if silent:  # what has come may not have been fetched yet
+                for offset, key, value in self._reader.read_to_end():
+                    self.absorb(offset, key, value)
             present = self._sessions.get(session)
-            if present is None or self._clock() >= deadline:
+            if present is None:
                 return
             alive = True if present.beat != holder.beat else None
+            if silent and not alive:
+                self._buried[session] = holder.beat
+                return
             self._sleep(0.2)
         if alive:
             raise _held(holder)

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 DELIVERY_TIMEOUT = 60.0  # seconds until a state record counts as not written
 READ_TIMEOUT = 60.0  # seconds without any progress while reading
 
+# A broker that hangs is noticed after that long, and its successor found. It is below what a lease
+# has left between two beats (``claims``). A write that a slow replica holds up is sent again, which
+# the broker notices by its sequence.
+IMPATIENCE: dict[str, str | int] = {
+    "socket.timeout.ms": 3000,
+    "socket.connection.setup.timeout.ms": 3000,
+    "reconnect.backoff.max.ms": 1000,
+}
+
 _log = logging.getLogger(__name__)
 
 Record = tuple[bytes, bytes | None]
@@ -71,6 +80,7 @@ class StateWriter:
         self._producer: Producer = Producer(
             {
                 **cluster.config.librdkafka(),
+                **IMPATIENCE,
                 "acks": "all",
                 "enable.idempotence": True,
                 # At 0 librdkafka polls without a pause while something is on its way.
@@ -150,6 +160,7 @@ class StateReader:
         self._consumer: Consumer = Consumer(
             {
                 **cluster.config.librdkafka(),
+                **IMPATIENCE,
                 "group.id": "copystream-state",  # never joined, nothing is committed
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
