@@ -132,7 +132,7 @@ def test_what_another_broker_can_lead_goes_on_there(clusters, three, topic_name,
     with flow.start(topic, *PACE) as copier:
         flow.wait_for_arrivals(copier, topic, 300)
         with frozen(three, rng.randrange(NODES)):
-            copier.wait(40).expect(0)
+            copier.wait(25).expect(0)
     flow.verify(topic)
 
 
@@ -148,7 +148,7 @@ def test_another_broker_of_the_source_takes_over(clusters, three, topic_name, rn
     with flow.start(topic, *PACE, "--replication-factor", "1") as copier:
         flow.wait_for_arrivals(copier, topic, 300)
         with frozen(three, rng.randrange(NODES)):
-            copier.wait(40).expect(0)
+            copier.wait(25).expect(0)
     flow.verify(topic)
 
 
