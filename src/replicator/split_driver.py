@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from copycore.partition import PartitionCopy
@@ -60,14 +61,14 @@ class SplitDriver:
             else:
                 found[task] = NotYet(0)
         for topic, members in topics.items():
-            states = self._splits.into(topic, members[0].binding.target_id)
+            latest = partial(self._splits.into, topic, members[0].binding.target_id)
             try:
-                numbers = counters(self._target, members[0].target_topic, states)
+                numbers = counters(self._target, members[0].target_topic, latest)
             except (NotYet, ForeignWriter) as error:
                 found |= dict.fromkeys(members, error)
                 continue
             for task in members:
-                found[task] = SplitFound(states[task.partition], numbers[task.partition])
+                found[task] = SplitFound(*numbers[task.partition])
         return found
 
     @staticmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ from replicator.task import Partitioner
 
 
 def counters(
-    target: Cluster, target_topic: str, states: Mapping[int, SplitState]
-) -> dict[int, list[int]]:
-    """By source partition, the number of the next record for each target partition.
+    target: Cluster, target_topic: str, latest: Callable[[], Mapping[int, SplitState]]
+) -> dict[int, tuple[SplitState, list[int]]]:
+    """By source partition, its state and the number of the next record for each target partition.
 
-    ``states`` are all of the topic. Raises ``NotYet``, ``ForeignWriter``, and what the cluster
-    raises when it cannot be asked at all.
+    ``latest`` gives all states of the topic as they are when it is called: other partitions go on
+    while the logs are read, and their strides are in their states before they are sent. Raises
+    ``NotYet``, ``ForeignWriter``, and what the cluster raises when it cannot be asked at all.
     """
+    states = latest()
     count = len(next(iter(states.values())).binding.bases)
     places = [(target_topic, number) for number in range(count)]
     found = {source: [a.counter for a in state.arrivals] for source, state in states.items()}
@@ -50,10 +52,10 @@ def counters(
                 continue
             known = found[source][number]
             behind = (batch.base_sequence + batch.last_offset_delta + 1 - known) % SEQUENCES
-            if known + behind > states[source].points[-1].counters[number]:
+            if known + behind > latest()[source].points[-1].counters[number]:
                 raise ForeignWriter(batch.base_offset)
             found[source][number] = known + behind
-    return found
+    return {source: (states[source], numbers) for source, numbers in found.items()}
 
 
 def foreign_offset(

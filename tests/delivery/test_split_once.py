@@ -15,7 +15,7 @@ import pytest
 from delivery.fakes import FakeReader, FakeWriter, StateTopic
 from delivery.world import FakeCluster, make_task
 from replicator.locate import ForeignWriter, NotYet
-from replicator.offsets.splits import SplitBinding, Splits, fresh
+from replicator.offsets.splits import Point, SplitBinding, Splits, SplitState, fresh
 from replicator.split_driver import ALL, SplitDriver, SplitFound
 from replicator.splitting import counters, foreign_offset
 from replicator.state.log import ignored
@@ -343,7 +343,7 @@ def test_a_strangers_batch_is_found() -> None:
     cluster.log(TOPIC).write(3, 0, FIRST_PRODUCER)
     cluster.log(TOPIC).write(1, 0, 5)
     with pytest.raises(ForeignWriter) as found:
-        counters(cluster, TOPIC, strided(9).of_topic(TOPIC))  # type: ignore[arg-type]
+        counters(cluster, TOPIC, lambda: strided(9).of_topic(TOPIC))  # type: ignore[arg-type]
     assert found.value.offset == 3
 
 
@@ -351,8 +351,9 @@ def test_more_than_was_ever_cut_is_not_ours() -> None:
     cluster, _ = held()
     cluster.log(TOPIC).write(10, 0, FIRST_PRODUCER)
     with pytest.raises(ForeignWriter):
-        counters(cluster, TOPIC, strided(9).of_topic(TOPIC))  # type: ignore[arg-type]
-    assert counters(cluster, TOPIC, strided(10).of_topic(TOPIC)) == {0: [10]}  # type: ignore[arg-type]
+        counters(cluster, TOPIC, lambda: strided(9).of_topic(TOPIC))  # type: ignore[arg-type]
+    found = counters(cluster, TOPIC, lambda: strided(10).of_topic(TOPIC))  # type: ignore[arg-type]
+    assert found[0][1] == [10]
 
 
 def test_an_end_that_is_not_committed_waits() -> None:
@@ -360,7 +361,7 @@ def test_an_end_that_is_not_committed_waits() -> None:
     cluster.log(TOPIC).write(10, 0, FIRST_PRODUCER)
     cluster.log(TOPIC).high = 4
     with pytest.raises(NotYet):
-        counters(cluster, TOPIC, states)  # type: ignore[arg-type]
+        counters(cluster, TOPIC, lambda: states)  # type: ignore[arg-type]
 
 
 def test_a_settled_topic_that_grew_is_noticed() -> None:
@@ -387,3 +388,18 @@ def test_an_older_generation_counts_for_nothing() -> None:
     for _, key, value in FakeReader(topic).read_to_end():
         read.absorb(key, value)
     assert read.state((TOPIC, 0)) == states[0]
+
+
+def test_others_go_on_while_the_log_is_read() -> None:
+    """A stride that another source partition cut meanwhile is no stranger's."""
+    cluster = FakeCluster("target")
+    cluster.add(TOPIC)
+    cluster.log(TOPIC).write(10, 0, producer=FIRST_PRODUCER)
+    binding = SplitBinding("src", TOPIC, "dst", FIRST_PRODUCER, 0, "murmur2", (0,))
+    before = fresh(binding, 0)
+    after = SplitState(binding, (*before.points, Point(50, (10,))), before.arrivals)
+    known = [before, after]
+    found = counters(cluster, TOPIC, lambda: {0: known.pop(0) if len(known) > 1 else known[0]})  # type: ignore[arg-type]
+    assert found == {0: (before, [10])}
+    with pytest.raises(ForeignWriter):
+        counters(cluster, TOPIC, lambda: {0: before})  # type: ignore[arg-type]
