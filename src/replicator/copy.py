@@ -18,10 +18,11 @@ from datetime import datetime
 
 from copycore.lane import Lane
 from copycore.rebatch import Rebatcher
+from replicator import creation
 from replicator.aside import Aside
 from replicator.authors import Authors
 from replicator.cluster import Cluster, TopicMeta
-from replicator.cluster.admin import Admin, TopicSpec
+from replicator.cluster.admin import Admin
 from replicator.cluster.topics import Choice
 from replicator.drive import Driver, Report, writing_leaders
 from replicator.errors import ExitCode, UsageError
@@ -33,10 +34,10 @@ from replicator.others import Others
 from replicator.outcome import outcome, since_process_start, strongest
 from replicator.plan import KEEP, FullPlan, PartitionPlan, Planner
 from replicator.rates import OFF, print_rate
+from replicator.reach import unready_fault
 from replicator.report import (
     Fault,
     Plan,
-    Side,
     Snapshot,
     Summary,
     Throttler,
@@ -214,20 +215,32 @@ class CopyJob:
             return self._summary(choice, stop)
 
     def _create_topics(self, plan: FullPlan) -> None:
-        specs = [
-            TopicSpec(t.target_topic, t.target_partitions, t.replication_factor or 1, t.configs)
-            for t in plan.shown.topics
-            if t.create and t.conflict is None
-        ]
-        if not specs:
+        """Create and widen what is planned; what comes of it stands in the plan."""
+        fine = [topic for topic in plan.shown.topics if topic.conflict is None]
+        new = [topic for topic in fine if topic.create]
+        wider = [topic for topic in fine if topic.widen]
+        creation.create(self._target_admin, new, validate_only=False)
+        creation.widen(self._target_admin, wider, validate_only=False)
+        done = {t.target_topic: t for t in [*new, *wider] if t.conflict is None}
+        if not done:
             return
-        for name, error in self._target_admin.create_topics(specs).items():
-            topic = next(t for t in plan.shown.topics if t.target_topic == name)
-            topic.conflict = error.message
-            topic.conflict_hint = error.hint
-            topic.conflict_exit_code = int(error.exit_code)
-        self._created = {spec.name for spec in specs}
-        plan.targets.update(self._target.metadata([spec.name for spec in specs]))
+        self._created = {topic.target_topic for topic in new if topic.conflict is None}
+        counts = {name: topic.target_partitions for name, topic in done.items()}
+        metas, unready = self._target.await_leaders(counts)
+        plan.targets.update(metas)
+        for name, meta in metas.items():
+            if meta.error:
+                error = self._target.error(
+                    meta.error, f"use the new topic {name}", acl=f"DESCRIBE on Topic {name}"
+                )
+                creation.refuse(done[name], error)
+        for (name, partition), error in unready.items():
+            if done[name].conflict is None and self._settings.partitioner != KEEP:
+                creation.refuse(done[name], error)
+            elif done[name].conflict is None:
+                plan.shown.faults.append(unready_fault(self._target, name, partition, error))
+        lost = {(fault.topic, fault.partition) for fault in plan.shown.faults}
+        plan.partitions = [p for p in plan.partitions if (p.topic, p.partition) not in lost]
 
     def _make_tasks(
         self, plan: FullPlan, maps: OffsetMaps, producers: Producers, writer: StateWriter
@@ -505,11 +518,14 @@ class CopyJob:
             partitions_failed=sum(1 for task in tasks if task.fault is not None),
             partitions=partitions,
             recoveries=self._driver.recoveries if self._driver else 0,
-            faults=[task.fault for task in tasks if task.fault is not None],
+            faults=[
+                *(plan.shown.faults if plan is not None else ()),
+                *(task.fault for task in tasks if task.fault is not None),
+            ],
         )
 
     def _conflict(self, topic: TopicPlan) -> Fault:
-        side: Side = "source" if topic.conflict_kind == "source-recreated" else "target"
+        side = topic.conflict_side
         cluster = self._source if side == "source" else self._target
         return Fault(
             kind=topic.conflict_kind,
@@ -525,7 +541,8 @@ class CopyJob:
         plan = self._plan
         if plan is None:
             raise RuntimeError("a summary needs a plan")
-        faults = self._conflicts + [task.fault for task in self._tasks if task.fault is not None]
+        faults = self._conflicts + plan.shown.faults
+        faults += [task.fault for task in self._tasks if task.fault is not None]
         topics = [self._topic_summary(topic) for topic in plan.shown.topics]
         unfinished = any(not task.finished or task.stopped for task in self._tasks)
         snapshot = self.snapshot()
@@ -563,7 +580,10 @@ class CopyJob:
     def _topic_summary(self, plan: TopicPlan) -> TopicSummary:
         tasks = [task for task in self._tasks if task.topic == plan.topic]
         records = sum(task.total("records") for task in tasks)
-        if plan.conflict is not None or any(task.fault is not None for task in tasks):
+        lost = self._plan is not None and any(
+            fault.topic == plan.topic for fault in self._plan.shown.faults
+        )
+        if plan.conflict is not None or lost or any(task.fault is not None for task in tasks):
             status = "failed"
         elif any(not task.done and not (task.end < 0 and task.behind == 0) for task in tasks):
             status = "incomplete"
@@ -582,6 +602,10 @@ class CopyJob:
             rebatched_batches=sum(task.total("rebatched") for task in tasks),
             resumed=plan.resume,
             created=plan.target_topic in self._created,
+            widened=plan.widen if plan.conflict is None else 0,
+            pinned=plan.pinned,
+            adjusted=plan.adjusted,
+            left_out=plan.left_out,
             held_back=plan.held_back,
             warnings=plan.warnings,
         )

@@ -8,6 +8,7 @@ help · 8 --max-bytes or --max-records reached · 10 --max-duration reached (bot
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import ClassVar, Literal
 
@@ -24,6 +25,24 @@ class ExitCode(IntEnum):
     DURATION = 10
     STATE = 11
     INTERRUPTED = 130
+
+
+# A run with several faults ends with the one that a rerun helps least.
+_WORST_FIRST = (
+    ExitCode.STATE,
+    ExitCode.FATAL,
+    ExitCode.TARGET,
+    ExitCode.SOURCE,
+    ExitCode.USAGE,
+    ExitCode.OTHER,
+    ExitCode.INCOMPLETE,
+)
+
+
+def worst(codes: Iterable[int]) -> ExitCode:
+    """The exit code of a run whose faults have these; DONE without any."""
+    found = set(codes)
+    return next((code for code in _WORST_FIRST if int(code) in found), ExitCode.DONE)
 
 
 class CopystreamError(Exception):
@@ -89,13 +108,21 @@ class BrokerError(CopystreamError):
     """A broker answered with an error code.
 
     ``code`` is the wire value and ``name`` Kafka's name for it; ``retriable`` follows
-    ``org.apache.kafka.common.protocol.Errors``.
+    ``org.apache.kafka.common.protocol.Errors``; ``detail`` is the broker's own message.
     """
 
     def __init__(
-        self, code: int, name: str, message: str, *, retriable: bool, hint: str | None = None
+        self,
+        code: int,
+        name: str,
+        message: str,
+        *,
+        retriable: bool,
+        hint: str | None = None,
+        detail: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.code = code
         self.name = name
+        self.detail = detail
         self.retriable = retriable

@@ -357,6 +357,18 @@ OPTIONS: Sequence[Option] = (
         help="Of the topics that are created.",
     ),
     Option(
+        name="accept-target-configs",
+        flags=("--accept-target-configs",),
+        kind="switch",
+        value=SWITCH,
+        field="accept_target_configs",
+        group=HOW,
+        commands=("copy",),
+        help="Copy into a target topic whose configs would change or delete the records "
+        "(LogAppendTime, compaction, a shorter retention than the source's), which is refused "
+        "otherwise.",
+    ),
+    Option(
         name="restart",
         flags=("--restart",),
         kind="switch",

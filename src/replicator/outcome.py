@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from replicator.errors import ExitCode
+from replicator.errors import ExitCode, worst
 from replicator.report import Fault, Limit, Throttler
 from replicator.worker import now_ms
 
@@ -24,17 +24,9 @@ def outcome(
     records: int,
 ) -> tuple[str, ExitCode]:
     """Status and exit code: the fault a rerun helps least comes first."""
-    codes = {fault.exit_code for fault in faults}
-    for code in (
-        ExitCode.STATE,
-        ExitCode.FATAL,
-        ExitCode.TARGET,
-        ExitCode.SOURCE,
-        ExitCode.USAGE,
-        ExitCode.OTHER,
-    ):
-        if int(code) in codes:
-            return "failed", code
+    code = worst(fault.exit_code for fault in faults)
+    if code not in (ExitCode.DONE, ExitCode.INCOMPLETE):
+        return "failed", code
     if interrupted and unfinished:
         return "interrupted", ExitCode.INTERRUPTED
     if faults:

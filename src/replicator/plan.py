@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
+from replicator import creation
 from replicator.authors import Authors
-from replicator.cluster import Cluster, TopicMeta, broker_errors
+from replicator.choosing import Choosing, not_described
+from replicator.cluster import Cluster, Denied, TopicMeta
 from replicator.cluster.admin import Admin, TopicConfigs
+from replicator.cluster.configs import Stored, age_limit, batch_limit
 from replicator.cluster.topics import (
     Choice,
     SourceTopic,
     TargetFacts,
     TargetState,
     TargetTopic,
-    choose_topics,
-    may_be_topic,
-    no_such_topic,
-    nothing_chosen,
+    judge,
     plan_topic,
 )
-from replicator.errors import CopystreamError, ExitCode, UsageError
-from replicator.locate import last_batches
+from replicator.errors import BrokerError, CopystreamError, ExitCode, UsageError
+from replicator.faults import UNKNOWN_TOPIC
 from replicator.offsets.splits import SplitBinding, Splits, SplitState
 from replicator.offsets.store import Binding, OffsetMaps
-from replicator.report import Conflict, Plan, TopicPlan
+from replicator.oldest import Asked, oldest
+from replicator.reach import Reach, partition_fault
+from replicator.report import Conflict, Fault, Plan, TopicPlan
 from replicator.selection import AtOffsets, AtTime, Earliest, Forever, Latest
 from replicator.settings import CopySettings
 from replicator.state import OFFSET_MAP_TOPIC
@@ -55,9 +56,6 @@ class PartitionPlan:
     split: SplitState | None = None  # None means a first copy then
 
 
-DEFAULT_BATCH_LIMIT = 1048588  # bytes: Kafka's own, where a topic's configs may not be read
-
-
 @dataclass(slots=True)
 class FullPlan:
     """The plan to show, and the partitions behind it (of topics without a conflict)."""
@@ -71,25 +69,43 @@ class FullPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a plan is made from. Offsets by topic and partition of the source."""
+    """What a plan is made from. Offsets by topic and partition of the source; ``selected`` and
+    ``places`` are the partitions that can be reached, ``faults`` are those of the others.
+    """
 
     choice: Choice
+    topics: Sequence[str]
     metas: Mapping[str, TopicMeta]
     selected: Mapping[str, Sequence[int]]
     places: Sequence[TopicPartition]
+    faults: Sequence[Fault]
     targets: Mapping[str, TopicMeta]
-    source_configs: Mapping[str, TopicConfigs]
-    target_configs: Mapping[str, TopicConfigs]
+    source_configs: Mapping[str, TopicConfigs | CopystreamError]
+    target_configs: Mapping[str, TopicConfigs | CopystreamError]
     target_facts: TargetFacts
     starts: Mapping[TopicPartition, int]
     ends: Mapping[TopicPartition, int]
     first: Mapping[TopicPartition, int]
     sizes: Mapping[TopicPartition, int]
-    oldest: Mapping[str, int]
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """One topic while it is planned."""
+
+    topic: str
+    parts: list[PartitionPlan]
+    conflicts: list[Conflict]
+    state: TargetState
+    effective: Mapping[str, str]  # configs of the target topic, or what is expected of a new one
+    source: SourceTopic
+    plan: TopicPlan
 
 
 class Planner:
-    """Gathers the facts of one copy and decides. Raises what the clusters raise."""
+    """Gathers the facts of one copy and decides; for one plan. A topic or partition that cannot be
+    looked at is in the plan as one that is not copied; raised is only what concerns all.
+    """
 
     def __init__(
         self,
@@ -104,125 +120,87 @@ class Planner:
         self._target = target
         self._source_admin = source_admin
         self._target_admin = target_admin
+        self._sources = Reach(source)
+        self._topics = Choosing(settings, source)
 
     def choose(self) -> tuple[Choice, dict[str, TopicMeta]]:
         """The topics that the command means, and the source's metadata of all topics."""
-        everything = self._source.metadata()
-        settings = self._settings
-        choice = choose_topics(settings.topics, settings.exclude, everything)
-        if choice.unmatched:
-            word = choice.unmatched[0]
-            if may_be_topic(word):
-                # A list of all topics passes over those that may not be described.
-                _check_described(self._source, self._source.metadata([word]))
-            raise no_such_topic(word, everything, cluster=self._source.name)
-        if not choice.topics:
-            raise nothing_chosen(choice)
-        for topic in choice.topics:
-            if everything[topic].error:
-                raise _not_described(self._source, everything[topic])
-        return choice, everything
+        return self._topics.choose()
 
     def gather(self, choice: Choice, metas: Mapping[str, TopicMeta]) -> Facts:
         """What the clusters say of the chosen topics, but for what the target holds of them."""
-        topics = choice.topics
         selected = {
             topic: self._settings.partitions.select(topic, len(metas[topic].partitions))
-            for topic in topics
+            for topic in choice.topics
         }
-        places = [(topic, p) for topic in topics for p in selected[topic]]
-        if topics and not places:
+        places = [(topic, p) for topic in choice.topics for p in selected[topic]]
+        if choice.topics and not places:
             raise UsageError(
                 "--partitions chooses none of the partitions of these topics",
                 hint="partitions are counted from 0",
             )
-        found = self._target.metadata(topics) if topics else {}
-        # One that may not be described is not missing, and may hold what was copied.
-        _check_described(self._target, found)
-        targets = {name: meta for name, meta in found.items() if not meta.error}
-        source_configs = self._source_admin.describe_topic_configs(topics)
+        targets = self._target_topics(choice.topics)
+        source_configs = self._source_admin.describe_topic_configs(choice.topics)
         target_configs = self._target_admin.describe_topic_configs(targets)
         facts = TargetFacts(
             brokers=len(self._target.brokers),
             topics=frozenset(self._target.metadata()),
             defaults=self._target_admin.topic_defaults(),
         )
-        starts = self._offsets(self._source, places, "earliest")
+        starts = self._sources.offsets(places, "earliest")
         ends = self._ends(places)
+        first = self._first_offsets(places, starts)
+        unknown = {t for (t, _), code in self._sources.failed.items() if code in UNKNOWN_TOPIC}
+        unknown |= {topic for topic, found in source_configs.items() if _is_unknown(found)}
+        self._topics.pass_over(sorted(unknown), metas)
+        topics = self._topics.standing(choice.topics)
+        places = [place for place in self._sources.reached(places) if place[0] in topics]
         return Facts(
             choice=choice,
+            topics=topics,
             metas=metas,
-            selected=selected,
+            selected={topic: [p for t, p in places if t == topic] for topic in topics},
             places=places,
-            targets=targets,
+            faults=[fault for fault in self._sources.faults(metas) if fault.topic in topics],
+            targets={
+                name: meta
+                for name, meta in targets.items()
+                if not _is_unknown(target_configs[name]) and name in topics
+            },
             source_configs=source_configs,
             target_configs=target_configs,
             target_facts=facts,
             starts=starts,
             ends=ends,
-            first=self._first_offsets(places, starts),
+            first=first,
             sizes=self._source.partition_bytes(places),
-            oldest=self._oldest(places, starts),
         )
 
     def make(
         self, facts: Facts, flow: str, maps: OffsetMaps, splits: Splits, authors: Authors
     ) -> FullPlan:
         """Decide. Looks at the target's partitions once more: nobody else writes them now."""
-        choice, metas, targets = facts.choice, facts.metas, facts.targets
-        starts, ends, sizes = facts.starts, facts.ends, facts.sizes
-        partitioner = self._settings.partitioner
-        written = self._written(_target_places(partitioner, facts), targets)
-        shown: list[TopicPlan] = []
-        partitions: list[PartitionPlan] = []
-        for topic in choice.topics:
-            forgotten = self._forgotten(topic, facts, written)
-            known = {} if forgotten else _still_there(topic, facts, splits)
-            if partitioner == KEEP:
-                parts, conflicts, state = self._plan_kept(topic, facts, written, maps)
-                if known:
-                    conflicts.append(_other_partitioner(known[min(known)].binding.partitioner))
-            else:
-                parts, conflicts, state = self._plan_split(topic, facts, written, known)
-                if any(maps.segments((topic, p)) for p in facts.selected[topic]) and not forgotten:
-                    conflicts.append(_other_partitioner(KEEP))
-            if state == "foreign":
-                conflicts += self._lost_state(topic, written, authors)
-            left = sum(_left(part, ends) for part in parts)
-            plan = plan_topic(
-                SourceTopic(
-                    name=topic,
-                    partitions=len(metas[topic].partitions),
-                    replication_factor=len(metas[topic].partitions[0].replicas),
-                    overrides=facts.source_configs[topic].overrides,
-                    effective=facts.source_configs[topic].effective,
-                    records=left,
-                    bytes=_share(parts, starts, ends, sizes),
-                    largest_partition=max(
-                        (sizes[(topic, p)] for p in facts.selected[topic] if (topic, p) in sizes),
-                        default=None,
-                    ),
-                    oldest_timestamp=facts.oldest.get(topic),
-                ),
-                TargetTopic(
-                    partitions=len(targets[topic].partitions),
-                    state=state,
-                    effective=facts.target_configs[topic].effective,
-                )
-                if topic in targets
-                else None,
-                facts.target_facts,
-                replication_factor=self._settings.replication_factor,
-                partitions=self._settings.target_partitions,
-                splitting=partitioner != KEEP,
-                now_ms=int(time.time() * 1000),
+        if facts.topics:
+            now = self._source.metadata(facts.topics)
+            self._topics.pass_over(
+                [t for t in facts.topics if _another(facts.metas[t], now[t])], now
             )
-            if conflicts:
-                plan.conflict_kind, plan.conflict, plan.conflict_hint = conflicts[0]
-                plan.conflict_exit_code = int(ExitCode.STATE)
-            shown.append(plan)
-            if plan.conflict is None:
-                partitions += parts
+        there = Reach(self._target)
+        written = self._written(there, _target_places(self._settings.partitioner, facts), facts)
+        drafts = [
+            self._draft(topic, facts, written, there, maps, splits, authors)
+            for topic in self._topics.standing(facts.topics)
+        ]
+        self._note_ages(drafts)
+        for draft in drafts:
+            self._decide(draft, facts, maps)
+        self._check_creations(drafts, facts)
+        shown = sorted(
+            [*(draft.plan for draft in drafts), *self._topics.refused.values()],
+            key=lambda p: p.topic,
+        )
+        copied = {plan.topic for plan in shown if plan.conflict is None}
+        faults = [*facts.faults, *there.faults(facts.targets)]
         return FullPlan(
             shown=Plan(
                 source=self._source.config.bootstrap_text,
@@ -231,47 +209,151 @@ class Planner:
                 target_cluster_id=self._target.cluster_id,
                 flow=flow,
                 topics=shown,
-                skipped=dict(choice.skipped),
-                records=sum(plan.records for plan in shown if plan.conflict is None),
-                bytes=_total(plan.bytes for plan in shown if plan.conflict is None),
+                skipped={**facts.choice.skipped, **self._topics.gone},
+                records=sum(plan.records for plan in shown if plan.topic in copied),
+                bytes=_total(plan.bytes for plan in shown if plan.topic in copied),
+                faults=[fault for fault in faults if fault.topic in copied],
             ),
-            partitions=partitions,
-            sources={topic: metas[topic] for topic in choice.topics},
-            targets=dict(targets),
-            batch_limits={plan.topic: self._batch_limit(plan, facts) for plan in shown},
+            partitions=[p for d in drafts for p in d.parts if d.topic in copied],
+            sources={draft.topic: facts.metas[draft.topic] for draft in drafts},
+            targets=dict(facts.targets),
+            batch_limits={draft.topic: batch_limit(draft.effective) for draft in drafts},
         )
 
-    @staticmethod
-    def _batch_limit(plan: TopicPlan, facts: Facts) -> int:
-        """max.message.bytes that the target topic has, or will have."""
-        configs = (
-            {**facts.target_facts.defaults, **plan.configs}
-            if plan.create
-            else facts.target_configs[plan.target_topic].effective
-        )
-        return int(configs.get("max.message.bytes", DEFAULT_BATCH_LIMIT))
+    def _target_topics(self, topics: Sequence[str]) -> dict[str, TopicMeta]:
+        """The topics that stand on the target. One that may not be described is not missing, and
+        may hold what was copied.
+        """
+        found = self._target.metadata(topics) if topics else {}
+        for meta in found.values():
+            if meta.error and meta.error not in UNKNOWN_TOPIC:
+                self._topics.refuse(meta.name, not_described(self._target, meta))
+        return {name: meta for name, meta in found.items() if not meta.error}
 
-    def _offsets(
+    # --- one topic ----------------------------------------------------------------------------
+
+    def _draft(
         self,
-        cluster: Cluster,
-        places: Sequence[TopicPartition],
-        at: Literal["earliest", "latest"] | int,
-        *,
-        read_committed: bool = False,
-    ) -> dict[TopicPartition, int]:
-        found = cluster.list_offsets(places, at, read_committed=read_committed)
-        for (topic, partition), result in found.items():
-            if result.error:
-                raise cluster.error(
-                    result.error,
-                    f"list offsets of {topic}-{partition}",
-                    acl=f"DESCRIBE on Topic {topic}",
-                )
-        return {place: result.offset for place, result in found.items()}
+        topic: str,
+        facts: Facts,
+        written: Mapping[TopicPartition, tuple[int, int]],
+        there: Reach,
+        maps: OffsetMaps,
+        splits: Splits,
+        authors: Authors,
+    ) -> Draft:
+        """What of a topic is to be copied, and what of the state is in its way."""
+        forgotten = self._forgotten(topic, facts, written)
+        known = {} if forgotten else _still_there(topic, facts, splits)
+        if self._settings.partitioner == KEEP:
+            parts, conflicts, state = self._plan_kept(topic, facts, written, maps, there)
+            if known:
+                conflicts.append(_other_partitioner(known[min(known)].binding.partitioner))
+        else:
+            parts, conflicts, state = self._plan_split(topic, facts, written, known, there)
+            if any(maps.segments((topic, p)) for p in facts.selected[topic]) and not forgotten:
+                conflicts.append(_other_partitioner(KEEP))
+        if state == "foreign":
+            strange = {place: log for place, log in written.items() if not maps.segments(place)}
+            conflicts += self._lost_state(topic, strange, authors)
+        configs, unread = _read(facts.source_configs[topic])
+        partitions = facts.metas[topic].partitions
+        source = SourceTopic(
+            name=topic,
+            partitions=len(partitions),
+            replication_factor=len(partitions[0].replicas),
+            overrides=configs.overrides if configs is not None else {},
+            effective=configs.effective if configs is not None else None,
+            unread=unread,
+            bytes=_share(parts, facts.starts, facts.ends, facts.sizes),
+            stored=Stored(
+                records=sum(_left(part, facts.ends) for part in parts),
+                largest_partition=max(
+                    (facts.sizes[p] for p in facts.places if p[0] == topic and p in facts.sizes),
+                    default=None,
+                ),
+            ),
+        )
+        return Draft(
+            topic=topic,
+            parts=parts,
+            conflicts=conflicts,
+            state=state,
+            effective=_expected(topic, facts, source),
+            source=source,
+            plan=TopicPlan(topic=topic, target_topic=topic, partitions=0, records=0),
+        )
+
+    def _decide(self, draft: Draft, facts: Facts, maps: OffsetMaps) -> None:
+        topic, target = draft.topic, facts.targets.get(draft.topic)
+        there = None
+        if target is not None:
+            configs, unread = _read(facts.target_configs[topic])
+            there = TargetTopic(
+                partitions=len(target.partitions),
+                state=draft.state,
+                ours=_made_here(topic, facts, maps),
+                effective=configs.effective if configs is not None else None,
+                unread=unread,
+            )
+        draft.plan = plan_topic(
+            draft.source,
+            there,
+            facts.target_facts,
+            replication_factor=self._settings.replication_factor,
+            partitions=self._settings.target_partitions,
+            splitting=self._settings.partitioner != KEEP,
+            now_ms=_now_ms(),
+        )
+        of_source = facts.source_configs[topic]
+        if draft.conflicts:
+            kind, draft.plan.conflict, draft.plan.conflict_hint = draft.conflicts[0]
+            draft.plan.conflict_kind = kind
+            draft.plan.conflict_side = "source" if kind == "source-recreated" else "target"
+            draft.plan.conflict_exit_code = int(
+                ExitCode.INCOMPLETE if kind == "unreachable" else ExitCode.STATE
+            )
+        elif draft.plan.create and not isinstance(of_source, TopicConfigs | Denied):
+            # Made with other configs now, it would keep them.
+            creation.refuse(draft.plan, of_source)
+            draft.plan.conflict_side = "source"
+
+    def _note_ages(self, drafts: Sequence[Draft]) -> None:
+        """Tell drafts the time of their oldest record, where it is older than the target keeps."""
+        asked = [
+            Asked(
+                draft.topic,
+                age_limit(draft.effective),
+                {(p.topic, p.partition): p.start for p in draft.parts if p.start != p.end},
+            )
+            for draft in drafts
+        ]
+        found = oldest(self._source, asked, _now_ms())
+        for draft in drafts:
+            stored = replace(draft.source.stored, oldest_timestamp=found.get(draft.topic))
+            draft.source = replace(draft.source, stored=stored)
+
+    def _check_creations(self, drafts: Sequence[Draft], facts: Facts) -> None:
+        """Have the target look at what is to be created, then see what its configs would do."""
+        fine = [draft.plan for draft in drafts if draft.plan.conflict is None]
+        creation.create(self._target_admin, [p for p in fine if p.create], validate_only=True)
+        creation.widen(self._target_admin, [p for p in fine if p.widen], validate_only=True)
+        for draft in drafts:
+            if draft.plan.create:
+                draft.effective = {**facts.target_facts.defaults, **draft.plan.configs}
+            judge(
+                draft.plan,
+                draft.source,
+                draft.effective,
+                accept=self._settings.accept_target_configs,
+                now_ms=_now_ms(),
+            )
+
+    # --- offsets ------------------------------------------------------------------------------
 
     def _latest(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         committed = self._settings.isolation == "read_committed"
-        return self._offsets(self._source, places, "latest", read_committed=committed)
+        return self._sources.offsets(places, "latest", read_committed=committed)
 
     def _ends(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         until = self._settings.until
@@ -279,9 +361,9 @@ class Planner:
             return dict.fromkeys(places, -1)
         ends = self._latest(places)
         if isinstance(until, AtTime):
-            at = self._offsets(self._source, places, until.timestamp)
+            at = self._sources.offsets(places, until.timestamp)
             # No record at or after that time yet: all there is now is before it.
-            ends = {p: end if at[p] < 0 else min(at[p], end) for p, end in ends.items()}
+            ends = {p: ends[p] if at[p] < 0 else min(at[p], ends[p]) for p in at}
         return ends
 
     def _first_offsets(
@@ -296,12 +378,12 @@ class Planner:
             case Latest():
                 return self._latest(places)
             case AtTime(timestamp=timestamp):
-                at = self._offsets(self._source, places, timestamp)
-                latest = self._latest(places) if any(offset < 0 for offset in at.values()) else {}
-                return {place: latest[place] if at[place] < 0 else at[place] for place in places}
+                at = self._sources.offsets(places, timestamp)
+                late = [place for place, offset in at.items() if offset < 0]
+                return {**at, **self._latest(late)}
             case AtOffsets() as chosen:
-                found = {place: chosen.offset(*place) for place in places}
                 latest = self._latest(places)
+                found = {place: chosen.offset(*place) for place in latest}
                 for (topic, partition), offset in found.items():
                     low, high = starts[topic, partition], latest[topic, partition]
                     if not low <= offset <= high:
@@ -318,13 +400,16 @@ class Planner:
         facts: Facts,
         written: Mapping[TopicPartition, tuple[int, int]],
         maps: OffsetMaps,
+        there: Reach,
     ) -> tuple[list[PartitionPlan], list[Conflict], TargetState]:
         """The partitions of a topic whose records keep their place, and what is in their way."""
         parts: list[PartitionPlan] = []
         conflicts: list[Conflict] = []
-        target_state: TargetState = "empty"
+        states: set[TargetState] = set()
         for p in facts.selected[topic]:
             place = (topic, p)
+            if place in there.failed:
+                continue
             binding = maps.binding(place)
             begin, end = written.get(place, (0, 0))
             # Without a segment it was cut off before anything could be written.
@@ -337,7 +422,7 @@ class Planner:
                 if problem is not None:
                     conflicts.append(problem)
                     continue
-                target_state = "ours"
+                states.add("ours")
                 counter = max(end - binding.base, 0)
                 try:
                     at = maps.source_of(place, counter)
@@ -347,12 +432,13 @@ class Planner:
                 until = _not_before(at, facts.ends[place])
                 parts.append(PartitionPlan(topic, p, at, until, counter, binding.base, binding))
             elif begin != end and not self._settings.append:
-                target_state = "foreign"
+                states.add("foreign")
             else:
                 start = facts.first[place]
                 until = _not_before(start, facts.ends[place])
                 parts.append(PartitionPlan(topic, p, start, until, 0, end, None))
-        return parts, conflicts, target_state
+        found: Sequence[TargetState] = ("foreign", "ours")
+        return parts, conflicts, next((state for state in found if state in states), "empty")
 
     def _plan_split(
         self,
@@ -360,10 +446,19 @@ class Planner:
         facts: Facts,
         written: Mapping[TopicPartition, tuple[int, int]],
         known: Mapping[int, SplitState],
+        there: Reach,
     ) -> tuple[list[PartitionPlan], list[Conflict], TargetState]:
         """The partitions of a topic whose records go to other ones, and what is in their way."""
         source, target = facts.metas[topic], facts.targets.get(topic)
         numbers = sorted(target.partitions) if target is not None else ()
+        lost = [number for number in numbers if (topic, number) in there.failed]
+        if target is not None and lost:
+            place = (topic, lost[0])
+            fault = partition_fault(
+                self._target, place, there.failed[place], target.partitions[lost[0]]
+            )
+            text = f"each of its partitions is written to: {fault.message}"
+            return [], [(fault.kind, text, fault.hint)], "empty"
         bases = tuple(written[topic, number][1] for number in numbers)
         conflicts: list[Conflict] = []
         for state in known.values():
@@ -414,42 +509,51 @@ class Planner:
         )
 
     def _written(
-        self, places: Sequence[TopicPartition], targets: Mapping[str, TopicMeta]
+        self, there: Reach, places: Sequence[TopicPartition], facts: Facts
     ) -> dict[TopicPartition, tuple[int, int]]:
         """Log start and end of the target partitions that exist."""
-        there = [(t, p) for t, p in places if t in targets and p in targets[t].partitions]
-        if not there:
-            return {}
-        begins = self._offsets(self._target, there, "earliest")
-        ends = self._offsets(self._target, there, "latest")
-        return {place: (begins[place], ends[place]) for place in there}
-
-    def _oldest(
-        self, places: Sequence[TopicPartition], starts: Mapping[TopicPartition, int]
-    ) -> dict[str, int]:
-        """The time of the first record of each topic, from its first batch's header."""
-        first: dict[str, TopicPartition] = {}
-        for topic, partition in places:
-            first.setdefault(topic, (topic, partition))
-        batches = last_batches(self._source, {place: starts[place] for place in first.values()})
-        return {
-            place[0]: batch.max_timestamp
-            for place, batch in batches.items()
-            if batch is not None and batch.magic == 2
-        }
+        topics = facts.targets
+        asked = [(t, p) for t, p in places if t in topics and p in topics[t].partitions]
+        begins = there.offsets(asked, "earliest")
+        ends = there.offsets(asked, "latest")
+        return {place: (begins[place], ends[place]) for place in ends}
 
 
-def _check_described(cluster: Cluster, metas: Mapping[str, TopicMeta]) -> None:
-    """Raise for a topic that this user may not describe."""
-    for meta in metas.values():
-        if broker_errors.denied_resource(meta.error) is not None:
-            raise _not_described(cluster, meta)
+def _is_unknown(found: TopicConfigs | CopystreamError) -> bool:
+    return isinstance(found, BrokerError) and found.code in UNKNOWN_TOPIC
 
 
-def _not_described(cluster: Cluster, meta: TopicMeta) -> CopystreamError:
-    return cluster.error(
-        meta.error, f"describe topic {meta.name}", acl=f"DESCRIBE on Topic {meta.name}"
+def _another(before: TopicMeta, now: TopicMeta) -> bool:
+    """Whether a topic is gone, or another one under the old name."""
+    return now.error in UNKNOWN_TOPIC or (not now.error and now.topic_id != before.topic_id)
+
+
+def _read(found: TopicConfigs | CopystreamError) -> tuple[TopicConfigs | None, str]:
+    """The configs of a topic, or None and why they are not known."""
+    if isinstance(found, TopicConfigs):
+        return found, ""
+    return None, f"{creation.without_cluster(found.message)}; {found.hint}"
+
+
+def _expected(topic: str, facts: Facts, source: SourceTopic) -> Mapping[str, str]:
+    """The configs of the target topic as far as they are known; a new one gets the source's."""
+    if topic not in facts.targets:
+        return {**facts.target_facts.defaults, **(source.effective or {})}
+    configs = facts.target_configs[topic]
+    return configs.effective if isinstance(configs, TopicConfigs) else {}
+
+
+def _made_here(topic: str, facts: Facts, maps: OffsetMaps) -> bool:
+    """Whether the map says that this flow has written the target topic that is there."""
+    bindings = [maps.binding((topic, p)) for p in facts.metas[topic].partitions]
+    return any(
+        binding is not None and _mismatch(binding, facts.metas[topic], facts.targets[topic]) is None
+        for binding in bindings
     )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _target_places(partitioner: str, facts: Facts) -> Sequence[TopicPartition]:

@@ -65,12 +65,17 @@ class TopicPlan(Struct, kw_only=True, omit_defaults=True):
     resume: bool = False
     replication_factor: int | None = None  # of a topic to be created
     configs: dict[str, str] = {}  # set on a topic to be created
+    pinned: dict[str, str] = {}  # those of them that are set since the target's default is another
+    adjusted: dict[str, str] = {}  # those that differ from the source's: what it has, and why
+    left_out: dict[str, str] = {}  # source configs that the target refuses: why
     held_back: dict[str, str] = {}  # source configs not carried over
+    widen: int = 0  # partitions to be added to a target topic that this copy made
     warnings: list[str] = []
     conflict: str | None = None
     conflict_hint: str | None = None
     conflict_kind: FaultKind = "refused"
     conflict_exit_code: int = 0
+    conflict_side: Side = "target"  # the cluster that it is about
 
 
 class Plan(Struct, kw_only=True, omit_defaults=True):
@@ -84,6 +89,7 @@ class Plan(Struct, kw_only=True, omit_defaults=True):
     warnings: list[str] = []  # of the copy as a whole
     records: int = 0
     bytes: int | None = None
+    faults: list[Fault] = []  # of partitions that cannot be copied now
 
 
 class PartitionProgress(Struct, kw_only=True):
@@ -137,6 +143,10 @@ class TopicSummary(Struct, kw_only=True, omit_defaults=True):
     rebatched_batches: int
     resumed: bool = False
     created: bool = False
+    widened: int = 0  # partitions that were added
+    pinned: dict[str, str] = {}  # as in the plan, these four
+    adjusted: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     held_back: dict[str, str] = {}
     warnings: list[str] = []
 

@@ -45,6 +45,7 @@ class CopySettings(Struct, frozen=True, kw_only=True):
     check_crc: bool
     append: bool  # behind records that the target topics hold already
     restart: bool  # forget what an earlier copy of these topics saved
+    accept_target_configs: bool  # copy even where they would change or delete records
     replication_factor: int | None  # None: the source's, capped by the target's brokers
     max_bytes: int | None  # of batches written in this run
     max_records: int | None

@@ -29,7 +29,7 @@ from fakebroker import (
     with_partition_error,
 )
 from replicator.cluster import Cluster, Denied, OffsetResult, Unreachable, WrongCluster
-from replicator.errors import BrokerError, SourceError, TargetError
+from replicator.errors import SourceError, TargetError
 
 Connect = Callable[..., Cluster]
 MakeBrokers = Callable[[int], list[FakeBroker]]
@@ -256,16 +256,34 @@ def test_await_leaders_waits_for_the_leaders_themselves(
     cluster = connect(broker)
     unready = with_partition_error(ErrorCode.unknown_topic_or_partition)
     broker.answer(LIST_OFFSETS, unready, unready, Default())
-    assert len(cluster.await_leaders({"t": 2})["t"].partitions) == 2
+    topics, unready = cluster.await_leaders({"t": 2})
+    assert len(topics["t"].partitions) == 2
+    assert unready == {}
     assert len(broker.asked(LIST_OFFSETS)) == 3
     assert max(fake_time.slept) <= 0.1
 
 
-def test_await_leaders_gives_up_with_the_topic_named(broker: FakeBroker, connect: Connect) -> None:
-    broker.cluster.topics["t"] = 1
+def test_await_leaders_gives_up_with_the_partitions_named(
+    broker: FakeBroker, connect: Connect
+) -> None:
+    broker.cluster.topics |= {"t": 1, "u": 1}
     cluster = connect(broker, side="target", timeout=2.0)
-    with pytest.raises(BrokerError, match="every partition of topic t: LEADER_NOT_AVAILABLE"):
-        cluster.await_leaders({"t": 2})
+    _, unready = cluster.await_leaders({"t": 2, "u": 1})
+    assert set(unready) == {("t", 1)}
+    assert "use the new partition t-1: UNKNOWN_TOPIC_OR_PARTITION" in unready["t", 1].message
+
+
+def test_a_broker_that_hangs_takes_only_its_own_partitions(
+    make_brokers: MakeBrokers, connect: Connect
+) -> None:
+    first, second = make_brokers(2)
+    first.cluster.topics["t"] = 2
+    first.cluster.leaders["t", 1] = 1
+    cluster = connect(first)
+    second.answer(LIST_OFFSETS, *[Silence()] * 5)
+    found = cluster.list_offsets([("t", 0), ("t", 1)], "latest", apart=True, timeout=1.0)
+    assert found["t", 0].error == 0
+    assert found["t", 1].error == 13
 
 
 # Lost connections

@@ -17,14 +17,21 @@ from confluent_kafka.admin import (
 )
 
 from replicator.cluster import Cluster, Denied, Unreachable
-from replicator.cluster.admin import Admin, TopicSpec
-from replicator.cluster.topics import HELD_BACK
+from replicator.cluster.admin import Admin, TopicConfigs, TopicSpec
+from replicator.cluster.configs import HELD_BACK
 from replicator.config import load_client_config
 from replicator.errors import BrokerError, TargetError
 from replicator.lab import LabCluster
 from replicator.lab.seed import create_topic
 
 TopicName = Callable[[str], str]
+
+
+def configs_of(admin: Admin, *topics: str) -> list[TopicConfigs]:
+    found = admin.describe_topic_configs(topics)
+    answers = [found[topic] for topic in topics]
+    assert all(isinstance(answer, TopicConfigs) for answer in answers), answers
+    return answers  # type: ignore[return-value]
 
 
 class Target(NamedTuple):
@@ -68,10 +75,10 @@ def test_topics_are_created_with_their_configs_and_ready(
         TopicSpec(topic_name("x" * (248 - len(topic_name("")))), 1, 1),
     ]
     assert target.admin.create_topics(specs) == {}
-    found = target.admin.describe_topic_configs([spec.name for spec in specs])
-    assert [dict(found[spec.name].overrides) for spec in specs] == [{}, configs, {}]
-    assert found[specs[1].name].effective["retention.ms"] == "5000"
-    assert found[specs[0].name].effective["cleanup.policy"] == "delete"
+    found = configs_of(target.admin, *(spec.name for spec in specs))
+    assert [dict(topic.overrides) for topic in found] == [{}, configs, {}]
+    assert found[1].effective["retention.ms"] == "5000"
+    assert found[0].effective["cleanup.policy"] == "delete"
     # Ready means that the leaders themselves answer, without any patience.
     places = [(spec.name, number) for spec in specs for number in range(spec.partitions)]
     ends = target.cluster.leader_end_offsets(places, timeout=0.0)
@@ -120,6 +127,7 @@ def test_why_configs_are_held_back(target: Target, topic_name: TopicName, config
         "message.downconversion.enable": "true",
         "message.timestamp.difference.max.ms": "1000",
         "min.insync.replicas": "1",
+        "message.timestamp.before.max.ms": "1000",
     }
     name = topic_name("a")
     failed = target.admin.create_topics([TopicSpec(name, 1, 1, {config: values.get(config, "*")})])
@@ -138,18 +146,45 @@ def test_configs_are_changed_and_taken_away(target: Target, topic_name: TopicNam
     name = topic_name("a")
     target.admin.create_topics([TopicSpec(name, 1, 1, {"retention.ms": "5000"})])
     target.admin.alter_topic_configs(name, {"retention.ms": None, "cleanup.policy": "compact"})
-    found = target.admin.describe_topic_configs([name])[name]
+    (found,) = configs_of(target.admin, name)
     assert found.overrides == {"cleanup.policy": "compact"}
     assert found.effective["retention.ms"] == "604800000"
     with pytest.raises(BrokerError, match=r"change configs of topic .* INVALID_CONFIG"):
         target.admin.alter_topic_configs(name, {"retention.ms": "soon"})
 
 
+def test_a_creation_that_is_only_looked_at(target: Target, topic_name: TopicName) -> None:
+    fine, wrong = topic_name("fine"), topic_name("wrong")
+    specs = [TopicSpec(fine, 1, 1), TopicSpec(wrong, 1, 1, {"retention.ms": "soon"})]
+    assert set(target.admin.request_topics(specs, validate_only=True)) == {wrong}
+    assert target.cluster.metadata([fine])[fine].error == 3
+    target.admin.create_topics([TopicSpec(fine, 2, 1)])
+    assert target.admin.widen_topics({fine: 3}, validate_only=True) == {}
+    assert len(target.cluster.metadata([fine])[fine].partitions) == 2
+    assert target.admin.widen_topics({fine: 3}) == {}
+    assert len(target.cluster.await_leaders({fine: 3})[0][fine].partitions) == 3
+    narrower = target.admin.widen_topics({fine: 1})[fine]
+    assert isinstance(narrower, BrokerError)
+    assert narrower.name == "INVALID_PARTITIONS"
+
+
+def test_more_partitions_than_a_controller_takes_at_once(
+    target: Target, topic_name: TopicName
+) -> None:
+    """It refuses every topic of a request for more than 10,000 partitions."""
+    specs = [TopicSpec(topic_name(f"wide-{number}"), 1500, 1) for number in range(8)]
+    assert target.admin.request_topics(specs, validate_only=True) == {}
+
+
 def test_a_topic_that_is_not_there(target: Target, topic_name: TopicName) -> None:
-    gone = topic_name("gone")
-    with pytest.raises(BrokerError, match="UNKNOWN_TOPIC_OR_PARTITION") as caught:
-        target.admin.describe_topic_configs([gone])
-    assert gone in caught.value.message
+    gone, there = topic_name("gone"), topic_name("there")
+    target.admin.create_topics([TopicSpec(there, 1, 1)])
+    found = target.admin.describe_topic_configs([gone, there])
+    error = found[gone]
+    assert isinstance(error, BrokerError)
+    assert error.name == "UNKNOWN_TOPIC_OR_PARTITION"
+    assert gone in error.message
+    assert isinstance(found[there], TopicConfigs)
 
 
 DEFAULTS = {
@@ -172,7 +207,7 @@ def test_what_a_new_topic_gets(
     defaults = target.admin.topic_defaults()
     name = topic_name("a")
     assert target.admin.create_topics([TopicSpec(name, 1, 1)]) == {}
-    effective = target.admin.describe_topic_configs([name])[name].effective
+    effective = configs_of(target.admin, name)[0].effective
     assert defaults["retention.ms"] == "10800000"
     assert defaults["max.message.bytes"] == "2000000"
     assert {key: effective[key] for key in defaults} == defaults
@@ -244,9 +279,10 @@ def test_denied_configs_name_the_acl(guarded: Target, topic_name: TopicName) -> 
     name = topic_name("a")
     create_topic(guarded.cluster.config.bootstrap_text, name)
     add_acl(guarded, ResourceType.TOPIC, name, AclOperation.DESCRIBE)
-    with pytest.raises(Denied, match="TOPIC_AUTHORIZATION_FAILED") as caught:
-        guarded.admin.describe_topic_configs([name])
-    assert caught.value.hint == f"grant DESCRIBE_CONFIGS on Topic {name} to the user of this client"
+    error = guarded.admin.describe_topic_configs([name])[name]
+    assert isinstance(error, Denied)
+    assert "TOPIC_AUTHORIZATION_FAILED" in error.message
+    assert error.hint == f"grant DESCRIBE_CONFIGS on Topic {name} to the user of this client"
     with pytest.raises(Denied) as caught:
         guarded.admin.alter_topic_configs(name, {"retention.ms": "1"})
     assert caught.value.hint == f"grant ALTER_CONFIGS on Topic {name} to the user of this client"

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replicator.cluster.configs import HELD_BACK, Stored, batch_limit, pinned, safe
 from replicator.cluster.topics import (
-    HELD_BACK,
     SourceTopic,
     TargetFacts,
     TargetTopic,
     choose_topics,
     is_internal_topic,
+    judge,
     no_such_topic,
     nothing_chosen,
     plan_topic,
@@ -149,18 +150,33 @@ def test_every_topic_is_taken_or_told_why_not(names: list[str]) -> None:
 # Planning
 
 
+STORED = ("records", "largest_partition", "oldest_timestamp")
+KEEPS_RECORDS = {
+    "message.timestamp.before.max.ms": str(2**63 - 1),
+    "message.timestamp.type": "CreateTime",
+}
+
+
 def source(**fields: Any) -> SourceTopic:
-    return SourceTopic(**{"name": "t", "partitions": 3, "replication_factor": 3, **fields})
+    stored = Stored(**{key: fields.pop(key) for key in STORED if key in fields})
+    fields = {"name": "t", "partitions": 3, "replication_factor": 3, "stored": stored, **fields}
+    return SourceTopic(**fields)
 
 
 def plan(
     topic: SourceTopic | None = None,
     target: TargetTopic | None = None,
     facts: TargetFacts | None = None,
+    *,
+    accept: bool = False,
     **options: Any,
 ) -> TopicPlan:
+    topic, facts = topic or source(), facts or TargetFacts(brokers=3)
     options = {"replication_factor": None, "now_ms": NOW, **options}
-    return plan_topic(topic or source(), target, facts or TargetFacts(brokers=3), **options)
+    found = plan_topic(topic, target, facts, **options)
+    there = {**facts.defaults, **found.configs} if target is None else target.effective or {}
+    judge(found, topic, there, accept=accept, now_ms=NOW)
+    return found
 
 
 def test_a_missing_topic_is_created_like_the_source() -> None:
@@ -169,7 +185,8 @@ def test_a_missing_topic_is_created_like_the_source() -> None:
         "cleanup.policy": "compact,delete",
         **dict.fromkeys(HELD_BACK, "x"),
     }
-    found = plan(source(overrides=overrides, records=10, bytes=20))
+    known = {"retention.ms": "5000", "cleanup.policy": "compact,delete"}
+    found = plan(source(overrides=overrides, effective=known, records=10, bytes=20))
     assert found == TopicPlan(
         topic="t",
         target_topic="t",
@@ -179,7 +196,8 @@ def test_a_missing_topic_is_created_like_the_source() -> None:
         bytes=20,
         create=True,
         replication_factor=3,
-        configs={"cleanup.policy": "compact,delete", "retention.ms": "5000"},
+        configs={"cleanup.policy": "compact,delete", "retention.ms": "5000", **KEEPS_RECORDS},
+        pinned=KEEPS_RECORDS,
         held_back=dict.fromkeys(HELD_BACK, "x"),
     )
 
@@ -206,10 +224,11 @@ def test_partitions_of_a_topic_that_is_split(
 
 
 def test_what_is_held_back() -> None:
-    # MirrorMaker 2's six, and what Kafka 4 no longer knows.
+    # MirrorMaker 2's six, what would refuse old records, and what Kafka 4 no longer knows.
     assert {
         "follower.replication.throttled.replicas",
         "leader.replication.throttled.replicas",
+        "message.timestamp.before.max.ms",
         "message.timestamp.difference.max.ms",
         "message.timestamp.type",
         "min.insync.replicas",
@@ -297,79 +316,213 @@ def test_another_name_on_the_target() -> None:
     assert (found.topic, found.target_topic) == ("t", "a.t")
 
 
+def test_a_target_topic_of_ours_is_widened() -> None:
+    ours = TargetTopic(partitions=2, state="ours", ours=True)
+    found = plan(source(partitions=5), ours)
+    assert (found.widen, found.target_partitions, found.conflict) == (3, 5, None)
+    others = TargetTopic(partitions=2, state="foreign", ours=True)
+    assert "already holds records" in (plan(source(partitions=5), others).conflict or "")
+    split = plan(source(partitions=5), ours, splitting=True)
+    assert (split.widen, split.target_partitions, split.conflict) == (0, 2, None)
+
+
+# What a new topic is made with
+
+
 @pytest.mark.parametrize(
-    ("retention", "policy", "age", "warned"),
+    ("of_source", "default", "set_to"),
     [
-        ("604800000", "delete", 8 * DAY, True),
-        ("604800000", "delete", 6 * DAY, False),
-        ("604800000", "compact", 8 * DAY, False),
-        ("604800000", "compact,delete", 8 * DAY, True),
-        ("604800000", None, 8 * DAY, True),
-        ("-1", "delete", 9000 * DAY, False),
-        ("604800000", "delete", None, False),
-        (None, "delete", 8 * DAY, False),
-        ("nonsense", "delete", 8 * DAY, False),
+        ({"retention.ms": "1000"}, {"retention.ms": "2000"}, {"retention.ms": "1000"}),
+        ({"retention.ms": "1000"}, {"retention.ms": "1000"}, {}),
+        ({"retention.ms": "1000"}, {}, {"retention.ms": "1000"}),  # not known: set all the same
+        ({"cleanup.policy": "compact,delete"}, {"cleanup.policy": "delete,compact"}, {}),
+        ({"cleanup.policy": "delete"}, {"cleanup.policy": "compact"}, {"cleanup.policy": "delete"}),
+        (
+            {"max.message.bytes": "2000"},
+            {"max.message.bytes": "1000"},
+            {"max.message.bytes": "2000"},
+        ),
+        ({"max.message.bytes": "1000"}, {"max.message.bytes": "2000"}, {}),  # never lowered
+        ({"delete.retention.ms": "5"}, {"delete.retention.ms": "6"}, {}),  # only where compacted
+        (
+            {"cleanup.policy": "compact", "delete.retention.ms": "5"},
+            {"cleanup.policy": "compact", "delete.retention.ms": "6"},
+            {"delete.retention.ms": "5"},
+        ),
+        ({"segment.bytes": "9000"}, {"segment.bytes": "8000"}, {}),
+        (
+            {"segment.bytes": "9000", "max.message.bytes": "500"},
+            {"segment.bytes": "400", "max.message.bytes": "500"},
+            {"segment.bytes": "9000"},
+        ),
     ],
 )
-@pytest.mark.parametrize("exists", [True, False])
-def test_retention_that_would_delete_at_once(
-    retention: str | None, policy: str | None, age: int | None, warned: bool, exists: bool
+def test_what_is_set_where_the_defaults_differ(
+    of_source: dict[str, str], default: dict[str, str], set_to: dict[str, str]
 ) -> None:
-    configs = {"retention.ms": retention, "cleanup.policy": policy}
-    known = {key: value for key, value in configs.items() if value is not None}
-    topic = source(oldest_timestamp=None if age is None else NOW - age, effective=known)
-    target = TargetTopic(partitions=3, state="empty", effective=known) if exists else None
-    found = plan(topic, target, TargetFacts(brokers=3, defaults=known))
-    assert bool(found.warnings) is warned
-    if warned:
-        [warning] = found.warnings
-        assert "retention (7 days)" in warning
-        assert "8 days old" in warning
+    found = pinned(of_source, {}, {**KEEPS_RECORDS, **default})
+    assert found == set_to
+
+
+def test_records_keep_their_times_whatever_the_defaults() -> None:
+    assert pinned({}, {}, {}) == KEEPS_RECORDS
+    assert pinned({}, {}, {"message.timestamp.type": "LogAppendTime"}) == KEEPS_RECORDS
+    assert pinned({}, {}, KEEPS_RECORDS) == {}
+    assert pinned(None, {}, KEEPS_RECORDS) == {}
+
+
+def test_what_the_source_sets_itself_is_not_set_twice() -> None:
+    overrides = {"retention.ms": "1000"}
+    assert pinned(overrides, overrides, {**KEEPS_RECORDS, "retention.ms": "5"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "stored", "set_to"),
+    [
+        (
+            {},
+            Stored(),
+            {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
+        ),
+        ({"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}, Stored(), {}),
+        (
+            {"cleanup.policy": "delete", "retention.ms": str(7 * DAY), "retention.bytes": "100"},
+            Stored(oldest_timestamp=NOW - 8 * DAY, largest_partition=101),
+            {"retention.ms": "-1", "retention.bytes": "-1"},
+        ),
+        (
+            {"cleanup.policy": "delete", "retention.ms": str(7 * DAY), "retention.bytes": "100"},
+            Stored(oldest_timestamp=NOW - 6 * DAY, largest_partition=100),
+            {},
+        ),
+    ],
+)
+def test_a_topic_whose_source_may_not_be_read_deletes_nothing(
+    defaults: dict[str, str], stored: Stored, set_to: dict[str, str]
+) -> None:
+    assert safe(defaults, stored, NOW) == set_to
+
+
+@pytest.mark.parametrize(
+    ("configs", "limit"),
+    [
+        ({}, 1048588),
+        ({"max.message.bytes": "500", "segment.bytes": "400"}, 400),
+        ({"max.message.bytes": "300", "segment.bytes": "400"}, 300),
+        ({"segment.bytes": "400"}, 400),
+    ],
+)
+def test_the_largest_batch(configs: dict[str, str], limit: int) -> None:
+    assert batch_limit(configs) == limit
+
+
+# What the target's configs would do
+
+
+@pytest.mark.parametrize(
+    ("keep", "of_source", "policy", "age", "harm"),
+    [
+        (7 * DAY, -1, "delete", 8 * DAY, True),
+        (7 * DAY, 30 * DAY, "delete", 8 * DAY, True),
+        (7 * DAY, 30 * DAY, "delete", 6 * DAY, False),
+        (7 * DAY, 7 * DAY, "delete", 8 * DAY, False),  # the source deletes them as well
+        (7 * DAY, 1 * DAY, "delete", 8 * DAY, False),
+        (7 * DAY, 30 * DAY, "compact", 8 * DAY, False),
+        (7 * DAY, 30 * DAY, "compact,delete", 8 * DAY, True),
+        (7 * DAY, 30 * DAY, None, 8 * DAY, True),
+        (-1, -1, "delete", 9000 * DAY, False),
+        (7 * DAY, 30 * DAY, "delete", None, False),
+        (None, 30 * DAY, "delete", 8 * DAY, False),
+        ("nonsense", 30 * DAY, "delete", 8 * DAY, False),
+    ],
+)
+def test_retention_that_would_delete_at_once(
+    keep: Any, of_source: int, policy: str | None, age: int | None, harm: bool
+) -> None:
+    configs = {"retention.ms": keep, "cleanup.policy": policy}
+    known = {key: str(value) for key, value in configs.items() if value is not None}
+    topic = source(
+        oldest_timestamp=None if age is None else NOW - age,
+        effective={**known, "retention.ms": str(of_source)},
+    )
+    target = TargetTopic(partitions=3, state="empty", effective=known)
+    found = plan(topic, target)
+    assert (found.conflict is not None) is harm
+    if harm:
+        assert "retention (7 days)" in (found.conflict or "")
+        assert "8 days old" in (found.conflict or "")
+        assert found.conflict_exit_code == ExitCode.FATAL
+        accepted = plan(topic, target, accept=True)
+        assert accepted.conflict is None
+        assert found.conflict in accepted.warnings
+
+
+def test_a_compacted_source_keeps_records_whatever_its_retention() -> None:
+    topic = source(
+        effective={"cleanup.policy": "compact", "retention.ms": str(DAY)},
+        oldest_timestamp=NOW - 8 * DAY,
+    )
+    both = {"cleanup.policy": "compact,delete", "retention.ms": str(7 * DAY)}
+    found = plan(topic, TargetTopic(partitions=3, state="empty", effective=both))
+    assert "8 days old" in (found.conflict or "")
 
 
 def test_the_sources_retention_counts_once_it_is_carried_over() -> None:
     topic = source(overrides={"retention.ms": str(30 * DAY)}, oldest_timestamp=NOW - 8 * DAY)
     defaults = {"retention.ms": str(7 * DAY), "cleanup.policy": "delete"}
-    assert plan(topic, facts=TargetFacts(brokers=3, defaults=defaults)).warnings == []
+    found = plan(topic, facts=TargetFacts(brokers=3, defaults=defaults))
+    assert (found.conflict, found.warnings) == (None, [])
 
 
 def test_a_record_without_a_timestamp_is_not_old() -> None:
-    defaults = {"retention.ms": "1000"}
-    found = plan(source(oldest_timestamp=-1), facts=TargetFacts(brokers=3, defaults=defaults))
-    assert found.warnings == []
+    target = TargetTopic(partitions=3, state="empty", effective={"retention.ms": "1000"})
+    found = plan(source(oldest_timestamp=-1, effective={"retention.ms": "-1"}), target)
+    assert found.conflict is None
 
 
 @pytest.mark.parametrize(
-    ("of_source", "of_target", "says"),
+    ("of_source", "of_target", "harm", "says"),
     [
-        ({"max.message.bytes": "2000"}, {"max.message.bytes": "1000"}, "up to 1000 bytes"),
-        ({"max.message.bytes": "1000"}, {"max.message.bytes": "1000"}, None),
-        ({}, {"max.message.bytes": "1000"}, None),
-        ({"compression.type": "producer"}, {"compression.type": "zstd"}, "compression.type=zstd"),
-        ({"compression.type": "zstd"}, {"compression.type": "zstd"}, None),
-        ({}, {"compression.type": "producer"}, None),
-        ({}, {"message.timestamp.type": "LogAppendTime"}, "timestamps would be lost"),
-        ({"cleanup.policy": "delete"}, {"cleanup.policy": "compact"}, "compacts this topic"),
-        ({"cleanup.policy": "compact"}, {"cleanup.policy": "compact"}, None),
-        ({}, {"cleanup.policy": "compact"}, None),
+        ({"max.message.bytes": "2000"}, {"max.message.bytes": "1000"}, False, "up to 1000 bytes"),
+        ({"max.message.bytes": "2000"}, {"segment.bytes": "1000"}, False, "up to 1000 bytes"),
+        ({"max.message.bytes": "1000"}, {"max.message.bytes": "1000"}, False, None),
+        ({"compression.type": "producer"}, {"compression.type": "zstd"}, False, "type=zstd"),
+        ({"compression.type": "zstd"}, {"compression.type": "zstd"}, False, None),
+        ({}, {"compression.type": "producer"}, False, None),
+        ({}, {"message.timestamp.type": "LogAppendTime"}, True, "timestamps would be lost"),
+        ({"cleanup.policy": "delete"}, {"cleanup.policy": "compact"}, True, "compacts this topic"),
+        ({"cleanup.policy": "compact"}, {"cleanup.policy": "compact"}, False, None),
+        ({}, {"cleanup.policy": "compact"}, False, "compacts this topic"),
+        ({"retention.ms": "-1"}, {"retention.ms": str(7 * DAY)}, False, "the source for ever"),
+        ({"retention.bytes": "9"}, {"retention.bytes": "8"}, False, "the source 9"),
     ],
 )
 def test_what_the_target_would_do_to_records(
-    of_source: dict[str, str], of_target: dict[str, str], says: str | None
+    of_source: dict[str, str], of_target: dict[str, str], harm: bool, says: str | None
 ) -> None:
     target = TargetTopic(partitions=3, state="empty", effective=of_target)
     found = plan(source(effective=of_source), target)
-    if says is None:
-        assert found.warnings == []
-    else:
-        [warning] = found.warnings
-        assert says in warning
+    assert (found.conflict is not None) is harm
+    texts = [found.conflict or "", *found.warnings] if harm else found.warnings
+    assert any(says in text for text in texts) if says else texts == []
 
 
 def test_retention_by_size() -> None:
-    defaults = {"retention.bytes": "1000", "cleanup.policy": "delete"}
-    facts = TargetFacts(brokers=3, defaults=defaults)
-    [warning] = plan(source(largest_partition=1001), facts=facts).warnings
-    assert "keeps 1000 bytes of each partition" in warning
-    assert plan(source(largest_partition=1000), facts=facts).warnings == []
-    assert plan(source(), facts=facts).warnings == []
+    target = TargetTopic(partitions=3, state="empty", effective={"retention.bytes": "1000"})
+    stored = {"records": 1, "effective": {"retention.bytes": "-1"}}
+    found = plan(source(largest_partition=1001, **stored), target)
+    assert "keeps 1000 bytes of each partition" in (found.conflict or "")
+    assert plan(source(largest_partition=1000, **stored), target).conflict is None
+    assert plan(source(**stored), target).conflict is None
+    # Where nothing is left to copy, nothing is lost by it.
+    done = {**stored, "records": 0}
+    assert plan(source(largest_partition=1001, **done), target).conflict is None
+
+
+def test_configs_that_may_not_be_read_are_a_warning() -> None:
+    hidden = source(effective=None, unread="denied; grant it")
+    [warning] = plan(hidden).warnings
+    assert "denied; grant it" in warning
+    target = TargetTopic(partitions=3, state="empty", effective=None, unread="denied; grant it")
+    [warning] = plan(source(), target).warnings
+    assert "denied; grant it" in warning

@@ -18,7 +18,8 @@ def answer(broker: FakeBroker, request: Request) -> Any:
 
     def create(topic: Any) -> Any:
         known = topic.name in broker.cluster.topics
-        broker.cluster.topics.setdefault(topic.name, topic.num_partitions)
+        if not request.body.validate_only:
+            broker.cluster.topics.setdefault(topic.name, topic.num_partitions)
         error = ErrorCode.topic_already_exists if known else ErrorCode.none
         return schema.CreatableTopicResult(name=topic.name, error_code=error, error_message=None)
 

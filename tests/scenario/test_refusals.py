@@ -9,7 +9,7 @@ import pytest
 from kit.flow import Flow, topic_names
 from kit.runner import copy_arguments, copystream
 from replicator.lab.ports import free_ports
-from replicator.lab.seed import KEEP, YEAR_2001_MS, Payload, Writer, create_topic
+from replicator.lab.seed import Payload, Writer, create_topic
 
 
 def load(flow: Flow, topic: str, *, partitions: int = 2) -> None:
@@ -84,6 +84,18 @@ def test_a_target_topic_with_records_of_others_is_refused_and_left_alone(flow, t
     assert flow.arrived(topic) == 1
 
 
+def test_records_of_others_are_found_beside_our_own(flow, topic_name):
+    """Each partition counts: what is ours in one makes nothing right in another."""
+    topic = topic_name("half")
+    load(flow, topic)
+    create_topic(flow.target.bootstrap, topic, 2)
+    with Writer(flow.target.bootstrap) as writer:
+        writer.send(topic, 0, Payload(None, b"somebody else's"))
+    flow.copy(topic, "--partitions", "1").expect(0)
+    outcome = flow.copy(topic).expect(7)
+    assert "already holds records" in outcome.fault().message
+
+
 def test_an_empty_target_topic_that_exists_is_used(flow, topic_name):
     topic = topic_name("ready")
     load(flow, topic)
@@ -123,16 +135,6 @@ def test_settings_that_would_alter_records_are_held_back_and_named(flow, topic_n
     }
     (copied,) = flow.copy(topic).expect(0).summary.topics
     assert set(copied.held_back) == set(planned.held_back)
-
-
-def test_a_target_that_would_delete_the_oldest_records_at_once_is_warned_of(flow, topic_name):
-    topic = topic_name("old")
-    flow.create(topic, config=KEEP)
-    create_topic(flow.target.bootstrap, topic)  # keeps records for seven days
-    with Writer(flow.source.bootstrap) as writer:
-        writer.send(topic, 0, Payload(None, b"old", [], YEAR_2001_MS))
-    (planned,) = flow.copy(topic, "--dry-run").expect(0).plan.topics
-    assert any("retention" in warning for warning in planned.warnings)
 
 
 @pytest.mark.parametrize(("side", "exit_code"), [("source", 3), ("target", 4)])

@@ -20,7 +20,7 @@ from replicator.cli.reload import Reload
 from replicator.cli.signals import Interrupts
 from replicator.cli.state import RunState
 from replicator.cli.tables import plan_text, summary_text
-from replicator.errors import UsageError
+from replicator.errors import UsageError, worst
 from replicator.options import CONFIG
 from replicator.report import Plan, Snapshot, Summary
 from replicator.selection import Forever
@@ -113,7 +113,8 @@ def _show_plan(plan: Plan, output: Output) -> int:
         output.result(msgspec.json.encode(plan).decode())
     else:
         output.result(plan_text(plan, output.paint))
-    return max((t.conflict_exit_code for t in plan.topics if t.conflict), default=0)
+    conflicts = [topic.conflict_exit_code for topic in plan.topics if topic.conflict]
+    return worst([*conflicts, *(fault.exit_code for fault in plan.faults)])
 
 
 def _run(job: Job, settings: CopySettings, progress: str, reload: Reload, output: Output) -> int:

@@ -3,7 +3,28 @@
 from __future__ import annotations
 
 from replicator.cli.output import Output
-from replicator.report import Plan, TopicPlan
+from replicator.cli.units import plural
+from replicator.report import Plan, TopicPlan, TopicSummary
+
+
+def config_notes(topic: TopicPlan | TopicSummary) -> list[tuple[str, str]]:
+    """What became of a topic's configs, and partitions that are added: event and text."""
+    name = topic.topic
+    notes = []
+    if topic.held_back:
+        notes.append(("held-back", f"held back {name}: {_pairs(topic.held_back)}"))
+    for key, why in topic.left_out.items():
+        notes.append(("config-left-out", f"left out {name}: {key}={why}"))
+    for key, why in topic.adjusted.items():
+        notes.append(("config-adjusted", f"adjusted {name}: {key}, {why}"))
+    if topic.pinned:
+        text = f"set on {name} since the target's defaults are others: {_pairs(topic.pinned)}"
+        notes.append(("config-pinned", text))
+    return notes
+
+
+def _pairs(configs: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in configs.items())
 
 
 def tell_plan(output: Output, plan: Plan) -> None:
@@ -23,8 +44,10 @@ def _tell_topic(output: Output, topic: TopicPlan) -> None:
     if topic.conflict is not None:
         text = f"conflict {name}: {topic.conflict}"
         output.event("error", "conflict", text, topic=name, hint=topic.conflict_hint or "")
-    if topic.held_back:
-        pairs = ", ".join(f"{key}={value}" for key, value in topic.held_back.items())
-        output.event("info", "held-back", f"held back {name}: {pairs}", topic=name)
+    for event, text in config_notes(topic):
+        output.event("info", event, text, topic=name)
+    if topic.widen:
+        text = f"{plural(topic.widen, 'partition')} will be added to target topic {name}"
+        output.event("info", "widen", text, topic=name)
     for text in topic.warnings:
         output.event("warning", "warning", f"warning: {name}: {text}", topic=name)

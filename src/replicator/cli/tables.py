@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from replicator.cli.notes import config_notes
 from replicator.cli.units import clock, count, plural, short
 from replicator.cli.view import THROTTLERS
 from replicator.report import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
@@ -57,6 +58,8 @@ def plan_text(plan: Plan, paint: Paint) -> str:
     notes += [f"skipped {topic}: {why}" for topic, why in plan.skipped.items()]
     if notes:
         blocks.append("\n".join(notes))
+    if plan.faults:
+        blocks.append("\n".join(_fault(fault, paint) for fault in plan.faults))
     conflicts = sum(1 for topic in plan.topics if topic.conflict)
     verdict = "nothing has been changed (dry run)"
     if conflicts:
@@ -76,6 +79,8 @@ def _plan_row(topic: TopicPlan) -> list[str]:
         what = "nothing left"
     else:
         what = "go on" if topic.resume else "fill"
+    if topic.widen and not topic.conflict:
+        what += f", add {plural(topic.widen, 'partition')}"
     split = topic.target_partitions not in (0, topic.partitions)
     return [
         topic.topic,
@@ -133,6 +138,8 @@ def _summary_row(topic: TopicSummary) -> list[str]:
     details = [status]
     if topic.created:
         details.append("created")
+    if topic.widened:
+        details.append(f"{plural(topic.widened, 'partition')} added")
     if topic.resumed:
         details.append("resumed")
     if topic.skipped_batches:
@@ -212,9 +219,7 @@ def _fault(fault: Fault, paint: Paint) -> str:
 
 
 def _held_back_and_warnings(topic: TopicPlan | TopicSummary, paint: Paint) -> list[str]:
-    notes = []
-    if topic.held_back:
-        notes.append(f"held back {topic.topic}: {_pairs(topic.held_back)}")
+    notes = [text for _, text in config_notes(topic)]
     notes += [f"{paint('warning', 'warning')} {topic.topic}: {text}" for text in topic.warnings]
     return notes
 

@@ -7,14 +7,20 @@ one that fails says nothing about the others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from replicator.cluster import broker_errors
 from replicator.cluster.brokers import REQUEST_TIMEOUT
 from replicator.cluster.cluster import Cluster
-from replicator.cluster.failures import Unsupported, failure, library_reason, unreachable
+from replicator.cluster.failures import (
+    Unreachable,
+    Unsupported,
+    failure,
+    library_reason,
+    unreachable,
+)
 from replicator.cluster.retry import Backoff, RetryPolicy
 from replicator.errors import CopystreamError
 
@@ -35,7 +41,20 @@ _BROKER_DEFAULTS: Mapping[str, tuple[tuple[str, int], ...]] = {
     "cleanup.policy": (("log.cleanup.policy", 0),),
     "compression.type": (("compression.type", 0),),
     "message.timestamp.type": (("log.message.timestamp.type", 0),),
+    "message.timestamp.before.max.ms": (("log.message.timestamp.before.max.ms", 1),),
+    "message.timestamp.after.max.ms": (("log.message.timestamp.after.max.ms", 1),),
+    "segment.bytes": (("log.segment.bytes", 1),),
+    "delete.retention.ms": (("log.cleaner.delete.retention.ms", 1),),
+    "min.compaction.lag.ms": (("log.cleaner.min.compaction.lag.ms", 1),),
+    "max.compaction.lag.ms": (("log.cleaner.max.compaction.lag.ms", 1),),
 }
+
+# A controller refuses a request for more than 10,000 partitions
+# (``ReplicationControlManager.MAX_PARTITIONS_PER_BATCH``), and takes long for many.
+_PARTITIONS_PER_REQUEST = 2000
+
+# Seconds for the settings of one broker; another is asked where it does not answer.
+_BROKER_PATIENCE = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -70,13 +89,17 @@ class Admin:
         self._retry = retry or RetryPolicy()
         self._admin: AdminClient | None = None
 
-    def describe_topic_configs(self, topics: Iterable[str]) -> dict[str, TopicConfigs]:
-        """Configs of existing topics. Raises for the first one that cannot be described."""
+    def describe_topic_configs(
+        self, topics: Iterable[str]
+    ) -> dict[str, TopicConfigs | CopystreamError]:
+        """Configs of existing topics, or why those of one cannot be described."""
         kafka = _library()
-        found: dict[str, TopicConfigs] = {}
-        for name, answer in self._describe(kafka.ResourceType.TOPIC, list(topics)).items():
+        found: dict[str, TopicConfigs | CopystreamError] = {}
+        backoff = self._retry.start()
+        for name, answer in self._describe(kafka.ResourceType.TOPIC, list(topics), backoff).items():
             if isinstance(answer, CopystreamError):
-                raise answer
+                found[name] = answer
+                continue
             known = {e.name: e for e in answer if e.value is not None and not e.is_sensitive}
             found[name] = TopicConfigs(
                 overrides={key: e.value for key, e in known.items() if _set_on_topic(e)},
@@ -85,29 +108,21 @@ class Admin:
         return found
 
     def topic_defaults(self) -> dict[str, str]:
-        """What a new topic gets for retention, size, policy, compression and timestamp type.
+        """What a new topic gets for the configs of ``_BROKER_DEFAULTS``.
 
-        Read from one broker's settings, which takes DESCRIBE_CONFIGS on Cluster; empty where
-        that is denied, since it only serves warnings.
+        Read from the settings of the first broker that answers, which takes DESCRIBE_CONFIGS on
+        Cluster; empty where that is denied or none answers.
         """
         kafka = _library()
-        brokers = sorted(self._cluster.brokers)
-        if not brokers:
-            return {}
-        answer = self._describe(kafka.ResourceType.BROKER, [str(brokers[0])])[str(brokers[0])]
-        if isinstance(answer, CopystreamError):
+        for broker in sorted(self._cluster.brokers):
+            backoff = self._retry.start(_BROKER_PATIENCE)
+            answer = self._describe(kafka.ResourceType.BROKER, [str(broker)], backoff)[str(broker)]
+            if not isinstance(answer, CopystreamError):
+                return _topic_defaults({e.name: e.value for e in answer if e.value is not None})
             _log.debug("defaults of new topics are not known: %s", answer)
-            return {}
-        settings = {e.name: e.value for e in answer if e.value is not None}
-        defaults: dict[str, str] = {}
-        for key, sources in _BROKER_DEFAULTS.items():
-            for name, factor in sources:
-                if name in settings:
-                    value = settings[name]
-                    # -1 means "for ever" in every unit.
-                    defaults[key] = value if factor == 0 else str(_scaled(int(value), factor))
-                    break
-        return defaults
+            if not isinstance(answer, Unreachable):
+                break
+        return {}
 
     def create_topics(
         self, specs: Sequence[TopicSpec], *, timeout: float | None = None
@@ -115,17 +130,37 @@ class Admin:
         """Create topics with their configs in one request each, and wait until they can be used.
 
         Returns the topics that failed, with the reason; all others have a leader for every
-        partition. Configs go into the request itself: set afterwards, a wrong cleanup policy
-        could act in between (KAFKA-12254).
+        partition.
+        """
+        backoff = self._retry.start(timeout)
+        failed = self.request_topics(specs, timeout=timeout)
+        created = {spec.name: spec.partitions for spec in specs if spec.name not in failed}
+        if created:
+            _, unready = self._cluster.await_leaders(created, timeout=backoff.remaining())
+            for (name, _), error in unready.items():
+                failed.setdefault(name, error)
+        return failed
+
+    def request_topics(
+        self,
+        specs: Sequence[TopicSpec],
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> dict[str, CopystreamError]:
+        """Have topics created, or with ``validate_only`` only looked at; returns those that the
+        cluster refuses, with the reason.
+
+        Configs go into the request itself: set afterwards, a wrong cleanup policy could act in
+        between (KAFKA-12254). Temporary refusals are tried again until ``timeout`` seconds
+        (default: the retry policy's) have passed without a topic being taken, so that a quota on
+        creations (KIP-599) slows a copy down and does not end it.
         """
         kafka = _library()
-        backoff = self._retry.start(timeout)
-        failed: dict[str, CopystreamError] = {}
-        pending = {spec.name: spec for spec in specs}
-        uncertain: set[str] = set()
-        while pending:
-            waiting: dict[str, CopystreamError] = {}
-            futures = self._client().create_topics(
+
+        def ask(names: Sequence[str], options: dict[str, Any]) -> Mapping[str, Any]:
+            chosen = [by_name[name] for name in names]
+            found: Mapping[str, Any] = self._client().create_topics(
                 [
                     kafka.NewTopic(
                         spec.name,
@@ -133,30 +168,90 @@ class Admin:
                         replication_factor=spec.replication_factor,
                         config=dict(spec.configs),
                     )
-                    for spec in pending.values()
+                    for spec in chosen
                 ],
-                **_timeout(backoff),
+                validate_only=validate_only,
+                **options,
             )
-            for name, future in futures.items():
-                problem = _problem(future.result)
-                if problem is None or (
-                    # Our own earlier attempt made it, and only its answer was lost.
-                    problem.code() == broker_errors.TOPIC_ALREADY_EXISTS and name in uncertain
-                ):
-                    continue
-                error = self._error(problem, f"create topic {name}", f"CREATE on Topic {name}")
-                if problem.code() < 0 or broker_errors.is_temporary(problem.code()):
-                    waiting[name] = error
-                    uncertain.add(name)
-                else:
-                    failed[name] = error
-            pending = {name: pending[name] for name in waiting}
+            return found
+
+        def failure(name: str, problem: KafkaError, again: bool) -> CopystreamError | None:
+            # Our own earlier attempt made it, and only its answer was lost.
+            if problem.code() == broker_errors.TOPIC_ALREADY_EXISTS and again:
+                return None
+            return self._error(problem, f"create topic {name}", f"CREATE on Topic {name}")
+
+        by_name = {spec.name: spec for spec in specs}
+        sizes = {spec.name: spec.partitions for spec in specs}
+        return self._each(sizes, ask, failure, timeout, patient=not validate_only)
+
+    def widen_topics(
+        self,
+        counts: Mapping[str, int],
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> dict[str, CopystreamError]:
+        """Have partitions added to topics until each has as many as ``counts`` says, or with
+        ``validate_only`` only see whether that is possible; returns those that are refused.
+        """
+        kafka = _library()
+
+        def ask(names: Sequence[str], options: dict[str, Any]) -> Mapping[str, Any]:
+            found: Mapping[str, Any] = self._client().create_partitions(
+                [kafka.NewPartitions(name, counts[name]) for name in names],
+                validate_only=validate_only,
+                **options,
+            )
+            return found
+
+        def failure(name: str, problem: KafkaError, again: bool) -> CopystreamError | None:
+            if problem.code() == broker_errors.INVALID_PARTITIONS and again:
+                return None  # as above: it has that many already
+            return self._error(problem, f"add partitions to topic {name}", f"ALTER on Topic {name}")
+
+        return self._each(counts, ask, failure, timeout, patient=not validate_only)
+
+    def _each(
+        self,
+        sizes: Mapping[str, int],
+        ask: Callable[[Sequence[str], dict[str, Any]], Mapping[str, Any]],
+        failure: Callable[[str, KafkaError, bool], CopystreamError | None],
+        timeout: float | None,
+        *,
+        patient: bool,
+    ) -> dict[str, CopystreamError]:
+        """Ask for topics, each with its partitions' number, in requests of a bearable size, those
+        with temporary errors again. ``failure`` gives the error of one, and is told whether an
+        earlier attempt may have done it. Unless ``patient``, a quota is not waited for.
+        """
+        backoff = self._retry.start(timeout)
+        failed: dict[str, CopystreamError] = {}
+        pending = list(sizes)
+        uncertain: set[str] = set()
+        while pending:
+            waiting: dict[str, CopystreamError] = {}
+            for names in _portions(pending, sizes):
+                for name, future in ask(names, _timeout(backoff)).items():
+                    problem = _problem(future.result)
+                    if problem is None:
+                        continue
+                    error = failure(name, problem, name in uncertain)
+                    if error is None:
+                        continue
+                    throttled = problem.code() == broker_errors.THROTTLING_QUOTA_EXCEEDED
+                    if _is_temporary(problem) and (patient or not throttled):
+                        waiting[name] = error
+                        if not throttled:
+                            uncertain.add(name)
+                    else:
+                        failed[name] = error
+            if len(waiting) < len(pending):
+                backoff = self._retry.start(timeout)
+            pending = list(waiting)
             if pending and not backoff.pause():
                 failed.update(waiting)
                 break
-        created = {spec.name: spec.partitions for spec in specs if spec.name not in failed}
-        if created:
-            self._cluster.await_leaders(created, timeout=backoff.remaining())
         return failed
 
     def alter_topic_configs(self, topic: str, changes: Mapping[str, str | None]) -> None:
@@ -193,14 +288,15 @@ class Admin:
             )
         return self._admin
 
-    def _describe(self, kind: Any, names: Sequence[str]) -> dict[str, list[Any] | CopystreamError]:
+    def _describe(
+        self, kind: Any, names: Sequence[str], backoff: Backoff
+    ) -> dict[str, list[Any] | CopystreamError]:
         """Config entries per resource, or why there are none; temporary errors retried."""
         kafka = _library()
 
         noun = "topic" if kind == kafka.ResourceType.TOPIC else "broker"
         scope = "Topic {}" if kind == kafka.ResourceType.TOPIC else "Cluster"
         found: dict[str, list[Any] | CopystreamError] = {}
-        backoff = self._retry.start()
         pending = list(dict.fromkeys(names))
         while pending:
             futures = self._client().describe_configs(
@@ -218,7 +314,7 @@ class Admin:
                     f"read configs of {noun} {name}",
                     f"DESCRIBE_CONFIGS on {scope.format(name)}",
                 )
-                if problem.code() < 0 or broker_errors.is_temporary(problem.code()):
+                if _is_temporary(problem):
                     waiting.append(name)
             pending = waiting
             if pending and not backoff.pause():
@@ -262,6 +358,34 @@ def _detail(problem: KafkaError) -> str:
 
 def _set_on_topic(entry: Any) -> bool:
     return bool(entry.source == _library().ConfigSource.DYNAMIC_TOPIC_CONFIG.value)
+
+
+def _topic_defaults(settings: Mapping[str, str]) -> dict[str, str]:
+    """The configs of a new topic, from the settings of a broker."""
+    defaults: dict[str, str] = {}
+    for key, sources in _BROKER_DEFAULTS.items():
+        for name, factor in sources:
+            if name in settings:
+                value = settings[name]
+                # -1 means "for ever" in every unit.
+                defaults[key] = value if factor == 0 else str(_scaled(int(value), factor))
+                break
+    return defaults
+
+
+def _portions(names: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Names in their order, a few at a time, by the partitions of each."""
+    portion: list[str] = []
+    for name in names:
+        if portion and sum(sizes[n] for n in portion) + sizes[name] > _PARTITIONS_PER_REQUEST:
+            yield portion
+            portion = []
+        portion.append(name)
+    yield portion
+
+
+def _is_temporary(problem: KafkaError) -> bool:
+    return problem.code() < 0 or broker_errors.is_temporary(problem.code())
 
 
 def _scaled(value: int, factor: int) -> int:

@@ -12,11 +12,15 @@ from typing import NamedTuple
 UNKNOWN_TOPIC_OR_PARTITION = 3
 LEADER_NOT_AVAILABLE = 5
 NETWORK_EXCEPTION = 13
+INVALID_TOPIC = 17
 TOPIC_AUTHORIZATION_FAILED = 29
 CLUSTER_AUTHORIZATION_FAILED = 31
 UNSUPPORTED_VERSION = 35
 TOPIC_ALREADY_EXISTS = 36
+INVALID_PARTITIONS = 37
+INVALID_CONFIG = 40
 OFFSET_NOT_AVAILABLE = 78
+THROTTLING_QUOTA_EXCEEDED = 89
 UNKNOWN_TOPIC_ID = 100
 
 
@@ -42,7 +46,8 @@ _HINTS = {
     17: "Kafka does not take this topic name",
     36: "somebody else created it in the meantime: run the command again",
     38: "choose a replication factor that the number of brokers allows",
-    40: "the cluster does not take one of the topic's configs; see which one above",
+    37: "choose a number of partitions that the cluster allows",
+    40: "the cluster does not take one of the topic's configs; its log may say which",
     35: "the broker is older than copystream supports; Kafka 2.8 and newer are",
     56: "the broker's disk failed; see the broker's log",
     7: "the broker is overloaded or its replicas are slow; see the broker's log",

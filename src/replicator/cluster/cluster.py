@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from replicator.cluster import broker_errors, messages
 from replicator.cluster.brokers import CONNECT_TIMEOUT, REQUEST_TIMEOUT, Brokers
@@ -32,6 +32,9 @@ from replicator.report import Side
 # Seconds at most between two looks at a topic that is just being created.
 _CREATION_PAUSE = 0.1
 
+_AT_ONCE = 16  # brokers that are asked at the same time
+
+R = TypeVar("R")
 Epochs = Mapping[TopicPartition, int]
 Ask = Callable[[Epochs], Question[dict[TopicPartition, OffsetResult]]]
 
@@ -102,13 +105,15 @@ class Cluster:
         *,
         read_committed: bool = False,
         just_created: bool = False,
+        apart: bool = False,
         timeout: float | None = None,
     ) -> dict[TopicPartition, OffsetResult]:
         """Log start, log end as consumers see it, or the first offset at a time in ms.
 
         "latest" is the high watermark, with ``read_committed`` the last stable offset. A
         timestamp past the last record gives offset -1. ``just_created`` waits for topics that
-        the cluster does not know yet.
+        the cluster does not know yet. Where a leader gives no answer at all, that is raised, or
+        with ``apart`` the error NETWORK_EXCEPTION of its partitions.
         """
         if isinstance(at, int):
             if at < 0:
@@ -121,6 +126,7 @@ class Cluster:
             lambda epochs: messages.list_offsets(epochs, timestamp, read_committed=read_committed),
             self._start(timeout, just_created),
             just_created=just_created,
+            apart=apart,
         )
 
     def leader_end_offsets(
@@ -148,11 +154,11 @@ class Cluster:
         """
         wanted = list(dict.fromkeys(partitions))
         backoff = self._retry.start(REQUEST_TIMEOUT)
+        leaders = self._route(wanted, backoff, just_created=False).leaders
         sizes: dict[TopicPartition, int] = {}
-        for broker, epochs in self._route(wanted, backoff, just_created=False).leaders.items():
-            with suppress(CopystreamError):
-                found = self._brokers.ask(broker, messages.log_dirs(epochs), backoff)
-                sizes.update({key: size for key, size in found.items() if key in epochs})
+        for broker, found in self._ask_each(leaders, messages.log_dirs, backoff).items():
+            if not isinstance(found, CopystreamError):
+                sizes.update({k: size for k, size in found.items() if k in leaders[broker]})
         return sizes
 
     def init_producer_id(self, *, timeout: float | None = None) -> tuple[int, int]:
@@ -181,39 +187,42 @@ class Cluster:
 
     def await_leaders(
         self, topics: Mapping[str, int], *, timeout: float | None = None
-    ) -> dict[str, TopicMeta]:
+    ) -> tuple[dict[str, TopicMeta], dict[TopicPartition, CopystreamError]]:
         """Wait until topics (name → partition count) exist and every leader serves them.
 
-        A topic shows in the metadata of one broker before its leader knows of it, hence the
-        offsets asked for at the end.
+        Returns the topics, and the partitions that have none at the deadline. A topic shows in
+        the metadata of one broker before its leader knows of it, hence the offsets asked for at
+        the end.
         """
         backoff = self._start(timeout, just_created=True)
         while True:
             found = self._metadata(list(topics), backoff)
             waiting = [name for name, count in topics.items() if not _complete(found[name], count)]
-            if not waiting:
-                break
-            code = found[waiting[0]].error or broker_errors.LEADER_NOT_AVAILABLE
-            if not broker_errors.is_temporary(code, just_created=True) or not backoff.pause():
-                raise self.error(
-                    code,
-                    f"find a leader for every partition of topic {waiting[0]}",
-                    acl=f"DESCRIBE on Topic {waiting[0]}",
+            temporary = all(
+                broker_errors.is_temporary(
+                    found[name].error or broker_errors.LEADER_NOT_AVAILABLE, just_created=True
                 )
+                for name in waiting
+            )
+            if not waiting or not temporary or not backoff.pause():
+                break
         ends = self._ask_leaders(
-            [(name, partition) for name, topic in found.items() for partition in topic.partitions],
+            [(name, number) for name, count in topics.items() for number in range(count)],
             lambda epochs: messages.list_offsets(epochs, messages.LATEST, read_committed=False),
             backoff,
             just_created=True,
+            apart=True,
         )
-        for (name, partition), end in ends.items():
-            if end.error:
-                raise self.error(
-                    end.error,
-                    f"use the new partition {name}-{partition}",
-                    acl=f"DESCRIBE on Topic {name}",
-                )
-        return found
+        unready = {
+            (name, partition): self.error(
+                end.error,
+                f"use the new partition {name}-{partition}",
+                acl=f"DESCRIBE on Topic {name}",
+            )
+            for (name, partition), end in ends.items()
+            if end.error
+        }
+        return found, unready
 
     def error(self, code: int, doing: str, *, acl: str, detail: str = "") -> CopystreamError:
         """The error to raise for a Kafka error code; see ``failures.broker_failure``."""
@@ -233,11 +242,12 @@ class Cluster:
         backoff: Backoff,
         *,
         just_created: bool,
+        apart: bool = False,
     ) -> dict[TopicPartition, OffsetResult]:
         """Ask each partition's leader, again where that may help, until the deadline.
 
         What still fails then has its error code in the result, unless a leader gave no answer
-        at all, which is raised.
+        at all, which is raised but for ``apart``.
         """
         wanted = pending = list(dict.fromkeys(partitions))
         results: dict[TopicPartition, OffsetResult] = {}
@@ -246,13 +256,14 @@ class Cluster:
             routes = self._route(pending, backoff, just_created=just_created)
             results.update(routes.settled)
             waiting = routes.waiting
-            for broker, epochs in routes.leaders.items():
-                try:
-                    answers = self._brokers.ask(broker, ask(epochs), backoff)
-                except Unreachable as error:
-                    trouble = error
-                    waiting.update(dict.fromkeys(epochs, broker_errors.NETWORK_EXCEPTION))
+            for broker, answers in self._ask_each(routes.leaders, ask, backoff).items():
+                if isinstance(answers, Unreachable):
+                    trouble = None if apart else answers
+                    lost = dict.fromkeys(routes.leaders[broker], broker_errors.NETWORK_EXCEPTION)
+                    waiting.update(lost)
                     continue
+                if isinstance(answers, CopystreamError):
+                    raise answers
                 for key, result in answers.items():
                     if broker_errors.is_temporary(result.error, just_created=just_created):
                         waiting[key] = result.error
@@ -266,6 +277,25 @@ class Cluster:
                 results.update({key: OffsetResult(-1, -1, code) for key, code in waiting.items()})
                 break
         return {key: results[key] for key in wanted}
+
+    def _ask_each(
+        self,
+        leaders: Mapping[int, dict[TopicPartition, int]],
+        ask: Callable[[Epochs], Question[R]],
+        backoff: Backoff,
+    ) -> dict[int, R | CopystreamError]:
+        """Ask brokers at the same time, so that one that hangs takes no time from the others."""
+
+        def one(broker: int) -> R | CopystreamError:
+            try:
+                return self._brokers.ask(broker, ask(leaders[broker]), backoff)
+            except CopystreamError as error:
+                return error
+
+        if len(leaders) < 2:
+            return {broker: one(broker) for broker in leaders}
+        with ThreadPoolExecutor(min(len(leaders), _AT_ONCE)) as pool:
+            return dict(zip(leaders, pool.map(one, leaders), strict=True))
 
     def _route(
         self, partitions: Sequence[TopicPartition], backoff: Backoff, *, just_created: bool

@@ -154,6 +154,6 @@ def broker_failure(
             if retriable
             else "the broker's log says more"
         )
-    found = error(code, name, message, retriable=retriable, hint=hint)
+    found = error(code, name, message, retriable=retriable, hint=hint, detail=detail)
     found.reason = reason
     return found

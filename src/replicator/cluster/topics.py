@@ -11,27 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from replicator.cluster.configs import HELD_BACK, Stored, effects, pinned, safe
 from replicator.errors import ExitCode, UsageError
 from replicator.report import TopicPlan
-
-# MirrorMaker 2's config.properties.exclude (``DefaultConfigPropertyFilter``): they belong to
-# the cluster a topic lives on, or would change records on their way in.
-_CLUSTER_BOUND = frozenset(
-    {
-        "follower.replication.throttled.replicas",
-        "leader.replication.throttled.replicas",
-        "message.timestamp.difference.max.ms",
-        "message.timestamp.type",
-        "min.insync.replicas",
-        "unclean.leader.election.enable",
-    }
-)
-
-# Gone in Kafka 4.0 (KIP-724), which refuses a topic that asks for them; a replica made of
-# record batches v2 needs neither.
-_RETIRED = frozenset({"message.format.version", "message.downconversion.enable"})
-
-HELD_BACK = _CLUSTER_BOUND | _RETIRED
 
 TargetState = Literal["empty", "ours", "foreign"]
 
@@ -153,17 +135,19 @@ def _matches(word: str, names: Sequence[str], known: frozenset[str]) -> list[str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceTopic:
-    """What planning needs to know of a topic to be copied."""
+    """What planning needs to know of a topic to be copied.
+
+    ``effective`` None means that its configs may not be read, and ``unread`` says why.
+    """
 
     name: str
     partitions: int
     replication_factor: int
     overrides: Mapping[str, str] = field(default_factory=dict)
-    effective: Mapping[str, str] = field(default_factory=dict)
-    records: int = 0  # offsets still to copy
+    effective: Mapping[str, str] | None = field(default_factory=dict)
+    unread: str = ""
     bytes: int | None = None  # on disk, for the offsets still to copy
-    largest_partition: int | None = None  # bytes on disk
-    oldest_timestamp: int | None = None  # ms, of the oldest record still to copy
+    stored: Stored = field(default_factory=Stored)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,12 +155,15 @@ class TargetTopic:
     """A topic that already stands where the replica goes.
 
     ``state`` is for the caller to find out: "ours" means that it carries this flow's map,
-    "foreign" that it holds records of anybody else.
+    "foreign" that it holds records of anybody else. ``ours`` says whether any partition of it,
+    chosen or not, carries the map. ``effective`` and ``unread`` are as in ``SourceTopic``.
     """
 
     partitions: int
     state: TargetState
-    effective: Mapping[str, str] = field(default_factory=dict)
+    ours: bool = False
+    effective: Mapping[str, str] | None = field(default_factory=dict)
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,41 +192,70 @@ def plan_topic(
     target brokers. ``now_ms`` is the time on the target, for what its retention would do.
     With ``splitting`` records do not stay in their partition, and the target topic may have
     another number of them: ``partitions`` if it is to be created, None for the source's.
+    ``judge`` says the rest, once it is known which configs a new topic can have.
     """
     name = target_name or source.name
     plan = TopicPlan(
         topic=source.name,
         target_topic=name,
         partitions=source.partitions,
-        records=source.records,
+        records=source.stored.records,
         bytes=source.bytes,
     )
-    plan.held_back = {k: v for k, v in sorted(source.overrides.items()) if k in HELD_BACK}
     if target is None:
         plan.create = True
         plan.target_partitions = partitions or source.partitions
         if not splitting:
             _refuse_other_count(plan, source, plan.target_partitions)
-        plan.configs = {k: v for k, v in sorted(source.overrides.items()) if k not in HELD_BACK}
+        _plan_configs(plan, source, cluster, now_ms)
         _plan_replication(plan, source, cluster, replication_factor)
         _refuse_colliding_name(plan, cluster)
-        effective = {**cluster.defaults, **plan.configs}
-    else:
-        plan.held_back = {}
-        plan.resume = target.state == "ours"
-        plan.target_partitions = target.partitions
-        if not splitting:
-            _refuse_other_count(plan, source, target.partitions)
-        elif partitions not in (None, target.partitions):
+        return plan
+    plan.resume = target.state == "ours"
+    plan.target_partitions = target.partitions
+    if splitting:
+        if partitions not in (None, target.partitions):
             _refuse(
                 plan,
                 f"the target topic has {target.partitions} partitions, not {partitions}",
                 "leave --target-partitions out, or delete the topic and let copystream create it",
             )
-        _refuse_foreign(plan, target)
-        effective = dict(target.effective)
-    plan.warnings += _record_warnings(source, effective, now_ms)
+    elif target.ours and target.partitions < source.partitions:
+        plan.widen = source.partitions - target.partitions
+        plan.target_partitions = source.partitions
+    else:
+        _refuse_other_count(plan, source, target.partitions)
+    _refuse_foreign(plan, target)
+    if target.effective is None:
+        plan.warnings.append(
+            f"whether the target topic would change or delete records is not known: {target.unread}"
+        )
     return plan
+
+
+def judge(
+    plan: TopicPlan,
+    source: SourceTopic,
+    target: Mapping[str, str],
+    *,
+    accept: bool,
+    now_ms: int,
+) -> None:
+    """Refuse a topic whose records would be changed or deleted by the configs that are, or will
+    be, in force on the target; with ``accept`` only warn. Everything else is a warning.
+    """
+    found = effects(source.effective, target, source.stored, now_ms)
+    for text in found.harm:
+        if accept:
+            plan.warnings.append(text)
+        else:
+            _refuse(
+                plan,
+                text,
+                "change the configs of the target topic; if that is what you want, "
+                "--accept-target-configs copies all the same",
+            )
+    plan.warnings += found.notes
 
 
 def _refuse(plan: TopicPlan, why: str, hint: str) -> None:
@@ -248,6 +264,19 @@ def _refuse(plan: TopicPlan, why: str, hint: str) -> None:
         plan.conflict = why
         plan.conflict_hint = hint
         plan.conflict_exit_code = int(ExitCode.FATAL)
+
+
+def _plan_configs(plan: TopicPlan, source: SourceTopic, cluster: TargetFacts, now_ms: int) -> None:
+    """The configs of a topic to be created: the source's, and what keeps records as they are."""
+    plan.held_back = {k: v for k, v in sorted(source.overrides.items()) if k in HELD_BACK}
+    carried = {k: v for k, v in source.overrides.items() if k not in HELD_BACK}
+    plan.pinned = pinned(source.effective, carried, cluster.defaults)
+    if source.effective is None:
+        plan.pinned |= safe(cluster.defaults, source.stored, now_ms)
+        plan.warnings.append(
+            f"the topic is made without the configs of the source's: {source.unread}"
+        )
+    plan.configs = dict(sorted({**carried, **plan.pinned}.items()))
 
 
 def _plan_replication(
@@ -301,74 +330,3 @@ def _refuse_foreign(plan: TopicPlan, target: TargetTopic) -> None:
             "copy into an empty topic, delete the target topic first, or write behind what it "
             "holds with --append and --from",
         )
-
-
-def _number(configs: Mapping[str, str], key: str) -> int | None:
-    """A config as a number; None where it is missing or is none."""
-    try:
-        return int(configs[key])
-    except (KeyError, ValueError):
-        return None
-
-
-def _record_warnings(source: SourceTopic, effective: Mapping[str, str], now_ms: int) -> list[str]:
-    """What the target's configs would do to records that reach it unchanged."""
-    warnings: list[str] = []
-    policy = effective.get("cleanup.policy", "")
-    if not policy or "delete" in policy:
-        warnings += _retention_warnings(source, effective, now_ms)
-    if "compact" in policy and "compact" not in source.effective.get("cleanup.policy", policy):
-        warnings.append(
-            "the target compacts this topic and the source does not: older records "
-            "of each key will go, and records without a key are refused"
-        )
-    limit, largest = (
-        _number(effective, "max.message.bytes"),
-        _number(source.effective, "max.message.bytes"),
-    )
-    if limit is not None and largest is not None and limit < largest:
-        warnings.append(
-            f"the target takes batches of up to {limit} bytes (max.message.bytes), the source "
-            f"up to {largest}: larger ones would be refused"
-        )
-    codec = effective.get("compression.type", "producer")
-    if codec not in ("producer", source.effective.get("compression.type")):
-        warnings.append(
-            f"the target recompresses every batch (compression.type={codec}), which costs it CPU"
-        )
-    if effective.get("message.timestamp.type") == "LogAppendTime":
-        warnings.append(
-            "the target stamps records with its own time (message.timestamp.type="
-            "LogAppendTime): the records' timestamps would be lost"
-        )
-    return warnings
-
-
-def _retention_warnings(
-    source: SourceTopic, effective: Mapping[str, str], now_ms: int
-) -> list[str]:
-    warnings: list[str] = []
-    keep = _number(effective, "retention.ms")
-    oldest = source.oldest_timestamp
-    if keep is not None and keep >= 0 and oldest is not None and oldest >= 0:
-        age = now_ms - oldest
-        if age > keep:
-            warnings.append(
-                f"the target's retention ({_days(keep)}) would delete the oldest records at "
-                f"once: they are {_days(age)} old; raise retention.ms there to keep them"
-            )
-    room = _number(effective, "retention.bytes")
-    largest = source.largest_partition
-    if room is not None and room >= 0 and largest is not None and largest > room:
-        warnings.append(
-            f"the target keeps {room} bytes of each partition (retention.bytes), the largest "
-            f"has {largest}: its oldest records would be deleted at once"
-        )
-    return warnings
-
-
-def _days(milliseconds: int) -> str:
-    for unit, size in (("days", 86_400_000), ("hours", 3_600_000), ("minutes", 60_000)):
-        if milliseconds >= 2 * size:
-            return f"{milliseconds // size} {unit}"
-    return f"{milliseconds / 1000:g} s"

@@ -22,6 +22,7 @@ TOPICS = (REGISTRY_TOPIC, OFFSET_MAP_TOPIC)
 POLICY = "compact"
 REPLICAS = 3  # as Kafka's own state has; fewer where there are fewer brokers
 LARGEST_RECORD = 1_048_588  # bytes: Kafka's own limit of a batch, which chunks are cut for
+SEGMENT = 100 << 20  # bytes, as Kafka's own state has: a batch must fit into one
 FILLER = b'["filler"]'  # the key of records that only take up an offset
 FILLERS = 100_000  # written at once
 RIGHTS = "DESCRIBE, READ and WRITE"
@@ -101,6 +102,7 @@ def _create(cluster: Cluster, admin: Admin, names: Sequence[str]) -> None:
         "cleanup.policy": POLICY,
         "compression.type": "producer",
         "max.message.bytes": str(LARGEST_RECORD),
+        "segment.bytes": str(SEGMENT),
     }
     specs = [TopicSpec(name, 1, replicas, configs) for name in names]
     # Another copystream may have been quicker.
@@ -183,14 +185,16 @@ def _check_partitions(
 def _check_configs(
     cluster: Cluster, admin: Admin, name: str, result: StateTopics, *, change: bool
 ) -> None:
-    try:
-        configs = admin.describe_topic_configs([name])[name].effective
-    except Denied:
+    found = admin.describe_topic_configs([name])[name]
+    if isinstance(found, Denied):
         result.warnings.append(
             f"the configs of the state topic {name} may not be read, so nobody knows that its "
             f"cleanup.policy is {POLICY}: grant DESCRIBE_CONFIGS on Topic {name}"
         )
         return
+    if isinstance(found, CopystreamError):
+        raise found
+    configs = found.effective
     wrong = {}
     policy = configs.get("cleanup.policy", POLICY)
     if policy != POLICY:

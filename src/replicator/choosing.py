@@ -1,0 +1,96 @@
+"""Which topics a copy is about, and which of them it cannot look at or finds gone.
+
+Topics come and go while a copy is planned: each is refused or passed over by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from replicator import creation
+from replicator.cluster import Cluster, TopicMeta
+from replicator.cluster.broker_errors import INVALID_TOPIC
+from replicator.cluster.topics import (
+    Choice,
+    choose_topics,
+    may_be_topic,
+    no_such_topic,
+    nothing_chosen,
+)
+from replicator.errors import CopystreamError, ExitCode
+from replicator.faults import UNKNOWN_TOPIC
+from replicator.report import TopicPlan
+from replicator.settings import CopySettings
+
+
+class Choosing:
+    """The topics of one plan. ``refused`` are those that were asked for and are not copied,
+    ``gone`` those that a pattern took, and why they are passed over.
+    """
+
+    def __init__(self, settings: CopySettings, source: Cluster) -> None:
+        self._settings = settings
+        self._source = source
+        self.refused: dict[str, TopicPlan] = {}
+        self.gone: dict[str, str] = {}
+
+    def choose(self) -> tuple[Choice, dict[str, TopicMeta]]:
+        """The topics that the command means, and the source's metadata of all topics."""
+        everything = self._source.metadata()
+        settings = self._settings
+        choice = choose_topics(settings.topics, settings.exclude, everything)
+        # A list of all topics passes over those that may not be described, and new ones may come.
+        names = [word for word in choice.unmatched if may_be_topic(word)]
+        found = self._source.metadata(names) if names else {}
+        for word in choice.unmatched:
+            meta = found.get(word)
+            if meta is None or meta.error in UNKNOWN_TOPIC or meta.error == INVALID_TOPIC:
+                raise no_such_topic(word, everything, cluster=self._source.name)
+            if meta.error:
+                self.refuse(word, not_described(self._source, meta))
+            else:
+                everything[word] = meta
+        choice = choose_topics(settings.topics, settings.exclude, everything)
+        if not choice.topics and not self.refused:
+            raise nothing_chosen(choice)
+        self.pass_over([topic for topic in choice.topics if everything[topic].error], everything)
+        return replace(choice, topics=self.standing(choice.topics)), everything
+
+    def standing(self, topics: Iterable[str]) -> tuple[str, ...]:
+        return tuple(t for t in topics if t not in self.refused and t not in self.gone)
+
+    def refuse(self, topic: str, error: CopystreamError, partitions: int = 0) -> None:
+        plan = TopicPlan(topic=topic, target_topic=topic, partitions=partitions, records=0)
+        creation.refuse(plan, error)
+        plan.conflict_side = "source" if error.exit_code == ExitCode.SOURCE else "target"
+        self.refused[topic] = plan
+
+    def pass_over(self, topics: Sequence[str], seen: Mapping[str, TopicMeta]) -> None:
+        """Leave topics of the source out that are gone or another one than before, or that have an
+        error; ``seen`` is how they were found.
+        """
+        for topic in topics:
+            meta = seen.get(topic)
+            if meta is not None and meta.error and meta.error not in UNKNOWN_TOPIC:
+                self.refuse(topic, not_described(self._source, meta), len(meta.partitions))
+            elif topic in self._settings.topics:
+                self.refused[topic] = TopicPlan(
+                    topic=topic,
+                    target_topic=topic,
+                    partitions=0,
+                    records=0,
+                    conflict="it was deleted on the source while the copy was planned",
+                    conflict_hint="leave it out, or run the command again if it was made anew",
+                    conflict_kind="source-deleted",
+                    conflict_exit_code=int(ExitCode.STATE),
+                    conflict_side="source",
+                )
+            else:
+                self.gone[topic] = "deleted on the source while the copy was planned"
+
+
+def not_described(cluster: Cluster, meta: TopicMeta) -> CopystreamError:
+    return cluster.error(
+        meta.error, f"describe topic {meta.name}", acl=f"DESCRIBE on Topic {meta.name}"
+    )

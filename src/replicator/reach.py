@@ -1,0 +1,110 @@
+"""What leaders say of their partitions; one that cannot be asked fails only those it leads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal
+
+from replicator.cluster import Cluster, PartitionMeta, TopicMeta, broker_errors
+from replicator.errors import CopystreamError, ExitCode
+from replicator.report import Fault
+
+TopicPartition = tuple[str, int]
+
+PATIENCE = 5.0  # seconds for a leader to answer, or to be elected
+
+
+class Reach:
+    """Offsets of one cluster's partitions. ``failed`` are those that cannot be told, with Kafka's
+    error code; they are not asked for again. Used by one thread at a time.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.failed: dict[TopicPartition, int] = {}
+
+    def reached(self, places: Iterable[TopicPartition]) -> list[TopicPartition]:
+        return [place for place in places if place not in self.failed]
+
+    def offsets(
+        self,
+        places: Iterable[TopicPartition],
+        at: Literal["earliest", "latest"] | int,
+        *,
+        read_committed: bool = False,
+    ) -> dict[TopicPartition, int]:
+        """As ``Cluster.list_offsets``, of the partitions that can be reached."""
+        asked = self.reached(places)
+        if not asked:
+            return {}
+        found = self.cluster.list_offsets(
+            asked, at, read_committed=read_committed, apart=True, timeout=PATIENCE
+        )
+        self.failed.update({place: result.error for place, result in found.items() if result.error})
+        return {place: result.offset for place, result in found.items() if not result.error}
+
+    def faults(self, metas: Mapping[str, TopicMeta]) -> list[Fault]:
+        """One for each partition that failed; ``metas`` are its topics as they were seen last."""
+        return [
+            partition_fault(self.cluster, place, code, metas[place[0]].partitions.get(place[1]))
+            for place, code in sorted(self.failed.items())
+        ]
+
+
+def partition_fault(
+    cluster: Cluster, place: TopicPartition, code: int, meta: PartitionMeta | None
+) -> Fault:
+    """The fault of a partition that its leader says nothing of, with Kafka's error code."""
+    topic, partition = place
+    denied = broker_errors.denied_resource(code) is not None
+    refused = ExitCode.SOURCE if cluster.side == "source" else ExitCode.TARGET
+    if denied:
+        text = f"its offsets are refused: {broker_errors.lookup(code).name} ({code})"
+        hint = f"grant DESCRIBE on Topic {topic} to the user of this client"
+    else:
+        text = unserved(meta, cluster.brokers, code)
+        hint = "see that the brokers are up; the same command then goes on"
+    return Fault(
+        kind="denied" if denied else "unreachable",
+        side=cluster.side,
+        cluster=cluster.name,
+        topic=topic,
+        partition=partition,
+        message=f"{topic}-{partition} on {cluster.side} cluster {cluster.name}: {text}",
+        hint=hint,
+        exit_code=int(refused if denied else ExitCode.INCOMPLETE),
+    )
+
+
+def unready_fault(cluster: Cluster, topic: str, partition: int, error: CopystreamError) -> Fault:
+    """The fault of a partition of a topic just created that cannot be used."""
+    return Fault(
+        kind="unreachable",
+        side=cluster.side,
+        cluster=cluster.name,
+        topic=topic,
+        partition=partition,
+        message=error.message,
+        hint="see that the brokers are up; the same command then goes on",
+        exit_code=int(ExitCode.INCOMPLETE),
+    )
+
+
+def unserved(meta: PartitionMeta | None, brokers: Collection[int], code: int) -> str:
+    """Why a partition cannot be used, with the brokers that are to blame; ``brokers`` are up."""
+    name = f"{broker_errors.lookup(code).name} ({code})"
+    if meta is None:
+        return f"nobody serves it: {name}"
+    gone = [broker for broker in meta.replicas if broker not in brokers]
+    if meta.leader >= 0 and meta.leader in brokers:
+        text = f"broker {meta.leader}, which leads it, does not answer for it: {name}"
+    else:
+        text = f"it has no leader (its replicas are on {_brokers(meta.replicas)})"
+    if gone:
+        text += f"; {_brokers(gone)} {'is' if len(gone) == 1 else 'are'} not up"
+    return text
+
+
+def _brokers(numbers: Collection[int]) -> str:
+    listed = ", ".join(str(number) for number in numbers)
+    return f"broker {listed}" if len(numbers) == 1 else f"brokers {listed}"

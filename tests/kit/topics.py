@@ -1,0 +1,29 @@
+"""What a cluster says of a topic, asked from outside."""
+
+from __future__ import annotations
+
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewPartitions,
+    ResourceType,
+)
+
+
+def topic_configs(bootstrap: str, topic: str) -> dict[str, str]:
+    """Every config in force on a topic."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    found = admin.describe_configs([resource])[resource].result(30)
+    return {name: entry.value for name, entry in found.items()}
+
+
+def partition_count(bootstrap: str, topic: str) -> int:
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    return len(admin.list_topics(topic, timeout=30).topics[topic].partitions)
+
+
+def add_partitions(bootstrap: str, topic: str, count: int) -> None:
+    """Widen a topic to ``count`` partitions."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin.create_partitions([NewPartitions(topic, count)])[topic].result(30)
