@@ -271,7 +271,7 @@ class CopyJob:
                     producer_epoch=identity.producer_epoch,
                 )
                 new.append((place, binding, part.start))
-            elif part.start < part.end or part.end < 0:
+            elif part.start < part.end or part.end < 0 or maps.crowded(place):
                 resumed.append((place, part.counter))
             limit = plan.batch_limits[part.topic]
             tasks.append(self._task(part, binding, limit, number, lanes))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 from copycore.segments import Segments
 from delivery.fakes import FakeReader, FakeWriter, StateTopic
 from replicator.errors import ExitCode, StateError, TargetError
+from replicator.offsets import store, stored
 from replicator.offsets.map import PartitionMap
-from replicator.offsets.store import LARGEST_CHUNK, RESTATED, Binding, OffsetMaps
+from replicator.offsets.store import LARGEST_CHUNK, Binding, OffsetMaps
+from replicator.offsets.stored import FULL
 from replicator.state import OFFSET_MAP_TOPIC
 
 PLACE = ("orders", 3)
@@ -225,22 +229,131 @@ def test_what_is_replaced_is_deleted(topic: StateTopic) -> None:
     assert replayed(topic).source_of(PLACE, 4) == 104
 
 
-def test_a_long_map_is_restated_at_its_end_only(topic: StateTopic) -> None:
+def test_small_chunks_are_merged_when_a_map_is_taken_over(topic: StateTopic) -> None:
+    """A follower writes one for each hole; the next one to hold the map makes few of them."""
     maps, writer = ours(1), FakeWriter(topic)
     maps.write_bindings(writer, [(PLACE, BINDING, 0)])
-    for n in range(1, 5 * RESTATED):
+    for n in range(1, 5000):
         maps.send_segments(writer, PLACE, Segments.of([(2 * n, n)]), lambda *_: None)
-    taken_over(topic, 2, 5 * RESTATED - 10)
-    (written,) = [
-        Segments.decode(value)
-        for key, value in topic.compacted().items()
-        if key.startswith(b'["chunk","f","orders",3,2')
-    ]
-    assert written.first == 4 * RESTATED
-    assert len(topic.compacted()) == 1 + 4 * RESTATED + 1
-    assert answers(replayed(topic), [0, 5, 4 * RESTATED, 5 * RESTATED]) == [
-        0, 10, 8 * RESTATED, 10 * RESTATED - 1,
-    ]  # fmt: skip
+    assert replayed(topic).crowded(PLACE)
+    taken_over(topic, 2, 4990)
+    assert len(topic.compacted()) == 3  # the binding, what was merged, the end
+    taken_over(topic, 3, 4995)
+    assert len(topic.compacted()) == 3
+    for known in (replayed(topic), taken_over(topic, 4, 4995)):
+        assert answers(known, [0, 5, 4000, 5000]) == [0, 10, 8000, 9999]
+
+
+def test_large_chunks_are_left_alone(topic: StateTopic) -> None:
+    maps, writer = ours(1), FakeWriter(topic)
+    maps.write_bindings(writer, [(PLACE, BINDING, 0)])
+    large = Segments([2 * n for n in range(1, FULL + 1)], list(range(1, FULL + 1)))
+    maps.send_segments(writer, PLACE, large, lambda *_: None)
+    for n in range(FULL + 1, FULL + 100):
+        maps.send_segments(writer, PLACE, Segments.of([(2 * n, n)]), lambda *_: None)
+    before = topic.compacted()
+    taken_over(topic, 2, FULL + 90)
+    after = topic.compacted()
+    kept = [key for key, value in after.items() if before.get(key) == value]
+    assert [msgspec.json.decode(key)[5:] for key in kept] == [[], [0], [1]]
+    assert len(after) == len(kept) + 2
+    assert answers(replayed(topic), [1, FULL, FULL + 99]) == [2, 2 * FULL, 2 * FULL + 198]
+
+
+@dataclass
+class Life:
+    """A topic, what its map is by the dictionary, and the newest generation that wrote."""
+
+    topic: StateTopic = field(default_factory=StateTopic)
+    slow: Slow = field(default_factory=Slow)
+    generation: int = 1
+    fence: int = REACH  # late records are from there on: nothing was sent behind what they say
+
+    def begin(self) -> None:
+        ours(1).write_bindings(FakeWriter(self.topic), [(PLACE, BINDING, 0)])
+        self.slow.add([0], [0])
+
+    def write(self, counters: list[int], holes: list[int], generation: int) -> None:
+        """Segments that follow what the map says before the first of these counters."""
+        sources: list[int] = []
+        at = self.slow.known[counters[0] - 1] + 1 if counters[0] else 0
+        ends = [*counters[1:], counters[-1]]
+        for counter, end, hole in zip(counters, ends, holes, strict=False):
+            sources.append(at + hole)
+            at += hole + end - counter
+        maps = ours(generation)
+        chunk = Segments(sources, counters)
+        maps.send_segments(FakeWriter(self.topic), PLACE, chunk, lambda *_: None)
+        if generation == self.generation:
+            self.slow.add(sources, counters)
+            self.fence = REACH
+
+    def take_over(self, counter: int, written: int, deleted: int) -> None:
+        """Up to a crash after so many records and so many deletions."""
+        self.generation += 1
+        maps, paper = replayed(self.topic), FakeWriter(StateTopic())
+        maps.keys.take_over({PLACE[0]: self.generation})
+        maps.restate(paper, [(PLACE, counter)])  # type: ignore[arg-type]
+        whole = len(paper.sent) <= written
+        maps.keys.clean(paper)  # type: ignore[arg-type]
+        values = [entry for entry in paper.sent if entry[2] is not None]
+        deletions = [entry for entry in paper.sent if entry[2] is None]
+        for _, key, value in values[:written] + (deletions[:deleted] if whole else []):
+            self.topic.append(key, value)
+        fields = [len(msgspec.json.decode(key)) for _, key, _ in values]
+        self.fence = counter if written > fields.index(6) else REACH
+
+    def check(self) -> None:
+        known = replayed(self.topic)
+        assert {c: known.source_of(PLACE, c) for c in range(REACH)} == {
+            c: self.slow.known[c] for c in range(REACH)
+        }
+
+
+HOLES = st.lists(st.integers(0, 5), min_size=8, max_size=8)
+COUNTERS = st.lists(st.integers(0, REACH - 1), min_size=1, max_size=8, unique=True).map(sorted)
+ACTS = st.one_of(
+    st.tuples(st.just("write"), COUNTERS, HOLES),
+    st.tuples(st.just("late"), COUNTERS, HOLES),
+    st.tuples(
+        st.just("take over"),
+        st.integers(0, REACH - 1),
+        st.integers(1, 8) | st.just(99),
+        st.integers(0, 8) | st.just(99),
+    ),
+    st.just(("compact",)),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(ACTS, max_size=25), st.integers(2, 6), st.integers(1, 8))
+def test_merging_says_what_was_said_before(
+    acts: list[tuple[Any, ...]], full: int, largest: int
+) -> None:
+    """Whatever is written, in whichever order of crashes, takeovers, compactions and late records
+    of an earlier holder.
+    """
+    with (
+        mock.patch.object(stored, "FULL", full),
+        mock.patch.object(store, "LARGEST_CHUNK", largest),
+    ):
+        life = Life()
+        life.begin()
+        for act in acts:
+            match act:
+                case ("write", counters, holes):
+                    life.write(counters, holes, life.generation)
+                case ("late", counters, holes) if life.fence <= counters[0]:
+                    life.write(counters, holes, life.generation - 1)
+                case ("take over", counter, written, deleted):
+                    life.take_over(counter, written, deleted)
+                case ("compact",):
+                    life.topic.compact()
+            life.check()
+        for _ in range(2):
+            life.take_over(REACH - 1, 99, 99)
+            life.topic.compact()
+            life.check()
 
 
 def test_many_segments_at_once_are_several_records(topic: StateTopic) -> None:

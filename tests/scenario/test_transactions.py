@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from kit.flow import Flow
 from kit.segments import batches
 from replicator.lab.ledger import Ledger, read_ledger
-from replicator.lab.logs import log_end, settle
+from replicator.lab.logs import log_end, log_ranges, settle
+from replicator.lab.reading import read_records
 from replicator.lab.seed import (
     Payload,
     Text,
@@ -13,6 +15,7 @@ from replicator.lab.seed import (
     open_transaction,
     transactions,
 )
+from replicator.state import OFFSET_MAP_TOPIC
 
 
 def test_interleaved_transactions_half_of_them_aborted(flow, topic_name, rng):
@@ -135,3 +138,44 @@ def test_a_target_that_is_transactional_elsewhere_does_not_disturb(flow, topic_n
     flow.copy(topic).expect(0)
     flow.verify(topic)
     held.abort()
+
+
+def test_many_small_transactions_that_were_followed_leave_few_records_of_the_map(
+    flow, topic_name, rng
+):
+    """Each leaves one while the copy runs, and the next run merges them."""
+    topic = topic_name("small")
+    flow.create(topic)
+    ledger = Ledger(topic, "run", rng)
+    rounds = 300
+    with (
+        Writer(flow.source.bootstrap, transactional_id=topic, linger_ms=0) as writer,
+        flow.start(topic, "--until", "forever") as copier,
+    ):
+        for number in range(rounds):
+            writer.begin()
+            ledger.write(writer, [0], 1)
+            writer.commit()
+            if number % 10 == 9:  # the copier takes few of them at once
+                flow.wait_for_arrivals(copier, topic, number)
+        copier.interrupt()
+        copier.wait(20).expect(130)
+    assert len(map_records(flow, topic)) > rounds / 20
+    flow.copy(topic).expect(0)
+    assert len(map_records(flow, topic)) <= 4  # the binding, what was merged, the end
+    with Writer(flow.source.bootstrap, linger_ms=0) as plain:
+        ledger.write(plain, [0], 7)
+    flow.copy(topic).expect(0)
+    assert len(map_records(flow, topic)) <= 4
+    assert flow.verify(topic).records == rounds + 7
+
+
+def map_records(flow: Flow, topic: str) -> dict[bytes, bytes]:
+    """What compaction would leave of the topic's offset map."""
+    place = (OFFSET_MAP_TOPIC, 0)
+    start, end = log_ranges(flow.target.bootstrap, [OFFSET_MAP_TOPIC])[place]
+    latest: dict[bytes, bytes | None] = {}
+    for record in read_records(flow.target.bootstrap, {place: (start, end)}):
+        latest[record.key() or b""] = record.value()
+    mine = f'"{topic}"'.encode()
+    return {key: value for key, value in latest.items() if value is not None and mine in key}

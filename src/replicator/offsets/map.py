@@ -6,6 +6,8 @@ together, starting at ``sources[i]``, until segment i + 1 begins.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,6 +50,26 @@ class PartitionMap:
         self._sources[keep:size] = segments.sources
         self._counters[keep:size] = segments.counters
         self._size = size
+
+    def replace(self, segments: Segments, end: int) -> None:
+        """Put a chunk in the place of the segments from its first counter to that of ``end``."""
+        low, high = np.searchsorted(self.counters, [segments.first, end], side="left")
+        sources = np.concatenate([self.sources[:low], segments.sources, self.sources[high:]])
+        counters = np.concatenate([self.counters[:low], segments.counters, self.counters[high:]])
+        self._sources, self._counters = sources.astype(np.int64), counters.astype(np.int64)
+        self._size = len(sources)
+
+    def between(self, first: int, end: int) -> Segments | None:
+        """The segments that begin from the counter ``first`` on and before ``end``, if any."""
+        low, high = np.searchsorted(self.counters, [first, end], side="left")
+        if low == high:
+            return None
+        return Segments(self.sources[low:high].tolist(), self.counters[low:high].tolist())
+
+    def sizes(self, firsts: Sequence[int]) -> list[int]:
+        """How many segments there are from each of these counters to the next one, ascending."""
+        edges = np.searchsorted(self.counters, firsts, side="left")
+        return [int(size) for size in np.diff(edges, append=self._size)]
 
     def tail(self, first: int) -> Segments:
         """The segments from the one at this index on."""
