@@ -25,7 +25,8 @@ from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.admin import Admin
 from replicator.cluster.topics import Choice
 from replicator.drive import Driver, Report, writing_leaders
-from replicator.errors import ExitCode, UsageError
+from replicator.errors import ExitCode
+from replicator.identity import check_two_clusters, flow_name, origin_name
 from replicator.limits import RunLimits
 from replicator.logical import Sampler
 from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
@@ -130,8 +131,13 @@ class CopyJob:
 
     @property
     def _flow(self) -> str:
-        """Known by cluster ids, not by addresses: one cluster under two names is one cluster."""
-        return f"{self._source.cluster_id}>{self._target.cluster_id}"
+        same = self._settings.same_cluster_id
+        return flow_name(self._source, self._target, same_cluster_id=same)
+
+    @property
+    def _origin(self) -> str:
+        same = self._settings.same_cluster_id
+        return origin_name(self._source, self._target, same_cluster_id=same)
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -140,11 +146,8 @@ class CopyJob:
                 target = pool.submit(self._target.connect)
                 self._source.connect()
                 target.result()
-            if self._source.cluster_id == self._target.cluster_id:
-                raise UsageError(
-                    f"source and target are the same cluster ({self._source.cluster_id})",
-                    hint="copying a cluster onto itself would never end: name two clusters",
-                )
+            same = self._settings.same_cluster_id
+            check_two_clusters(self._source, self._target, same_cluster_id=same)
             yield
         finally:
             self._source.close()
@@ -193,7 +196,7 @@ class CopyJob:
             _absorb(stored, maps, splits)
             stored.close()
             used = maps.producers() | splits.producers()
-            producers.restore(writer, self._flow, self._source.cluster_id, used)
+            producers.restore(writer, self._flow, self._origin, used)
             maps.keys.take_over(claims.generations())
             splits.keys.take_over(claims.generations())
 
@@ -260,7 +263,7 @@ class CopyJob:
                     identity = producers.of(self._flow)
                     if identity is None or self._settings.restart or self._settings.append:
                         identity = producers.allocate(
-                            self._target, writer, self._flow, self._source.cluster_id
+                            self._target, writer, self._flow, self._origin
                         )
                 binding = Binding(
                     source_id=str(plan.sources[part.topic].topic_id),
@@ -296,9 +299,7 @@ class CopyJob:
             place = (part.topic, part.partition)
             state = part.split
             if state is None:
-                identity = producers.allocate(
-                    self._target, writer, self._flow, self._source.cluster_id
-                )
+                identity = producers.allocate(self._target, writer, self._flow, self._origin)
                 target = plan.targets[part.topic]
                 binding = SplitBinding(
                     source_id=str(plan.sources[part.topic].topic_id),

@@ -159,6 +159,18 @@ OPTIONS: Sequence[Option] = (
         help="One client property of the target.",
     ),
     Option(
+        name="same-cluster-id",
+        flags=("--same-cluster-id",),
+        kind="switch",
+        value=SWITCH,
+        field="same_cluster_id",
+        group=CLUSTERS,
+        commands=("copy",),
+        help="Source and target are two clusters although they have one cluster id, as those that "
+        "were made from one image or snapshot. The copy is then known by the addresses of the "
+        "source too: give the same ones to go on.",
+    ),
+    Option(
         name="exclude",
         flags=("--exclude",),
         value=PATTERN,

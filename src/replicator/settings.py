@@ -25,6 +25,7 @@ Merge = Literal["auto", "always", "never"]
 class CopySettings(Struct, frozen=True, kw_only=True):
     source: ClientConfig
     target: ClientConfig
+    same_cluster_id: bool  # two clusters may have one id
     topics: tuple[str, ...]  # names or patterns for the whole name
     exclude: tuple[str, ...]
     partitions: Partitions
