@@ -6,6 +6,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
     NewPartitions,
+    NewTopic,
     ResourceType,
 )
 
@@ -27,3 +28,10 @@ def add_partitions(bootstrap: str, topic: str, count: int) -> None:
     """Widen a topic to ``count`` partitions."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     admin.create_partitions([NewPartitions(topic, count)])[topic].result(30)
+
+
+def place_topic(bootstrap: str, topic: str, replicas: list[list[int]]) -> None:
+    """Create a topic with these brokers for each of its partitions."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    new = NewTopic(topic, len(replicas), replica_assignment=replicas)
+    admin.create_topics([new])[topic].result(30)

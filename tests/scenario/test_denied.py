@@ -19,9 +19,10 @@ from confluent_kafka.admin import (
 
 from kit.faults import expect_fault
 from kit.flow import Flow
+from kit.topics import add_partitions
 from replicator.lab import LabCluster
 from replicator.lab.ledger import Ledger, read_ledger
-from replicator.lab.seed import Writer
+from replicator.lab.seed import Writer, create_topic
 
 SLOW = ("--memory", "8MiB", "--throttle", "2MB/s")
 PARTITIONS = (0, 1, 2)
@@ -42,11 +43,18 @@ def guarded(own_cluster) -> Flow:
 
 
 @contextmanager
-def denial(cluster: LabCluster, topic: str, operation: AclOperation) -> Iterator[None]:
-    """While the block runs, everything but this operation is allowed on the topic; denials win."""
+def denial(
+    cluster: LabCluster,
+    topic: str,
+    operation: AclOperation,
+    kind: ResourceType = ResourceType.TOPIC,
+) -> Iterator[None]:
+    """While the block runs, everything but this operation is allowed on the topic, or on another
+    kind of resource; denials win.
+    """
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
     literal, everyone = ResourcePatternType.LITERAL, "User:ANONYMOUS"
-    place = (ResourceType.TOPIC, topic, literal, everyone, "*")
+    place = (kind, topic, literal, everyone, "*")
     allow = AclBinding(*place, AclOperation.ALL, AclPermissionType.ALLOW)
     deny = AclBinding(*place, operation, AclPermissionType.DENY)
     both = AclBindingFilter(*place, AclOperation.ANY, AclPermissionType.ANY)
@@ -111,3 +119,93 @@ def test_a_permission_taken_away_under_a_running_copy(
 
 def permission(side: str) -> str:
     return "READ" if side == "source" else "WRITE"
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["made", "there"])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_configs_that_may_not_be_read_are_a_warning(guarded, topic_name, rng, side, exists):
+    flow, topic, other = guarded, topic_name("hidden"), topic_name("other")
+    load(flow, topic, rng, 20)
+    load(flow, other, rng, 20)
+    if exists:
+        create_topic(flow.target.bootstrap, topic, len(PARTITIONS))
+    cluster = flow.source if side == "source" else flow.target
+    with denial(cluster, topic, AclOperation.DESCRIBE_CONFIGS):
+        (_, planned) = sorted(
+            flow.copy(topic, other, "--dry-run").expect(0).plan.topics,
+            key=lambda t: t.topic != other,
+        )
+        outcome = flow.copy(topic, other).expect(0)
+    told = (side == "source" and not exists) or (side == "target" and exists)
+    assert bool(planned.warnings) is told, planned
+    for warning in planned.warnings:
+        assert "grant DESCRIBE_CONFIGS" in warning
+        assert warning in outcome.stderr
+    flow.verify(topic, other)
+
+
+def test_what_may_not_be_created_is_known_beforehand(guarded, topic_name, rng):
+    flow, topic, other = guarded, topic_name("closed"), topic_name("other")
+    load(flow, topic, rng, 20)
+    load(flow, other, rng, 20)
+    whole = (flow.target, "kafka-cluster", AclOperation.CREATE, ResourceType.BROKER)
+    with denial(flow.target, topic, AclOperation.CREATE), denial(*whole):
+        plan = flow.copy(topic, other, "--dry-run").expect(4).plan
+        outcome = flow.copy(topic, other).expect(4)
+    planned = {t.topic: t for t in plan.topics}
+    assert (planned[topic].conflict_kind, planned[other].conflict) == ("denied", None)
+    fault = outcome.fault()
+    assert (fault.kind, fault.topic) == ("denied", topic)
+    assert "CREATE on Topic" in fault.hint
+    flow.verify(other)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_what_only_serves_estimates_and_defaults_may_be_denied(guarded, topic_name, rng, side):
+    """DESCRIBE_CONFIGS and DESCRIBE on Cluster: sizes and the defaults of new topics."""
+    flow, topic = guarded, topic_name("estimates")
+    load(flow, topic, rng, 20)
+    cluster = flow.source if side == "source" else flow.target
+    place = (cluster, "kafka-cluster")
+    kind = ResourceType.BROKER
+    with (
+        denial(*place, AclOperation.DESCRIBE_CONFIGS, kind),
+        denial(*place, AclOperation.DESCRIBE, kind),
+    ):
+        (planned,) = flow.copy(topic, "--dry-run").expect(0).plan.topics
+        flow.copy(topic).expect(0)
+    if side == "target":
+        # What the target would do is not known, so all that matters is set.
+        assert planned.configs.items() >= {"cleanup.policy": "delete"}.items()
+        assert planned.configs["message.timestamp.type"] == "CreateTime"
+    else:
+        assert planned.bytes is None
+    flow.verify(topic)
+
+
+def test_a_topic_that_may_not_be_described_does_not_stop_the_others(guarded, topic_name, rng):
+    flow, topic, other = guarded, topic_name("unseen"), topic_name("other")
+    load(flow, topic, rng, 20)
+    load(flow, other, rng, 20)
+    with denial(flow.source, topic, AclOperation.DESCRIBE):
+        plan = flow.copy(topic, other, "--dry-run").expect(3).plan
+        outcome = flow.copy(topic, other).expect(3)
+    assert [bool(t.conflict) for t in plan.topics].count(True) == 1
+    fault = outcome.fault()
+    assert (fault.kind, fault.side, fault.topic) == ("denied", "source", topic)
+    flow.verify(other)
+
+
+def test_a_topic_that_may_not_be_widened(guarded, topic_name, rng):
+    flow, topic, other = guarded, topic_name("narrow"), topic_name("other")
+    load(flow, topic, rng, 20)
+    flow.copy(topic).expect(0)
+    add_partitions(flow.source.bootstrap, topic, 5)
+    load(flow, other, rng, 20)
+    with denial(flow.target, topic, AclOperation.ALTER):
+        flow.copy(topic, other, "--dry-run").expect(4)
+        fault = flow.copy(topic, other).expect(4).fault()
+    assert "ALTER on Topic" in fault.hint
+    flow.verify(other)
+    flow.copy(topic).expect(0)
+    flow.verify(topic)

@@ -18,7 +18,8 @@ def config_notes(topic: TopicPlan | TopicSummary) -> list[tuple[str, str]]:
     for key, why in topic.adjusted.items():
         notes.append(("config-adjusted", f"adjusted {name}: {key}, {why}"))
     if topic.pinned:
-        text = f"set on {name} since the target's defaults are others: {_pairs(topic.pinned)}"
+        why = "since the target's defaults are others or not known"
+        text = f"set on {name}, {why}: {_pairs(topic.pinned)}"
         notes.append(("config-pinned", text))
     return notes
 
