@@ -243,11 +243,11 @@ cdef class Lane:
     @property
     def source_quota_ms(self):
         """Milliseconds the source brokers' quotas made us wait."""
-        return self.state.source_quota_ms
+        return self.state.source_quota.by(self.stepped_at)
 
     @property
     def target_quota_ms(self):
-        return self.state.target_quota_ms
+        return self.state.target_quota.by(self.stepped_at)
 
     def take_latencies(self):
         """Of the Produce requests answered since the last call, the ms between sending and answer

@@ -5,6 +5,14 @@ from copycore.branch cimport Branch
 from copycore.rebatch cimport Rebatcher
 
 
+cdef class Waited:
+    cdef int64_t total          # ms
+    cdef int64_t until          # ms of the clock
+
+    cdef int wait(self, int64_t now, int64_t until) except -1
+    cdef int64_t by(self, int64_t now) noexcept
+
+
 cdef class LaneState:
     cdef bytes client_id
     cdef bint read_committed
@@ -20,8 +28,8 @@ cdef class LaneState:
     cdef int64_t limited_ms             # waited for the rate limits
     cdef int64_t limited_since          # −1 while nothing waits
     cdef double limited_for             # seconds from then until something may go
-    cdef int64_t source_quota_ms
-    cdef int64_t target_quota_ms
+    cdef Waited source_quota
+    cdef Waited target_quota
     cdef int64_t worked                 # ms the lane was busy itself, instead of waiting
     cdef list latencies                 # ms of Produce requests, since they were last taken
 

@@ -7,9 +7,25 @@ from copycore.branch cimport Branch, Item
 from copycore.partition cimport PartitionCopy
 
 
+cdef class Waited:
+    """Time that something is waited for, on any number of connections; what overlaps counts once.
+    """
+
+    cdef int wait(self, int64_t now, int64_t until) except -1:
+        """One of them waits from now until then."""
+        self.total += max(until - max(now, self.until), 0)
+        self.until = max(self.until, until)
+        return 0
+
+    cdef int64_t by(self, int64_t now) noexcept:
+        """Milliseconds that were waited by now."""
+        return self.total - max(self.until - now, 0)
+
+
 cdef class LaneState:
 
     def __cinit__(self):
+        self.source_quota, self.target_quota = Waited(), Waited()
         self.events = []
         self.latencies = []
         self.limited_since = self.first_ack = -1

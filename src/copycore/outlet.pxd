@@ -30,6 +30,7 @@ cdef class Outlet:
     cdef object requests           # deque of Request, oldest first
     cdef int32_t correlation
     cdef int64_t not_before
+    cdef bint throttled            # by the last answer
     cdef uint8_t* answer
     cdef Py_ssize_t answer_size
 

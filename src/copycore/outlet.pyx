@@ -19,7 +19,9 @@ from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, Channel, SlabPool
 
 cdef int IN_FLIGHT = 5                  # requests
 cdef int32_t ANSWER_LIMIT = 16 << 20    # bytes of a Produce response
-cdef int32_t THROTTLE_LIMIT = 60_000    # ms a broker may make us wait at a time
+# ms a broker may make us wait at a time. Kafka does not cap what a quota of bytes asks for: a
+# request of 4 MiB under one of 2 kB/s takes over half an hour. More than an hour is no quota.
+cdef int32_t THROTTLE_LIMIT = 3_600_000
 cdef Py_ssize_t LATENCIES = 4096        # kept until they are taken
 
 
@@ -93,7 +95,8 @@ cdef class Outlet:
         cdef Py_ssize_t start
         cdef int32_t i
         while (self.channel.sock is not None and not self.channel.sending()
-               and len(self.requests) < IN_FLIGHT and now >= self.not_before):
+               and len(self.requests) < (1 if self.throttled else IN_FLIGHT)
+               and now >= self.not_before):
             chosen = self.state.allowed(self.choose_ready(now))
             if not chosen:
                 return 0
@@ -198,9 +201,14 @@ cdef class Outlet:
             self.state.latencies.append(now - self.state.worked - request.sent)
         if self.state.first_ack < 0:
             self.state.first_ack = now
-        if decoder.throttle_ms > 0:
+        # Behind a throttled answer the broker reads nothing more for so long (KIP-219): what is in
+        # flight is answered later, and more in flight would only wait there instead of here.
+        self.throttled = decoder.throttle_ms > 0
+        if self.throttled:
             self.not_before = now + min(decoder.throttle_ms, THROTTLE_LIMIT)
-            self.state.target_quota_ms += min(decoder.throttle_ms, THROTTLE_LIMIT)
+            self.state.target_quota.wait(now, self.not_before)
+            for request in self.requests:
+                request.deadline = self.not_before + self.state.request_timeout
         return 0
 
     cdef int read(self, int64_t now) except -1:

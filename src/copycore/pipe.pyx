@@ -23,7 +23,7 @@ cdef int MOST_SHARERS = 16              # partitions of a fetch, as long as thei
 cdef int PORTION_BATCHES = 8            # of one partition; pieces of less cost the source more CPU
 cdef int32_t SLAB_MARGIN = 64 << 10     # room for what is no record in a Fetch response
 cdef int32_t FETCH_LIMIT = 160 << 20    # bytes of a Fetch response
-cdef int32_t THROTTLE_LIMIT = 60_000    # ms a broker may make us wait at a time
+cdef int32_t THROTTLE_LIMIT = 3_600_000  # ms a broker may make us wait at a time, as for an outlet
 
 
 cdef inline Py_ssize_t wanted(PartitionCopy part) noexcept:
@@ -226,7 +226,7 @@ cdef class Pipe:
             return self.lose_source(str(error))
         if decoder.throttle_ms > 0:
             self.fetch_not_before = now + min(decoder.throttle_ms, THROTTLE_LIMIT)
-            self.state.source_quota_ms += min(decoder.throttle_ms, THROTTLE_LIMIT)
+            self.state.source_quota.wait(now, self.fetch_not_before)
         elif scarce and self.count_behind() == 0:
             self.fetch_not_before = now + self.state.linger
         for part in chosen:

@@ -432,7 +432,7 @@ def test_damaged_answers(seed: int, side: str, fetch: int, produce: int, which: 
         case.ends.target.hook = target_hook
     before = resident()
     try:
-        rig.tick = 100  # a damaged throttle time is waited for
+        rig.tick = 2500  # a damaged throttle time is waited for
         rig.run()
         assert resident() - before < 16 << 20
         for part, log in zip(case.parts, case.logs, strict=True):

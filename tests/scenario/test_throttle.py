@@ -9,16 +9,10 @@ import re
 import signal
 import threading
 from pathlib import Path
-from typing import Any
-
-from kio.schema.alter_client_quotas.v1 import request as quotas
-from kio.static.primitive import f64
 
 from kit.flow import Flow
+from kit.quota import limit_producers
 from kit.runner import wait_until
-from replicator.cluster import Connection
-from replicator.config import load_client_config
-from replicator.lab import LabCluster
 from replicator.lab.seed import Payload, Text, Writer, create_topic
 from replicator.polite import START
 
@@ -143,23 +137,6 @@ def test_auto_sees_who_else_writes_and_leaves_a_follower_alone(flow, topic_name,
     rates = [float(rate) for rate, _ in looks]
     assert rates[-1] == float("inf"), rates
     flow.verify(ours)
-
-
-def limit_producers(cluster: LabCluster, client: str, rate: float) -> None:
-    """So many bytes a second from clients of that name, by the broker's quota."""
-    config = load_client_config(cluster.bootstrap, None, (), side="target")
-    host, _, port = cluster.bootstrap.rpartition(":")
-    entity = quotas.EntityData(entity_type="client-id", entity_name=client)
-    quota = quotas.OpData(key="producer_byte_rate", value=f64(rate), remove=False)
-    request = quotas.AlterClientQuotasRequest(
-        entries=(quotas.EntryData(entity=(entity,), ops=(quota,)),), validate_only=False
-    )
-    connection = Connection.open(host, int(port), config, "target", timeout=10)
-    try:
-        answer: Any = connection.call(request, timeout=10)
-    finally:
-        connection.close()
-    assert [int(entry.error_code) for entry in answer.entries] == [0]
 
 
 def test_sighup_takes_new_limits_from_the_file(flow, topic_name, rng, tmp_path: Path):
