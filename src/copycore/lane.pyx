@@ -226,6 +226,7 @@ cdef class Lane:
         for pipe in self.pipes:
             pipe.produce(now)
             pipe.settle()
+            pipe.close_idle(now)
         self.drop_broken_pipes()
         events, state.events = state.events, []
         return events

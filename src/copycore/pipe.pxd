@@ -23,6 +23,7 @@ cdef class Pipe:
     cdef int32_t fetch_correlation
     cdef int64_t fetch_deadline
     cdef int64_t fetch_not_before
+    cdef int64_t idle_since        # ms; −1 while it is used
     cdef Slab* slab
 
     cdef int fetch(self, int64_t now) except -1
@@ -37,5 +38,6 @@ cdef class Pipe:
     cdef int lose_source(self, str reason) except -1
     cdef int settle(self) except -1
     cdef int check_deadlines(self, int64_t now) except -1
+    cdef int close_idle(self, int64_t now) except -1
     cdef int64_t silence(self, int64_t now) noexcept
     cdef int64_t next_deadline(self, int64_t now)

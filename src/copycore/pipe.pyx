@@ -23,6 +23,7 @@ cdef int MOST_SHARERS = 16              # partitions of a fetch, as long as thei
 cdef int PORTION_BATCHES = 8            # of one partition; pieces of less cost the source more CPU
 cdef int32_t SLAB_MARGIN = 64 << 10     # room for what is no record in a Fetch response
 cdef int32_t FETCH_LIMIT = 160 << 20    # bytes of a Fetch response
+cdef int64_t IDLE_LIMIT = 10_000        # ms without a partition until a pipe is closed
 cdef int32_t THROTTLE_LIMIT = 3_600_000  # ms a broker may make us wait at a time, as for an outlet
 
 
@@ -39,6 +40,7 @@ cdef class Pipe:
         self.state = state
         self.tag = tag
         self.parts = []
+        self.idle_since = -1
         self.fetch_names = {}
         self.source = Channel(source)
         self.fetch_bytes = slab_size
@@ -336,6 +338,20 @@ cdef class Pipe:
             self.lose_source(f"no answer to a Fetch within {self.state.request_timeout} ms")
         for outlet in self.outlets:
             outlet.check_deadline(now)
+        return 0
+
+    cdef int close_idle(self, int64_t now) except -1:
+        """Close what has not been used for a while: brokers may limit connections."""
+        cdef Outlet outlet
+        if self.parts or self.fetch_parts is not None:
+            self.idle_since = -1
+        elif self.idle_since < 0:
+            self.idle_since = now
+        elif now - self.idle_since > IDLE_LIMIT:
+            self.source.shut("it was not used")
+            for outlet in self.outlets:
+                if not outlet.requests:
+                    outlet.channel.shut("it was not used")
         return 0
 
     cdef int64_t silence(self, int64_t now) noexcept:

@@ -205,6 +205,8 @@ class CopyJob:
             self._plan.shown.warnings += state.warnings
             tell(self._plan.shown)
             self._create_topics(self._plan)
+            for admin in (self._source_admin, self._target_admin):
+                admin.close()  # brokers may limit connections
             if self._settings.partitioner == KEEP:
                 self._tasks = self._make_tasks(self._plan, maps, producers, writer)
             else:

@@ -7,20 +7,18 @@ and end with the sequence that this number implies.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import timedelta
-from typing import Any
 
 from msgspec import Struct
 
 from copycore.batch import Batch, cut_slice
-from replicator.cluster import Cluster, Connection
+from replicator.cluster import Cluster
 from replicator.task import PartitionTask
 
 SEQUENCES = 1 << 31
 ASK_TIMEOUT = 5.0  # seconds; the caller tries again
 SCAN_BYTES = 1 << 20  # of a fetch
+TAIL_BYTES = 64 << 10  # of a partition among many
 
 TopicPartition = tuple[str, int]
 
@@ -122,23 +120,27 @@ def last_batches(
         if meta is not None and meta.leader >= 0:
             leaders.setdefault(meta.leader, []).append((topic, partition))
     for leader, places in leaders.items():
-        connection = cluster.data_connection(leader)
-        try:
-            for place in places:
-                found[place] = _fetch_one(connection, place, offsets[place])
-        finally:
-            connection.close()
+        found.update(_batches_at(cluster, leader, {place: offsets[place] for place in places}))
     return found
 
 
-def _fetch_one(connection: Connection, place: TopicPartition, offset: int) -> Batch | None:
-    """One batch: a limit of one byte brings the first batch whole and nothing more."""
-    request = _fetch_request(*place, offset, 1)
-    answer: Any = connection.call(request, timeout=ASK_TIMEOUT)
-    for batch in _batches(answer, place[1]):
-        if batch.base_offset <= offset < batch.next_offset:
-            return batch
-    return None
+def _batches_at(
+    cluster: Cluster, leader: int, offsets: dict[TopicPartition, int]
+) -> dict[TopicPartition, Batch | None]:
+    """Those of one leader: many in one request, and alone what is too large for that."""
+    found: dict[TopicPartition, Batch | None] = {}
+    while offsets:
+        answers = cluster.fetch(leader, offsets, TAIL_BYTES, timeout=ASK_TIMEOUT)
+        first = next(iter(offsets))
+        for place, offset in list(offsets.items()):
+            for batch in _batches(answers[place]):
+                if batch.base_offset <= offset < batch.next_offset:
+                    found[place] = batch
+                    break
+            if place in found or place == first:
+                found.setdefault(place, None)
+                del offsets[place]
+    return found
 
 
 def read_batches(cluster: Cluster, place: TopicPartition, begin: int, end: int) -> Iterator[Batch]:
@@ -152,56 +154,22 @@ def read_batches(cluster: Cluster, place: TopicPartition, begin: int, end: int) 
     meta = cluster.metadata([topic], timeout=ASK_TIMEOUT)[topic].partitions.get(partition)
     if meta is None or meta.leader < 0:
         raise NotYet(0)
-    connection = cluster.data_connection(meta.leader)
-    try:
-        while begin < end:
-            request = _fetch_request(topic, partition, begin, SCAN_BYTES)
-            batches = _batches(connection.call(request, timeout=ASK_TIMEOUT), partition)
-            if not batches or batches[-1].next_offset <= begin:
-                raise NotYet(0)
-            for batch in batches:
-                if begin < batch.next_offset and batch.base_offset < end:
-                    yield batch
-            begin = batches[-1].next_offset
-    finally:
-        connection.close()
+    while begin < end:
+        answers = cluster.fetch(meta.leader, {place: begin}, SCAN_BYTES, timeout=ASK_TIMEOUT)
+        batches = _batches(answers[place])
+        if not batches or batches[-1].next_offset <= begin:
+            raise NotYet(0)
+        for batch in batches:
+            if begin < batch.next_offset and batch.base_offset < end:
+                yield batch
+        begin = batches[-1].next_offset
 
 
-def _batches(answer: Any, partition: int) -> list[Batch]:
+def _batches(data: bytes) -> list[Batch]:
     """The batches of one partition in a Fetch response, as far as they can be read; the caller
     asks again for others, and gives up after a while.
     """
-    for topic in answer.responses:
-        for found in topic.partitions:
-            if found.partition_index == partition and found.records:
-                try:
-                    return list(cut_slice(found.records)[0])
-                except ValueError:
-                    return []
-    return []
-
-
-def _fetch_request(topic: str, partition: int, offset: int, limit: int) -> Any:
-    schema: Any = importlib.import_module("kio.schema.fetch.v12.request")
-    return schema.FetchRequest(
-        max_wait=timedelta(milliseconds=100),
-        min_bytes=1,
-        max_bytes=limit,
-        isolation_level=0,
-        session_id=0,
-        session_epoch=-1,
-        topics=(
-            schema.FetchTopic(
-                topic=topic,
-                partitions=(
-                    schema.FetchPartition(
-                        partition=partition,
-                        fetch_offset=offset,
-                        partition_max_bytes=limit,
-                    ),
-                ),
-            ),
-        ),
-        forgotten_topics_data=(),
-        rack_id="",
-    )
+    try:
+        return list(cut_slice(data)[0]) if data else []
+    except ValueError:
+        return []

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from replicator.cluster import Cluster, OffsetResult
+from replicator.cluster.failures import Unreachable
 from replicator.errors import CopystreamError
 from replicator.locate import ASK_TIMEOUT, counters
 from replicator.split_driver import SplitDriver, SplitFound
@@ -75,6 +76,13 @@ def _pipe(
     worker, key = workers[lane], (*brokers, slot)
     try:
         worker.connect(source, target, key)
+    except Unreachable as error:
+        # A broker may limit connections, and then fewer have to do.
+        for other in (worker, *workers):
+            for there in other.open_pipes():
+                if there[:2] == brokers:
+                    return other, there
+        return error
     except CopystreamError as error:
         return error
     return worker, key

@@ -114,6 +114,10 @@ class LaneWorker:
             if not self._thread.is_alive():
                 raise RuntimeError("a lane has ended early") from self.failure
 
+    def open_pipes(self) -> list[PipeKey]:
+        """Pipes that stand, as far as is known; from any thread."""
+        return [key for key, pipe in list(self._pipes.items()) if pipe.open]
+
     def assign(self, key: PipeKey, part: PartitionCopy, outlets: Sequence[int]) -> None:
         """Copy ``part`` through the pipe of ``key``; a pipe lost meanwhile ends it as lost.
 

@@ -103,7 +103,8 @@ class FakeWorker:
         if self._world.refusal is not None:
             raise self._world.refusal
 
-    def assign(self, _key: object, part: FakePart, _outlets: object) -> None:
+    def assign(self, key: PipeKey, part: FakePart, _outlets: object) -> None:
+        self._world.assigned.append(key)
         self.running.append(part)
         self._world.parts.append(part)
         self._world.script(part)
@@ -131,6 +132,9 @@ class FakeWorker:
     def confirm(self, part: FakePart, counter: int) -> None:
         self.confirmed.append((part, counter))
 
+    def open_pipes(self) -> list[PipeKey]:
+        return self._world.open_pipes
+
     def silence(self) -> int:
         return 0
 
@@ -155,6 +159,8 @@ class World:
         self.tasks: list[PartitionTask] = []
         self.parts: list[FakePart] = []
         self.connected: list[PipeKey] = []
+        self.open_pipes: list[PipeKey] = []
+        self.assigned: list[PipeKey] = []
         self.refusal: CopystreamError | None = None
         self.on_connect: Callable[[], None] = lambda: None
         self.script: Callable[[FakePart], None] = self.finish

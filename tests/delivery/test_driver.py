@@ -159,6 +159,74 @@ def test_progress_renews_the_patience(world: World) -> None:
     assert len(world.parts) == 400
 
 
+def follow_in_silence(world: World, seconds: float, *, heard: bool) -> float:
+    """A follower with nothing to do, whose connections the broker closes as idle after 8 s; the
+    seconds that went by until it was over.
+    """
+    world.add(end=-1)
+    began = world.clock.now
+
+    def script(part: FakePart) -> None:
+        part.heard = heard
+        world.clock.now += 8
+        world.end_as(part, "lost", "target")
+
+    def interrupt() -> None:
+        if world.clock.now > began + seconds:
+            world.stop.request()
+
+    world.script = script
+    world.inbox.ticks.append(interrupt)
+    world.run()
+    return world.clock.now - began
+
+
+def test_a_silent_follower_is_never_given_up(world: World) -> None:
+    assert follow_in_silence(world, 3600, heard=True) >= 3600
+    (task,) = world.tasks
+    assert task.fault is None
+    assert task.attempts <= 1
+
+
+def test_a_follower_whose_source_never_answers_is_given_up(world: World) -> None:
+    follow_in_silence(world, 3600, heard=False)
+    assert world.fault().kind == "unreachable"
+
+
+def test_patience_counts_from_the_first_loss(world: World) -> None:
+    """After an hour of silence a partition gets as long as any other."""
+    task = world.add(end=-1)
+    began = lost = world.clock.now
+
+    def script(part: FakePart) -> None:
+        nonlocal lost
+        if len(world.parts) == 1:
+            part.heard = True
+            world.clock.now += 3600
+            lost = world.clock.now
+        world.end_as(part, "lost", "target")
+
+    world.script = script
+    world.run()
+    assert task.fault is not None
+    assert lost - began == 3600
+    assert drive.PATIENCE <= world.clock.now - lost <= drive.PATIENCE + 5
+
+
+def test_one_that_is_served_but_cannot_deliver_is_given_up(world: World) -> None:
+    """The source answers, but what it has never arrives."""
+    task = world.add()
+
+    def script(part: FakePart) -> None:
+        part.heard = True
+        part.readable = END
+        world.end_as(part, "lost", "target")
+
+    world.script = script
+    world.run()
+    assert task.fault is not None
+
+
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_without_progress_it_is_given_up(world: World, side: str) -> None:
     task = world.add()
@@ -247,6 +315,17 @@ def test_a_connection_that_cannot_be_made_is_tried_again(world: World) -> None:
     world.run()
     assert task.done
     assert len(world.parts) == 1
+
+
+def test_a_connection_that_cannot_be_had_is_shared(world: World) -> None:
+    """The broker limits connections: another pipe between the same brokers serves."""
+    task = world.add()
+    task.slot = 2
+    world.refusal = TargetUnreachable("closed at once")
+    world.open_pipes = [(0, (1,), 0), (0, (0,), 1)]
+    assert world.run().recoveries == 0
+    assert task.done
+    assert world.assigned == [(0, (0,), 1)]
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any
 
 from core import oracle
 from replicator.cluster import OffsetResult, PartitionMeta, TopicMeta
@@ -53,42 +51,6 @@ class Topic:
     error: int = 0
 
 
-class FakeConnection:
-    """Answers a Fetch with the batch that holds the asked offset."""
-
-    def __init__(self, cluster: FakeCluster, broker: int) -> None:
-        self._cluster = cluster
-        self._broker = broker
-        self.closed = False
-
-    def call(self, request: Any, *, timeout: float) -> Any:
-        assert not self.closed
-        assert timeout > 0
-        cluster = self._cluster
-        cluster.say("fetch")
-        responses = []
-        for topic in request.topics:
-            entries = []
-            for wanted in topic.partitions:
-                log = cluster.topics[str(topic.topic)].partitions[int(wanted.partition)]
-                assert log.leader == self._broker, "asked of the leader"
-                records = b"".join(
-                    whole for whole in log.batches if _next_offset(whole) > int(wanted.fetch_offset)
-                )
-                cluster.fetched.append((str(topic.topic), int(wanted.partition)))
-                entries.append(
-                    SimpleNamespace(
-                        partition_index=int(wanted.partition),
-                        records=cluster.tampered(records) or None,
-                    )
-                )
-            responses.append(SimpleNamespace(topic=topic.topic, partitions=entries))
-        return SimpleNamespace(responses=responses)
-
-    def close(self) -> None:
-        self.closed = True
-
-
 def _next_offset(whole: bytes) -> int:
     if len(whole) < oracle.HEADER or whole[16] != 2:
         return 1 << 62
@@ -98,7 +60,7 @@ def _next_offset(whole: bytes) -> int:
 
 class FakeCluster:
     """What ``Cluster`` answers, from ``topics``. ``failures`` has an error for a kind of question:
-    metadata, ends, earliest, latest, connect or fetch.
+    metadata, ends, earliest, latest or fetch.
     """
 
     def __init__(self, side: Side) -> None:
@@ -109,7 +71,7 @@ class FakeCluster:
         self.failures: dict[str, CopystreamError] = {}
         self.asked: list[str] = []
         self.fetched: list[Place] = []
-        self.connections: list[FakeConnection] = []
+        self.fetches = 0
         self.tampered = bytes
 
     def add(self, topic: str, partitions: int = 1) -> Topic:
@@ -168,10 +130,27 @@ class FakeCluster:
             return OffsetResult(log.high, 4, 0)
         return OffsetResult(log.end, 4, 0)
 
-    def data_connection(self, broker: int) -> FakeConnection:
-        self.say("connect")
-        self.connections.append(FakeConnection(self, broker))
-        return self.connections[-1]
+    def fetch(
+        self, broker: int, offsets: Mapping[Place, int], limit: int, *, timeout: float
+    ) -> dict[Place, bytes]:
+        """Whole batches up to the limit; the first one of the request whatever its size."""
+        assert limit > 0
+        assert timeout > 0
+        self.say("fetch")
+        self.fetches += 1
+        found = {}
+        for number, (place, offset) in enumerate(offsets.items()):
+            log = self.log(*place)
+            assert log.leader == broker, "asked of the leader"
+            left, taken = limit, []
+            for whole in (one for one in log.batches if _next_offset(one) > offset):
+                if len(whole) > left and (number or taken):
+                    break
+                left -= len(whole)
+                taken.append(whole)
+            self.fetched.append(place)
+            found[place] = self.tampered(b"".join(taken))
+        return found
 
 
 def make_task(

@@ -89,6 +89,10 @@ class Admin:
         self._retry = retry or RetryPolicy()
         self._admin: AdminClient | None = None
 
+    def close(self) -> None:
+        """Close its connections; it opens others if it is used again."""
+        self._admin = None
+
     def describe_topic_configs(
         self, topics: Iterable[str]
     ) -> dict[str, TopicConfigs | CopystreamError]:

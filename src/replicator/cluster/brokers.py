@@ -8,6 +8,7 @@ but those who ask it.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from datetime import timedelta
@@ -42,7 +43,14 @@ _SHORTEST = 0.1
 FIRST_TRY = 1.0
 _LONGER = 3.0
 
+CROWDED = (
+    "Its max.connections.per.ip, max.connections or connection_creation_rate (KIP-612) may be "
+    "too low"
+)
+
 R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
 
 
 class _Channel:
@@ -76,6 +84,7 @@ class Brokers:
         self._bootstrap = _Channel()
         self._channels: dict[int, _Channel] = {}
         self._reached: set[int] = set()
+        self._crowded: set[int] = set()  # brokers that have been seen to limit connections
 
     @property
     def name(self) -> str:
@@ -107,10 +116,7 @@ class Brokers:
         """
         if broker is not None and broker not in self.addresses:
             self.learn(self.ask_any(messages.metadata([]), backoff))
-        with self._lock:
-            channel = (
-                self._bootstrap if broker is None else self._channels.setdefault(broker, _Channel())
-            )
+        channel = self._channel(broker)
         if not channel.lock.acquire(timeout=_limit(limit, backoff)):
             raise unreachable(
                 self.side,
@@ -138,6 +144,21 @@ class Brokers:
             return self._read(connection, request, answer, question)
         finally:
             channel.lock.release()
+
+    def _channel(self, broker: int | None) -> _Channel:
+        if broker is None:
+            return self._bootstrap
+        with self._lock:
+            found = self._channels.get(broker)
+            connection = None if found is None else found.connection
+            elsewhere = (
+                found is self._bootstrap
+                and connection is not None
+                and (connection.host, connection.port) != self.addresses.get(broker)
+            )
+            if found is None or elsewhere:
+                found = self._channels[broker] = _Channel()
+            return found
 
     def ask_any(self, question: Question[R], backoff: Backoff) -> R:
         """Ask one broker after the other until one answers, again and again to the deadline; each
@@ -173,6 +194,38 @@ class Brokers:
             raise self._advertised_unreachable(broker, format_address(*address), error) from error
         self._reached.add(broker)
         return connection
+
+    def open_data(self, broker: int, backoff: Backoff) -> Connection:
+        """The same, for a lane. A broker that takes no new connection but answers on an old one is
+        told by name: it limits connections, and those that there are must serve.
+        """
+        try:
+            return self.open(broker, backoff)
+        except Unreachable as error:
+            if not self._answers(broker):
+                raise
+            if broker not in self._crowded:
+                self._crowded.add(broker)
+                _log.warning(
+                    "%s: broker %d takes no more connections from here, and answers on those that "
+                    "there are: the copy goes on with fewer. %s",
+                    self.where,
+                    broker,
+                    CROWDED,
+                )
+            reason = f"broker {broker} takes no more connections ({error.reason})"
+            raise unreachable(self.side, self.where, reason, hint=CROWDED) from error
+
+    def _answers(self, broker: int) -> bool:
+        """Whether a broker answers just now on the connection that there is."""
+        channel = self._channel(broker)
+        if not channel.live:
+            return False
+        try:
+            self.ask(broker, messages.metadata([]), self._retry.start(FIRST_TRY), FIRST_TRY)
+        except CopystreamError:
+            return False
+        return True
 
     def learn(self, answer: MetadataAnswer) -> None:
         """Take over what a broker tells about its cluster. Raises WrongCluster for another's."""
@@ -251,6 +304,10 @@ class Brokers:
             with self._lock:
                 self.cluster_id = answer.cluster_id
                 self.addresses = answer.brokers
+                for broker, address in answer.brokers.items():
+                    known = self._channels.get(broker)
+                    if address == (host, port) and (known is None or not known.live):
+                        self._channels[broker] = self._bootstrap  # one connection serves for both
             return connection
         if len(problems) == 1:
             raise problems[0]

@@ -183,7 +183,18 @@ class Cluster:
         backoff = self._retry.start(CONNECT_TIMEOUT)
         if broker not in self._brokers.addresses:
             self._metadata([], backoff)
-        return self._brokers.open(broker, backoff)
+        return self._brokers.open_data(broker, backoff)
+
+    def fetch(
+        self, broker: int, offsets: Mapping[TopicPartition, int], limit: int, *, timeout: float
+    ) -> dict[TopicPartition, bytes]:
+        """What the log of a leader holds from some offsets on; see ``messages.fetch``. Not retried.
+
+        It goes over the control connection, so it is not for bulk.
+        """
+        return self._brokers.ask(
+            broker, messages.fetch(offsets, limit), self._retry.start(timeout), timeout
+        )
 
     def await_leaders(
         self, topics: Mapping[str, int], *, timeout: float | None = None

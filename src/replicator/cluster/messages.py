@@ -24,6 +24,8 @@ TopicPartition = tuple[str, int]
 EARLIEST = -2
 LATEST = -1
 
+FETCH_BYTES = 4 << 20  # of an answer, but for one batch that is larger
+
 _MAX_TOPIC_NAME = 249
 _TOPIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -277,6 +279,57 @@ def epoch_ends(
         return results
 
     return Question(23, 4, 4, build, read)
+
+
+# Fetch
+
+
+def fetch(
+    offsets: Mapping[TopicPartition, int], limit: int
+) -> Question[dict[TopicPartition, bytes]]:
+    """What a log holds from each offset on, raw; empty where that cannot be had now.
+
+    ``limit`` is in bytes of each partition. The first one brings one batch at least, however large
+    it is (KIP-74); others bring nothing if their first batch is larger.
+    """
+
+    def build(version: int) -> Any:
+        schema = _request_module("fetch", version)
+        return schema.FetchRequest(
+            max_wait=timedelta(milliseconds=100),
+            min_bytes=1,
+            max_bytes=FETCH_BYTES,
+            isolation_level=0,
+            session_id=0,
+            session_epoch=-1,
+            topics=tuple(
+                schema.FetchTopic(
+                    topic=topic,
+                    partitions=tuple(
+                        schema.FetchPartition(
+                            partition=partition,
+                            fetch_offset=offsets[topic, partition],
+                            partition_max_bytes=limit,
+                        )
+                        for partition in partitions
+                    ),
+                )
+                for topic, partitions in _grouped(offsets).items()
+            ),
+            forgotten_topics_data=(),
+            rack_id="",
+        )
+
+    def read(response: Any) -> dict[TopicPartition, bytes]:
+        found: dict[TopicPartition, bytes] = {}
+        for topic in response.responses:
+            for entry in topic.partitions:
+                key = (str(topic.topic), int(entry.partition_index))
+                _expect(key, offsets, found)
+                found[key] = entry.records or b""
+        return {key: found.get(key, b"") for key in offsets}  # a throttled answer has none
+
+    return Question(1, 12, 12, build, read)
 
 
 # InitProducerId
