@@ -269,7 +269,8 @@ cdef class Pipe:
         return self.unpin_slabs()
 
     cdef int unpin_slabs(self) except -1:
-        """Partitions that a rate limit holds back shall not keep the memory that others need.
+        """Partitions that a rate limit or a gate holds back shall not keep the memory that others
+        need.
 
         All partitions of a fetch lie in one slab, which the slowest of them would pin; so once
         somebody has nothing to send for want of a slab, what is held back is copied elsewhere.
@@ -286,7 +287,7 @@ cdef class Pipe:
         if starving:
             for part in self.parts:
                 for branch in part.branches:
-                    if branch.held:
+                    if branch.held or (branch.queued and branch.front().needs > part.gate):
                         branch.move_queue(self.pool)
         return 0
 

@@ -68,3 +68,20 @@ def test_what_a_rate_holds_back_leaves_memory_to_others(rig: Rig) -> None:
     began = rig.now
     rig.run(lambda: free in rig.ended, turns=5000)
     assert rig.now - began < 2000
+
+
+def test_what_waits_at_a_gate_leaves_memory_to_others(rig: Rig) -> None:
+    """Each small fetch brings a batch of both, and one of them waits for the map for long."""
+    batches = 30
+    gapped = SourceLog(b"t", 0, [batch(2 * n, 1, bytes(100)) for n in range(batches)])
+    dense = log_of(1, batches, 100)
+    rig.confirming = False
+    ends = rig.pipe(gapped, dense, slab=SLAB, memory=4 * (SLAB + LEAST), limit=lambda: 250)
+    waiting, free = rig.assign(ends, gapped), rig.assign(ends, dense)
+    rig.run(lambda: free in rig.ended)
+    assert free.records == batches
+    assert waiting not in rig.ended
+    rig.confirming = True
+    rig.confirm()
+    rig.run()
+    assert (waiting.ending, waiting.records) == ("done", batches)
