@@ -112,6 +112,15 @@ def load_client_config(
         properties["bootstrap.servers"] = bootstrap
         origin["bootstrap.servers"] = f"--{side}"
 
+    unused = sorted(
+        {override.partition("=")[0].strip() for override in overrides} & _WITHOUT_EFFECT
+    )
+    if unused:  # in a file they are for other clients; here somebody means them
+        _log.warning(
+            "--%s-X has no effect with %s: copystream has its own way for that",
+            side,
+            ", ".join(unused),
+        )
     servers = properties.get("bootstrap.servers", "")
     if not servers.strip():
         raise UsageError(

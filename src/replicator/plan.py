@@ -16,6 +16,7 @@ from replicator.cluster import Cluster, Denied, TopicMeta
 from replicator.cluster.admin import Admin, TopicConfigs
 from replicator.cluster.configs import Stored, age_limit, batch_limit
 from replicator.cluster.topics import (
+    NAMED,
     Choice,
     SourceTopic,
     TargetFacts,
@@ -24,13 +25,14 @@ from replicator.cluster.topics import (
     judge,
     plan_topic,
 )
+from replicator.effects import unused
 from replicator.errors import BrokerError, CopystreamError, ExitCode, UsageError
 from replicator.faults import UNKNOWN_TOPIC
 from replicator.offsets.splits import SplitBinding, Splits, SplitState
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.oldest import Asked, oldest
 from replicator.reach import Reach, partition_fault
-from replicator.report import Conflict, Fault, Plan, TopicPlan
+from replicator.report import Conflict, Fault, FaultKind, Plan, TopicPlan
 from replicator.selection import AtOffsets, AtTime, Earliest, Forever, Latest
 from replicator.settings import CopySettings
 from replicator.state import OFFSET_MAP_TOPIC
@@ -38,6 +40,10 @@ from replicator.state import OFFSET_MAP_TOPIC
 TopicPartition = tuple[str, int]
 
 KEEP = "keep"  # the partitioner by which records stay in their partition
+_CONFLICT_EXIT: Mapping[FaultKind, ExitCode] = {  # where it is not STATE
+    "unreachable": ExitCode.INCOMPLETE,
+    "already-begun": ExitCode.USAGE,
+}
 _ANEW = "to copy it anew, delete the target topic and run with --restart"
 
 
@@ -54,6 +60,11 @@ class PartitionPlan:
     binding: Binding | None
     bases: tuple[int, ...] = ()  # of all target partitions, where it is to be split up
     split: SplitState | None = None  # None means a first copy then
+
+    @property
+    def first(self) -> bool:
+        """Whether a copy of it begins."""
+        return self.binding is None and self.split is None
 
 
 @dataclass(slots=True)
@@ -122,6 +133,8 @@ class Planner:
         self._target_admin = target_admin
         self._sources = Reach(source)
         self._topics = Choosing(settings, source)
+        self._forgot = False  # whether --restart had something to forget
+        self._outside: dict[TopicPartition, str] = {}  # offsets of --from that the log has not
 
     def choose(self) -> tuple[Choice, dict[str, TopicMeta]]:
         """The topics that the command means, and the source's metadata of all topics."""
@@ -200,6 +213,7 @@ class Planner:
             key=lambda p: p.topic,
         )
         copied = {plan.topic for plan in shown if plan.conflict is None}
+        limits = {draft.topic: batch_limit(draft.effective) for draft in drafts}
         faults = [*facts.faults, *there.faults(facts.targets)]
         return FullPlan(
             shown=Plan(
@@ -213,12 +227,32 @@ class Planner:
                 records=sum(plan.records for plan in shown if plan.topic in copied),
                 bytes=_total(plan.bytes for plan in shown if plan.topic in copied),
                 faults=[fault for fault in faults if fault.topic in copied],
+                warnings=self._unused(facts, drafts, limits),
             ),
             partitions=[p for d in drafts for p in d.parts if d.topic in copied],
             sources={draft.topic: facts.metas[draft.topic] for draft in drafts},
             targets=dict(facts.targets),
-            batch_limits={draft.topic: batch_limit(draft.effective) for draft in drafts},
+            batch_limits=limits,
         )
+
+    def _unused(
+        self, facts: Facts, drafts: Sequence[Draft], limits: Mapping[str, int]
+    ) -> list[str]:
+        """Options that were given for nothing."""
+        found = unused(
+            self._settings,
+            facts.metas,
+            [draft.plan for draft in drafts],
+            {draft.topic: len(facts.selected[draft.topic]) for draft in drafts},
+            {name: limit for name, limit in limits.items() if name in facts.targets},
+            one_cluster_id=self._source.cluster_id == self._target.cluster_id,
+        )
+        parts = [part for draft in drafts for part in draft.parts if part.first]
+        if self._settings.append and not any(part.base or any(part.bases) for part in parts):
+            found.append("--append has no effect: no copy begins in a topic that holds records")
+        if self._settings.restart and not self._forgot and not any(d.plan.resume for d in drafts):
+            found.append("--restart has no effect: there was no earlier copy of these topics")
+        return found
 
     def _target_topics(self, topics: Sequence[str]) -> dict[str, TopicMeta]:
         """The topics that stand on the target. One that may not be described is not missing, and
@@ -305,18 +339,43 @@ class Planner:
             splitting=self._settings.partitioner != KEEP,
             now_ms=_now_ms(),
         )
+        draft.plan.warnings += self._without_effect_on(draft, facts, maps)
         of_source = facts.source_configs[topic]
         if draft.conflicts:
             kind, draft.plan.conflict, draft.plan.conflict_hint = draft.conflicts[0]
             draft.plan.conflict_kind = kind
             draft.plan.conflict_side = "source" if kind == "source-recreated" else "target"
-            draft.plan.conflict_exit_code = int(
-                ExitCode.INCOMPLETE if kind == "unreachable" else ExitCode.STATE
-            )
+            draft.plan.conflict_exit_code = int(_CONFLICT_EXIT.get(kind, ExitCode.STATE))
         elif draft.plan.create and not isinstance(of_source, TopicConfigs | Denied):
             # Made with other configs now, it would keep them.
             creation.refuse(draft.plan, of_source)
             draft.plan.conflict_side = "source"
+
+    def _without_effect_on(self, draft: Draft, facts: Facts, maps: OffsetMaps) -> list[str]:
+        """Options that were given for a copy that begins, where one goes on."""
+        resumed = [part for part in draft.parts if not part.first and not draft.conflicts]
+        found = []
+        elsewhere = [
+            part
+            for part in resumed
+            if part.split is not None
+            or facts.first[part.topic, part.partition]
+            != maps.source_of((part.topic, part.partition), 0)
+        ]
+        # What the source has deleted since is no reason to speak of another start.
+        same = isinstance(self._settings.start, Earliest)
+        if "from" in self._settings.given and elsewhere and not same:
+            places = ", ".join(f"partition {p.partition} at {p.start}" for p in elsewhere[:NAMED])
+            more = ", …" if len(elsewhere) > NAMED else ""
+            found.append(
+                f"--from has no effect: the copy goes on where it stopped ({places}{more})"
+            )
+        if self._settings.restart and resumed:
+            found.append(
+                "--restart has no effect: the target topic holds what this copy wrote, and the "
+                "copy goes on; to begin anew, delete the target topic or empty it first"
+            )
+        return found
 
     def _note_ages(self, drafts: Sequence[Draft]) -> None:
         """Tell drafts the time of their oldest record, where it is older than the target keeps."""
@@ -387,12 +446,17 @@ class Planner:
                 for (topic, partition), offset in found.items():
                     low, high = starts[topic, partition], latest[topic, partition]
                     if not low <= offset <= high:
-                        raise UsageError(
+                        self._outside[topic, partition] = (
                             f"offset {offset} of {topic}-{partition} is not in the source's log, "
-                            f"which goes from {low} to {high}",
-                            hint="correct the offsets file",
+                            f"which goes from {low} to {high}"
                         )
                 return found
+
+    def _begin(self, place: TopicPartition, facts: Facts) -> int:
+        """The source offset where a first copy of a partition begins."""
+        if place in self._outside:
+            raise UsageError(self._outside[place], hint="correct the offsets file")
+        return facts.first[place]
 
     def _plan_kept(
         self,
@@ -413,9 +477,10 @@ class Planner:
             binding = maps.binding(place)
             begin, end = written.get(place, (0, 0))
             # Without a segment it was cut off before anything could be written.
-            if not maps.segments(place) or (
-                self._settings.restart and (begin == end or self._settings.append)
-            ):
+            if not maps.segments(place):
+                binding = None
+            elif self._settings.restart and (begin == end or self._settings.append):
+                self._forgot = True
                 binding = None
             if binding is not None:
                 problem = _mismatch(binding, facts.metas[topic], facts.targets.get(topic))
@@ -426,15 +491,18 @@ class Planner:
                 counter = max(end - binding.base, 0)
                 try:
                     at = maps.source_of(place, counter)
+                    began = maps.source_of(place, 0)
                 except LookupError:
                     conflicts.append(_map_begins_late(place))
                     continue
+                if "from" in self._settings.given and facts.first[place] < began:
+                    conflicts.append(_begun_behind(place, facts.first[place], began))
                 until = _not_before(at, facts.ends[place])
                 parts.append(PartitionPlan(topic, p, at, until, counter, binding.base, binding))
             elif begin != end and not self._settings.append:
                 states.add("foreign")
             else:
-                start = facts.first[place]
+                start = self._begin(place, facts)
                 until = _not_before(start, facts.ends[place])
                 parts.append(PartitionPlan(topic, p, start, until, 0, end, None))
         found: Sequence[TargetState] = ("foreign", "ours")
@@ -474,7 +542,7 @@ class Planner:
         parts = []
         for p in facts.selected[topic]:
             found = known.get(p)
-            start = facts.first[topic, p] if found is None else found.points[0].source
+            start = self._begin((topic, p), facts) if found is None else found.points[0].source
             until = _not_before(start, facts.ends[topic, p])
             parts.append(PartitionPlan(topic, p, start, until, 0, 0, None, bases, found))
         empty = self._settings.append or all(
@@ -565,6 +633,16 @@ def _target_places(partitioner: str, facts: Facts) -> Sequence[TopicPartition]:
 
 def _other_partitioner(before: str) -> Conflict:
     return ("refused", f"an earlier copy was made with --partitioner {before}", _ANEW)
+
+
+def _begun_behind(place: TopicPartition, asked: int, began: int) -> Conflict:
+    topic, partition = place
+    return (
+        "already-begun",
+        f"--from asks for offset {asked} of {topic}-{partition}, and the copy began at {began}",
+        "leave --from out to go on where it stopped; what lies before cannot be put before what is "
+        "there: to copy that too, delete the target topic and run with --restart",
+    )
 
 
 def _map_begins_late(place: TopicPartition) -> Conflict:

@@ -19,6 +19,7 @@ FaultKind = Literal[
     "source-recreated",
     "target-deleted",
     "target-recreated",
+    "already-begun",  # an earlier run began the copy behind what --from asks for
     "state-lost",  # the target has what this copy wrote, and its state is gone
     "foreign-writer",  # somebody else wrote into the target partition
     "record-too-large",

@@ -147,7 +147,8 @@ def test_sighup_reads_the_throttle_again(tmp_path: Path) -> None:
     assert throttle["weights"] == [["orders", 4]]
     assert err == (
         f"reloaded {path}: throttle: 1MB/s → 08:00,2MB/s 19:00,off; "
-        "throttle-topic: x=5kB/s → none; weight: none → orders=4\n"
+        "throttle-topic: x=5kB/s → none; weight: none → orders=4; "
+        "lanes: stays as it was while this copy runs\n"
     )
 
 
@@ -204,7 +205,7 @@ def test_flags_and_variables_win_on_sighup_too(tmp_path: Path) -> None:
         process.send_signal(signal.SIGHUP)
         throttle, err = ended(process)
     assert throttle["whole"]["entries"][0]["rate"]["bytes"] == 7_000_000
-    assert err == f"reloaded {path}: weight: none → a=2\n"
+    assert err == f"reloaded {path}: weight: none → a=2; throttle: a flag or variable wins\n"
 
 
 def test_without_a_file_sighup_ends_the_process_as_ever(tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ def test_nothing_left_says_so_without_figures() -> None:
     idle = topic("orders", status="nothing-left", records=0, bytes=0, batches=0, resumed=True)
     text = summary_text(summary(status="nothing-left", topics=[idle]), unpainted)
     assert "nothing left, resumed" in text
-    assert text.endswith("nothing left to copy: the target has everything up to the end")
+    assert text.endswith(
+        "nothing left to copy: the target has all from where the copy began to the end"
+    )
 
 
 @pytest.mark.parametrize("status", ["interrupted", "incomplete"])

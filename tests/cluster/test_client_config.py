@@ -153,7 +153,8 @@ def test_unknown_keys_are_named_once_and_without_values(
     overrides = [f"no.such.key={SECRET}", "acks=all", f"b.password={SECRET}", "client.id=x"]
     with caplog.at_level(logging.DEBUG):
         load_client_config("a:1", None, overrides, side="target")
-    [record] = caplog.records
+    [meant, record] = caplog.records
+    assert "--target-X has no effect with acks" in meant.getMessage()
     assert record.levelno == logging.WARNING
     text = record.getMessage()
     assert text == "target: properties not known and not used: b.password, no.such.key"

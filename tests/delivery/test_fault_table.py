@@ -212,7 +212,7 @@ EXIT_CODES: dict[FaultKind, ExitCode] = {
     "superseded": ExitCode.INCOMPLETE,
     "unreachable": ExitCode.INCOMPLETE,
 }
-ELSEWHERE = {"denied", "refused", "state-lost"}  # of ``denied`` and of the plan
+ELSEWHERE = {"denied", "refused", "state-lost", "already-begun"}  # of ``denied`` and of the plan
 
 
 def test_every_kind_is_in_the_table() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ class Reload:
         self._fixed = fixed
         self._output = output
         self._requested = False
+        self._changed: set[str] = set()  # of the file, by ``Option.dest``
+        self._file: Mapping[str, Any] = {}
+        if path is not None:
+            with suppress(ConfigError):  # the command has read it just now
+                self._file = read_options(path, "copy")
 
     @property
     def possible(self) -> bool:
@@ -55,9 +61,19 @@ class Reload:
             for option in options_of("copy")
             if option.reread and before[option.dest] != values[option.dest]
         ]
-        text = "; ".join(changes) or "nothing changed"
+        text = "; ".join([*changes, *self._not_taken()]) or "nothing changed"
         self._output.event("info", "reloaded", f"reloaded {self._path}: {text}")
         return throttle_of(values) if changes else None
+
+    def _not_taken(self) -> list[str]:
+        """What else has changed in the file, and why it does not count now."""
+        return [
+            f"{option.name}: a flag or variable wins"
+            if option.reread
+            else f"{option.name}: stays as it was while this copy runs"
+            for option in options_of("copy")
+            if option.dest in self._changed and (not option.reread or option.dest in self._fixed)
+        ]
 
     def _read(self, path: Path) -> dict[str, Any]:
         found = read_options(path, "copy")
@@ -71,6 +87,12 @@ class Reload:
                 values[option.dest] = parse_option(path, option, found[option.dest])
             else:
                 values[option.dest] = option.parsed_default
+        self._changed = {
+            name
+            for name in self._file.keys() | found.keys()
+            if self._file.get(name) != found.get(name)
+        }
+        self._file = found
         return values
 
 

@@ -24,7 +24,7 @@ _STATUS_STYLES = {
 }
 _VERDICTS = {
     "done": "done",
-    "nothing-left": "nothing left to copy: the target has everything up to the end",
+    "nothing-left": "nothing left to copy: the target has all from where the copy began to the end",
     "incomplete": "incomplete",
     "failed": "failed",
     "interrupted": "interrupted; everything acknowledged is saved",
