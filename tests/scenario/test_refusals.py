@@ -160,3 +160,15 @@ def test_nothing_is_written_on_the_source(flow, topic_name, rng: random.Random):
     before = topic_names(flow.source.bootstrap)
     flow.copy(topic).expect(0)
     assert topic_names(flow.source.bootstrap) == before
+
+
+@pytest.mark.parametrize(("side", "exit_code"), [("source", 3), ("target", 4)])
+def test_a_controller_is_named(flow, topic_name, side, exit_code):
+    """Its port is easily taken for a broker's where both roles are in one process."""
+    broker = {"source": flow.source.bootstrap, "target": flow.target.bootstrap}
+    (node,) = (flow.source if side == "source" else flow.target)._nodes
+    broker[side] = f"127.0.0.1:{node.controller_port}"
+    outcome = copystream(*copy_arguments(broker["source"], broker["target"], topic_name("t")))
+    outcome.expect(exit_code)
+    assert f"{broker[side]} is a KRaft controller" in outcome.stderr
+    assert "a broker's listener" in outcome.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kit.flow import Flow
+from kit.runner import copy_arguments, copystream
 from kit.segments import batches
 from replicator.lab import KAFKA_3, KAFKA_4, LabCluster, default_version
 from replicator.lab.logs import settle
@@ -57,3 +58,11 @@ def test_every_pair_of_versions(clusters_of, topic_name, rng, source_version, ta
     settle(bootstrap, mixed)
     assert flow.copy(plain, mixed).expect(0).summary.records == 10
     flow.verify(plain, mixed)
+
+
+@pytest.mark.parametrize("version", [KAFKA_3, KAFKA_4])
+def test_the_controller_of_each_version_is_named(clusters_of, version):
+    source, target = clusters_of[version]
+    address = f"127.0.0.1:{source._nodes[0].controller_port}"
+    outcome = copystream(*copy_arguments(address, target.bootstrap, "t")).expect(3)
+    assert f"{address} is a KRaft controller" in outcome.stderr

@@ -40,6 +40,8 @@ MAX_HANDSHAKE_FRAME = 256 * 1024
 
 API_VERSIONS = 18
 PRODUCE = 0
+METADATA = 3
+BROKER_REGISTRATION = 62  # brokers ask controllers for it (KIP-631)
 
 # Kafka 4.x advertises Produce from version 0 for the sake of librdkafka (KAFKA-18659) and then
 # refuses everything below 3.
@@ -191,6 +193,15 @@ class Connection:
             versions[key] = (low, high)
         if not versions:
             self._not_kafka("listed no API at all in its versions")
+        if METADATA not in versions and BROKER_REGISTRATION in versions:
+            self.close()
+            raise failure(
+                Unsupported,
+                self._side,
+                f"{self._where} is a KRaft controller, which serves brokers and no clients",
+                hint="give a broker's listener (often port 9092) instead of the controller's "
+                "(often 9093)",
+            )
         if PRODUCE in versions:
             low, high = versions[PRODUCE]
             versions[PRODUCE] = (max(low, _LOWEST_PRODUCE), high)
