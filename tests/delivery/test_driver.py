@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from delivery.job import END, FakePart, World
 from delivery.world import PRODUCER
 from replicator import drive
+from replicator.aside import Then
 from replicator.cluster.failures import (
     SourceDenied,
     SourceUnreachable,
@@ -301,6 +304,50 @@ def test_a_partition_without_a_leader_is_waited_for(world: World, cluster: str) 
     world.run()
     assert task.done
     assert asked.count("metadata") >= 4
+
+
+@pytest.mark.parametrize("cluster", ["source", "target"])
+def test_a_partition_that_loses_its_leader_names_the_brokers_and_the_others_go_on(
+    world: World, cluster: str
+) -> None:
+    lost, other = world.add("lost"), world.add("other")
+    there = getattr(world, cluster)
+    log = there.log("lost")
+    log.leader, log.replicas = -1, (0, 17, 21)
+    world.run()
+    assert other.done
+    assert lost.fault is not None
+    assert (lost.fault.kind, lost.fault.side) == ("unreachable", cluster)
+    assert lost.fault.exit_code == int(ExitCode.INCOMPLETE)
+    assert "missing brokers: 17, 21" in lost.fault.message
+
+
+def test_another_pair_of_brokers_is_not_held_up(world: World) -> None:
+    """The brokers of one pair are asked without an answer; another pair is placed meanwhile."""
+    hanging, other = world.add("hanging"), world.add("other")
+    world.source.log("other").leader = world.target.log("other").leader = 1
+    aside, kept = world.aside, []
+
+    class Hanging:
+        def run(self, work: Callable[[], Then]) -> None:
+            then = work()
+            pair = getattr(then, "args", ())
+            if pair and pair[0] == (0, (0,)) and not kept:
+                kept.append(then)
+            else:
+                aside.run(lambda: then)
+
+    def answer() -> None:
+        if other.done and kept and kept[0] is not None:
+            world.inbox.put(kept[0])
+            kept[0] = None  # type: ignore[call-overload]
+
+    world.aside = Hanging()  # type: ignore[assignment]
+    world.inbox.ticks.append(answer)
+    world.run()
+    assert [part.topic for part in world.parts] == ["other", "hanging"]
+    assert hanging.done
+    assert other.done
 
 
 def test_a_connection_that_cannot_be_made_is_tried_again(world: World) -> None:

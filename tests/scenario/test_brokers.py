@@ -143,6 +143,37 @@ def test_a_node_of_three_is_killed_under_the_copy(clusters, three, topic_name, r
     flow.verify(topic)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(400)
+def test_a_broker_that_does_not_come_back_costs_its_own_partitions_only(
+    clusters, three, topic_name, rng
+):
+    """After two minutes; the message names it, and a rerun completes."""
+    flow = Flow(clusters.source, three)
+    topic = topic_name("gone")
+    load_mixed(flow, topic, rng, megabytes=3)
+    with flow.start(topic, *SLOW, "--replication-factor", "1") as copier:
+        flow.wait_for_arrivals(copier, topic)
+        admin = AdminClient({"bootstrap.servers": three.bootstrap, "log_level": 0})
+        known = admin.list_topics(topic, timeout=30).topics[topic].partitions
+        leaders = {number: found.leader for number, found in known.items()}
+        node = min(leaders.values())
+        three.kill(node)
+        try:
+            summary = copier.wait(200).expect(5).summary
+        finally:
+            three.start_node(node)
+    assert {fault.partition for fault in summary.faults} == {
+        number for number, leader in leaders.items() if leader == node
+    }
+    assert {fault.kind for fault in summary.faults} == {"unreachable"}
+    assert all(f"missing broker: {node}" in fault.message for fault in summary.faults)
+    others = [number for number, leader in leaders.items() if leader != node]
+    flow.verify(topic, partitions=others)
+    flow.copy(topic).expect(0)
+    flow.verify(topic)
+
+
 SPLIT = ("--partitioner", "murmur2", "--target-partitions", "7")
 
 
