@@ -125,7 +125,8 @@ class CopyJob:
                     _absorb(stored, maps, splits)
             facts = self._planner.gather(choice, metas)
             authors = Authors(self._source, self._target, producers, self._flow, state.lost)
-            plan = self._planner.make(facts, self._flow, maps, splits, authors).shown
+            made = self._planner.make(facts, self._flow, maps, splits, authors, create=False)
+            plan = made.shown
             plan.warnings += state.warnings
             return plan
 
@@ -158,7 +159,7 @@ class CopyJob:
     def run(self, stop: StopSignal, tell: Callable[[Plan], None]) -> Summary:
         """Copy until done, failed or stopped. Raises for what stops the job as a whole.
 
-        ``tell`` gets the plan before anything is created or written.
+        ``tell`` gets the plan before any record is written.
         """
         with self._connected(), ExitStack() as stack:
             choice, metas = self._planner.choose()
@@ -201,10 +202,12 @@ class CopyJob:
             splits.keys.take_over(claims.generations())
 
             authors = Authors(self._source, self._target, producers, self._flow, state.lost)
-            self._plan = self._planner.make(facts.result(), self._flow, maps, splits, authors)
+            self._plan = self._planner.make(
+                facts.result(), self._flow, maps, splits, authors, create=True
+            )
             self._plan.shown.warnings += state.warnings
             tell(self._plan.shown)
-            self._create_topics(self._plan)
+            self._await_topics(self._plan)
             for admin in (self._source_admin, self._target_admin):
                 admin.close()  # brokers may limit connections
             if self._settings.partitioner == KEEP:
@@ -219,17 +222,13 @@ class CopyJob:
             self._phase = "done"
             return self._summary(choice, stop)
 
-    def _create_topics(self, plan: FullPlan) -> None:
-        """Create and widen what is planned; what comes of it stands in the plan."""
+    def _await_topics(self, plan: FullPlan) -> None:
+        """Wait until new partitions can be used; those that cannot be get a fault in the plan."""
         fine = [topic for topic in plan.shown.topics if topic.conflict is None]
-        new = [topic for topic in fine if topic.create]
-        wider = [topic for topic in fine if topic.widen]
-        creation.create(self._target_admin, new, validate_only=False)
-        creation.widen(self._target_admin, wider, validate_only=False)
-        done = {t.target_topic: t for t in [*new, *wider] if t.conflict is None}
+        done = {topic.target_topic: topic for topic in fine if topic.create or topic.widen}
         if not done:
             return
-        self._created = {topic.target_topic for topic in new if topic.conflict is None}
+        self._created = {topic.target_topic for topic in fine if topic.create}
         counts = {name: topic.target_partitions for name, topic in done.items()}
         metas, unready = self._target.await_leaders(counts)
         plan.targets.update(metas)

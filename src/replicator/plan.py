@@ -1,6 +1,6 @@
 """What would be copied: topics, partitions, offsets and bytes, conflicts and warnings.
 
-Read-only on both clusters. The plan is what ``--dry-run`` shows, and what a run carries out.
+The plan is what ``--dry-run`` shows, read-only on both clusters, and what a run carries out.
 """
 
 from __future__ import annotations
@@ -190,9 +190,20 @@ class Planner:
         )
 
     def make(
-        self, facts: Facts, flow: str, maps: OffsetMaps, splits: Splits, authors: Authors
+        self,
+        facts: Facts,
+        flow: str,
+        maps: OffsetMaps,
+        splits: Splits,
+        authors: Authors,
+        *,
+        create: bool,
     ) -> FullPlan:
-        """Decide. Looks at the target's partitions once more: nobody else writes them now."""
+        """Decide. Looks at the target's partitions once more: nobody else writes them now.
+
+        With ``create`` the topics that are missing are created, and those that have grown widened;
+        otherwise the target only looks at that. They need not be ready when this returns.
+        """
         if facts.topics:
             now = self._source.metadata(facts.topics)
             self._topics.pass_over(
@@ -207,7 +218,7 @@ class Planner:
         self._note_ages(drafts)
         for draft in drafts:
             self._decide(draft, facts, maps)
-        self._check_creations(drafts, facts)
+        self._make_topics(drafts, facts, validate_only=not create)
         shown = sorted(
             [*(draft.plan for draft in drafts), *self._topics.refused.values()],
             key=lambda p: p.topic,
@@ -392,21 +403,23 @@ class Planner:
             stored = replace(draft.source.stored, oldest_timestamp=found.get(draft.topic))
             draft.source = replace(draft.source, stored=stored)
 
-    def _check_creations(self, drafts: Sequence[Draft], facts: Facts) -> None:
-        """Have the target look at what is to be created, then see what its configs would do."""
+    def _make_topics(self, drafts: Sequence[Draft], facts: Facts, *, validate_only: bool) -> None:
+        """Create and widen topics, or see what would come of it; then see what configs would do."""
+        for draft in drafts:
+            if not draft.plan.create:
+                self._judge(draft)
         fine = [draft.plan for draft in drafts if draft.plan.conflict is None]
-        creation.create(self._target_admin, [p for p in fine if p.create], validate_only=True)
-        creation.widen(self._target_admin, [p for p in fine if p.widen], validate_only=True)
+        new, wider = [p for p in fine if p.create], [p for p in fine if p.widen]
+        creation.create(self._target_admin, new, validate_only=validate_only)
+        creation.widen(self._target_admin, wider, validate_only=validate_only)
         for draft in drafts:
             if draft.plan.create:
                 draft.effective = {**facts.target_facts.defaults, **draft.plan.configs}
-            judge(
-                draft.plan,
-                draft.source,
-                draft.effective,
-                accept=self._settings.accept_target_configs,
-                now_ms=_now_ms(),
-            )
+                self._judge(draft)
+
+    def _judge(self, draft: Draft) -> None:
+        accept = self._settings.accept_target_configs
+        judge(draft.plan, draft.source, draft.effective, accept=accept, now_ms=_now_ms())
 
     # --- offsets ------------------------------------------------------------------------------
 

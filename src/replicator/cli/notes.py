@@ -18,10 +18,13 @@ def config_notes(topic: TopicPlan | TopicSummary) -> list[tuple[str, str]]:
     for key, why in topic.adjusted.items():
         notes.append(("config-adjusted", f"adjusted {name}: {key}, {why}"))
     if topic.pinned:
-        why = "since the target's defaults are others or not known"
-        text = f"set on {name}, {why}: {_pairs(topic.pinned)}"
-        notes.append(("config-pinned", text))
+        notes.append(("config-pinned", _pinned(name, topic.pinned)))
     return notes
+
+
+def _pinned(names: str, configs: dict[str, str]) -> str:
+    why = "since the target's defaults are others or not known"
+    return f"set on {names}, {why}: {_pairs(configs)}"
 
 
 def _pairs(configs: dict[str, str]) -> str:
@@ -38,6 +41,14 @@ def tell_plan(output: Output, plan: Plan) -> None:
         output.event("info", "skipped", f"skipped ({why}): {', '.join(names)}", topics=names)
     for topic in plan.topics:
         _tell_topic(output, topic)
+    # The same for all as a rule, where the two clusters' defaults differ.
+    pinned: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for topic in plan.topics:
+        if topic.pinned and topic.conflict is None:
+            pinned.setdefault(tuple(topic.pinned.items()), []).append(topic.topic)
+    for configs, names in pinned.items():
+        text = _pinned(", ".join(names), dict(configs))
+        output.event("info", "config-pinned", text, topics=names)
 
 
 def _tell_topic(output: Output, topic: TopicPlan) -> None:
@@ -46,9 +57,10 @@ def _tell_topic(output: Output, topic: TopicPlan) -> None:
         text = f"conflict {name}: {topic.conflict}"
         output.event("error", "conflict", text, topic=name, hint=topic.conflict_hint or "")
     for event, text in config_notes(topic):
-        output.event("info", event, text, topic=name)
+        if event != "config-pinned":
+            output.event("info", event, text, topic=name)
     if topic.widen:
-        text = f"{plural(topic.widen, 'partition')} will be added to target topic {name}"
+        text = f"{plural(topic.widen, 'partition')} are added to target topic {name}"
         output.event("info", "widen", text, topic=name)
     for text in topic.warnings:
         output.event("warning", "warning", f"warning: {name}: {text}", topic=name)

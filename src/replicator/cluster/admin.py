@@ -53,6 +53,10 @@ _BROKER_DEFAULTS: Mapping[str, tuple[tuple[str, int], ...]] = {
 # (``ReplicationControlManager.MAX_PARTITIONS_PER_BATCH``), and takes long for many.
 _PARTITIONS_PER_REQUEST = 2000
 
+# Seconds without a topic taken until a quota on creations (KIP-599) is given up on. It is used up
+# by what came before, dry runs included, and may take minutes to fill.
+_QUOTA_PATIENCE = 300.0
+
 # Seconds for the settings of one broker; another is asked where it does not answer.
 _BROKER_PATIENCE = 5.0
 
@@ -233,8 +237,10 @@ class Admin:
         failed: dict[str, CopystreamError] = {}
         pending = list(sizes)
         uncertain: set[str] = set()
+        slowed = False
         while pending:
             waiting: dict[str, CopystreamError] = {}
+            throttled = False
             for names in _portions(pending, sizes):
                 for name, future in ask(names, _timeout(backoff)).items():
                     problem = _problem(future.result)
@@ -243,16 +249,28 @@ class Admin:
                     error = failure(name, problem, name in uncertain)
                     if error is None:
                         continue
-                    throttled = problem.code() == broker_errors.THROTTLING_QUOTA_EXCEEDED
-                    if _is_temporary(problem) and (patient or not throttled):
+                    if problem.code() == broker_errors.THROTTLING_QUOTA_EXCEEDED:
+                        throttled = True
+                        (waiting if patient else failed)[name] = error
+                    elif _is_temporary(problem):
                         waiting[name] = error
-                        if not throttled:
-                            uncertain.add(name)
+                        uncertain.add(name)
                     else:
                         failed[name] = error
-            if len(waiting) < len(pending):
-                backoff = self._retry.start(timeout)
+            if throttled and patient and not slowed:
+                slowed = True
+                _log.warning(
+                    "%s cluster %s limits how fast topics are created (controller_mutation_rate): "
+                    "waiting for it",
+                    self._cluster.side,
+                    self._cluster.name,
+                )
+                backoff = self._retry.start(_QUOTA_PATIENCE)
+            elif len(waiting) < len(pending):
+                backoff = self._retry.start(_QUOTA_PATIENCE if slowed else timeout)
             pending = list(waiting)
+            # A connection that a quota slows down is not answered until it is over.
+            self._admin = None if pending else self._admin
             if pending and not backoff.pause():
                 failed.update(waiting)
                 break
