@@ -257,7 +257,8 @@ class Driver:
             task.lost_at = now
         if now - task.lost_at > PATIENCE:
             cluster = self._source if side == "source" else self._target
-            text = f"no progress for {PATIENCE:.0f} s; last: {reason}"
+            last = faults.without_side(reason, side, cluster.name)
+            text = f"no progress for {PATIENCE:.0f} s; last: {last}"
             self._fail(
                 task,
                 faults.fault(task, "unreachable", side, cluster.name, text, offset=task.position),
@@ -576,7 +577,7 @@ class Driver:
         """At the end: compare the logs of topics that were split up with what was written."""
         tasks = [task for task in self._tasks if task.split is not None]
         for topic, offset in self._splitting.foreign_offsets(tasks).items():
-            text = "the log does not end where this copy brought it: somebody else writes there"
+            text = "the log does not end where this copy brought it: another client writes there"
             for task in tasks:
                 if task.topic == topic and task.fault is None:
                     self._fail(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from copycore.partition import PartitionCopy
@@ -36,13 +37,15 @@ _HINT: dict[FaultKind, str] = {
     "to copy what is left, delete the target topic and run with --restart",
     "source-deleted": "the topic is gone from the source: leave it out",
     "source-recreated": "this is another topic under the old name: to copy it, delete the target "
-    "topic and run with --restart",
+    "topic and run with --restart, or write behind what it holds with --restart --append --from "
+    "earliest",
     "target-deleted": "the target topic is gone: run with --restart to copy it from the start",
     "target-recreated": "this is another topic under the old name: delete it, or leave it empty, "
     "and run with --restart to copy from the start",
-    "foreign-writer": "stop whoever writes there; then delete the target topic and run with "
-    "--restart",
-    "record-too-large": "raise max.message.bytes of the target topic, then run again",
+    "foreign-writer": "stop the other writer; then go on behind what is there with --restart "
+    "--append --from FILE (docs/errors.md), or delete the target topic and run with --restart",
+    "record-too-large": "raise max.message.bytes of the target topic, and segment.bytes where "
+    "that is smaller, then run again",
     "timestamp-refused": "set message.timestamp.before.max.ms and message.timestamp.after.max.ms "
     "of the target topic to 9223372036854775807, then run again",
     "record-refused": "see the target broker's log; a compacted target topic refuses records "
@@ -50,7 +53,8 @@ _HINT: dict[FaultKind, str] = {
     "corrupt-batch": "the source's copy of this batch is damaged: restore it from a replica, or "
     "leave the partition out",
     "unknown-codec": "a newer copystream may know the codec; else leave the partition out",
-    "source-changed": "delete the target topic and run with --restart to copy it from the start",
+    "source-changed": "delete the target topic and run with --restart to copy it from the start, "
+    "or write behind what it holds with --restart --append --from FILE",
     "partitioner-failed": "mend the function given as --partitioner, then run again",
     "superseded": "let the other copystream finish; the same command then goes on",
     "unreachable": "see that the brokers are up; the same command then goes on",
@@ -104,6 +108,18 @@ def fault(
     )
 
 
+def sided(side: str | None, text: str) -> str:
+    """A reason with the side it is about, named once."""
+    return text if text.startswith((f"{side}:", f"{side} cluster")) else f"{side}: {text}"
+
+
+def without_side(reason: str, side: str, cluster: str) -> str:
+    """A reason for where side and cluster are named already."""
+    addresses = re.escape(cluster.partition(" (")[0])
+    named = rf"{side}(?: cluster {addresses}(?: \([^)]*\))?)?(?:: |, )"
+    return re.sub(rf"^(?:{named})+", "", reason)
+
+
 def denied(task: PartitionTask, side: Side, cluster: str, what: str) -> Fault:
     topic = task.topic if side == "source" else task.target_topic
     return fault(
@@ -145,7 +161,7 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
         case "foreign-writer":
             text = (
                 f"a batch of ours was stored here instead of at {part.end_message}: "
-                "somebody else writes into this partition"
+                "another client writes into this partition"
             )
             return Verdict(
                 fault(task, "foreign-writer", "target", target, text, offset=part.end_offset), ""
@@ -172,5 +188,5 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
             kind = _REFUSALS[code]
             return Verdict(fault(task, kind, "source", source, text, offset=part.end_offset), "")
         case _:
-            reason = f"{part.end_side}: {part.end_message or name}"
+            reason = sided(part.end_side, part.end_message or name)
             return Verdict(None, reason, refresh=code in UNKNOWN_TOPIC)

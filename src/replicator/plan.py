@@ -44,7 +44,10 @@ _CONFLICT_EXIT: Mapping[FaultKind, ExitCode] = {  # where it is not STATE
     "unreachable": ExitCode.INCOMPLETE,
     "already-begun": ExitCode.USAGE,
 }
-_ANEW = "to copy it anew, delete the target topic and run with --restart"
+_ANEW = (
+    "to copy it anew, delete the target topic and run with --restart, or write behind what it "
+    "holds with --restart --append --from earliest"
+)
 
 
 @dataclass(slots=True)
@@ -676,7 +679,8 @@ def _mismatch(
         return (
             "source-recreated",
             "the source topic is another one than this copy began with",
-            "to copy the new one, delete the target topic and run with --restart",
+            "to copy the new one, delete the target topic and run with --restart, or write behind "
+            "what it holds with --restart --append --from earliest",
         )
     if target is None:
         return (
@@ -688,7 +692,8 @@ def _mismatch(
         return (
             "target-recreated",
             "the target topic is another one than this copy wrote",
-            "leave it empty or delete it, and run with --restart to copy from the start",
+            "leave it empty or delete it, and run with --restart to copy from the start; or write "
+            "behind what it holds with --restart --append --from earliest",
         )
     return None
 

@@ -94,7 +94,7 @@ def unserved(meta: PartitionMeta | None, brokers: Collection[int], code: int) ->
     """Why a partition cannot be used, with the brokers that are to blame; ``brokers`` are up."""
     name = f"{broker_errors.lookup(code).name} ({code})"
     if meta is None:
-        return f"nobody serves it: {name}"
+        return f"no broker serves it: {name}"
     gone = [broker for broker in meta.replicas if broker not in brokers]
     if meta.leader >= 0 and meta.leader in brokers:
         text = f"broker {meta.leader}, which leads it, does not answer for it: {name}"

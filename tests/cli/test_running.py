@@ -163,6 +163,13 @@ def test_offsets_from_a_file(copystream: Run, tmp_path: Path) -> None:
     }
 
 
+def test_an_error_that_is_told_has_a_traceback_for_developers_only(copystream: Run) -> None:
+    for verbosity, traced in (("-v", False), ("-vv", True)):
+        ran = copystream(*COPY, verbosity, fake="refused")
+        assert ("Traceback" in ran.err) is traced, ran.err
+    assert "Traceback" in copystream(*COPY, "-v", fake="crash").err
+
+
 def test_a_misspelt_variable_is_warned_of(copystream: Run) -> None:
     environment = {"COPYSTREAM_THROTLE": "1MB/s", "COPYSTREAM_LAB_NAME": "x"}
     ran = copystream(*COPY, *JSON, env=environment, fake="done")
@@ -255,7 +262,7 @@ def test_errors(
     assert logged["message"] == ran.document["message"]
     assert logged["level"] == "error"
 
-    ran = copystream(*COPY, "-v", fake=job)
+    ran = copystream(*COPY, "-vv", fake=job)
     assert ran.code == code
     assert "Traceback" in ran.err and "fake_job.py" in ran.err
     assert "hunter2" not in ran.err

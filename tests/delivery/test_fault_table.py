@@ -85,7 +85,7 @@ def test_a_foreign_writer() -> None:
     found = check_fault(verdict.fault, "foreign-writer", "target", ExitCode.FATAL)
     assert found.offset == 508
     assert "505" in found.message
-    assert "somebody else" in found.message
+    assert "another client" in found.message
 
 
 REFUSALS: dict[int, tuple[FaultKind, str]] = {
@@ -240,3 +240,24 @@ def test_a_fault_may_have_its_own_hint_and_exit_code() -> None:
         hint="look over there", exit_code=ExitCode.OTHER,
     )  # fmt: skip
     assert (found.hint, found.exit_code) == ("look over there", int(ExitCode.OTHER))
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("target: NOT_LEADER_OR_FOLLOWER (6)", "NOT_LEADER_OR_FOLLOWER (6)"),
+        ("target: target: no sign of life", "no sign of life"),
+        ("target cluster b:1,c:2 (ID): cannot write topic x", "cannot write topic x"),
+        ("target cluster b:1,c:2, broker b:1 closed", "broker b:1 closed"),
+        ("source: not of this side", "source: not of this side"),
+        ("nothing to take off", "nothing to take off"),
+    ],
+)
+def test_side_and_cluster_are_named_once(reason: str, shown: str) -> None:
+    assert faults.without_side(reason, "target", "b:1,c:2 (ID)") == shown
+
+
+def test_a_reason_names_its_side_once() -> None:
+    assert faults.sided("target", "closed") == "target: closed"
+    for text in ("target: closed", "target cluster b:1 (ID): closed"):
+        assert faults.sided("target", text) == text

@@ -23,6 +23,8 @@ from kit.faults import expect_fault
 from kit.flow import Flow, topic_names
 from kit.runner import wait_until
 from replicator.lab.ledger import Ledger, read_ledger
+from replicator.lab.logs import log_ranges
+from replicator.lab.reading import read_records
 from replicator.lab.seed import Payload, Writer, create_topic, delete_records
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 
@@ -291,3 +293,32 @@ def test_what_follows_writes_into_a_topic_that_others_filled(fresh, topic_name, 
     assert fresh.copy(topic).expect(0).summary.records == 7
     delete_records(fresh.target.bootstrap, topic, {0: 5})
     assert read_ledger(fresh.target.bootstrap, topic, "run") == {0: [*range(107)]}
+
+
+def test_after_another_writer_the_copy_goes_on_behind_what_is_there(
+    fresh, topic_name, rng, tmp_path: Path
+):
+    """No fault has the target's deletion as its only way out."""
+    topic = topic_name("t")
+    ledger = load(fresh, topic, rng, partitions=1)
+    fresh.copy(topic).expect(0)
+    with Writer(fresh.target.bootstrap) as writer:
+        writer.send(topic, 0, Payload(None, b"a stranger's"))
+    add(fresh, ledger, 50, partitions=1)
+    outcome = fresh.copy(topic)
+    fault = expect_fault(outcome, "foreign-writer", side="target", topic=topic, partition=0)
+    assert "--restart --append --from" in fault.hint
+    offsets = tmp_path / "next.txt"
+    offsets.write_text(f"{topic} 0 100\n")
+    again = fresh.copy(topic, "--restart", "--append", "--from", str(offsets)).expect(0)
+    assert again.summary.records == 50
+    add(fresh, ledger, 7, partitions=1)
+    assert fresh.copy(topic).expect(0).summary.records == 7
+    values = [record.value() for record in read_all(fresh, topic)]
+    assert values.pop(100) == b"a stranger's"
+    assert len(values) == len(set(values)) == 157
+
+
+def read_all(flow: Flow, topic: str):
+    ranges = log_ranges(flow.target.bootstrap, [topic])
+    return read_records(flow.target.bootstrap, ranges)

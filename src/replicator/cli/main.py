@@ -115,7 +115,8 @@ def _run(arguments: list[str], state: RunState) -> int:
         )
         return result if isinstance(result, int) else ExitCode.DONE
     except CopystreamError as error:
-        _debug_traceback(state)
+        if state.verbosity > 1:  # the message says what there is to know
+            _debug_traceback(state)
         state.output.failure(type(error).__name__, error.exit_code, error.message, error.hint)
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:

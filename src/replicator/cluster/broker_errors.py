@@ -44,7 +44,7 @@ _AUTHORIZATION = {
 _HINTS = {
     3: "see whether the topic exists, and whether this user may DESCRIBE it",
     17: "Kafka does not take this topic name",
-    36: "somebody else created it in the meantime: run the command again",
+    36: "another client created it in the meantime: run the command again",
     38: "choose a replication factor that the number of brokers allows",
     37: "choose a number of partitions that the cluster allows",
     40: "the cluster does not take one of the topic's configs; its log may say which",

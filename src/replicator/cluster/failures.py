@@ -150,7 +150,9 @@ def broker_failure(
     hint = broker_errors.hint(code)
     if hint is None:
         hint = (
-            "this is usually temporary: run the command again"
+            "brokers answer so for a while after a restart or an election: run the same command "
+            "again; if it stays so, see the log of the broker that leads it (kafka-topics "
+            "--describe)"
             if retriable
             else "the broker's log says more"
         )

@@ -49,7 +49,7 @@ class MapKeys:
                 raise StateError(
                     f"the map of {topic}-{partition} is of generation {newest}, and "
                     f"{REGISTRY_TOPIC} ends at {generations[topic]}: it has lost records meanwhile",
-                    hint="see that nobody deletes it, then run the same command again",
+                    hint="see that it is not deleted again, then run the same command again",
                 )
         self._generations = generations
 

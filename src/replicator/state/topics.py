@@ -188,7 +188,7 @@ def _check_configs(
     found = admin.describe_topic_configs([name])[name]
     if isinstance(found, Denied):
         result.warnings.append(
-            f"the configs of the state topic {name} may not be read, so nobody knows that its "
+            f"the configs of the state topic {name} may not be read, so it is not known that its "
             f"cleanup.policy is {POLICY}: grant DESCRIBE_CONFIGS on Topic {name}"
         )
         return
