@@ -34,6 +34,8 @@ cdef class Branch:
     cdef int64_t built_until            # and the one behind the last
     cdef bint joined                    # it has records of several of the source's batches
     cdef int32_t in_flight
+    cdef bint proven                    # the target has acknowledged a batch of this assignment
+    cdef int64_t acked_at               # ms, when it last did
     cdef int32_t queued
     cdef Py_ssize_t queued_bytes
     cdef bint held                      # a rate limit refused the front batch when last asked
@@ -43,7 +45,7 @@ cdef class Branch:
 
     cdef int push(self, Item* item) except -1
     cdef Item* front(self) noexcept
-    cdef bint ready(self) noexcept
+    cdef bint ready(self, int64_t now) noexcept
     cdef void pop(self) noexcept
     cdef void drop_queue(self, SlabPool pool) noexcept
     cdef int move_queue(self, SlabPool pool) except -1

@@ -11,7 +11,8 @@ from copycore.batch cimport HEADER_SIZE
 from copycore.partition cimport PartitionCopy
 from copycore.transport cimport Slab, SlabPool
 
-cdef int32_t IN_FLIGHT = 5  # batches, as an idempotent producer
+cdef int32_t IN_FLIGHT = 5          # batches, as an idempotent producer
+cdef int64_t IDLE_LIMIT = 60_000    # ms without an acknowledgement
 
 
 cdef class Branch:
@@ -59,10 +60,19 @@ cdef class Branch:
     cdef Item* front(self) noexcept:
         return &self.ring[self.ring_head]
 
-    cdef bint ready(self) noexcept:
-        """Whether the front batch may go, as far as its own assignment goes."""
+    cdef bint ready(self, int64_t now) noexcept:
+        """Whether the front batch may go, as far as its own assignment goes.
+
+        A broker that does not know the producer id takes any sequence (``ProducerAppendInfo``).
+        Were the first batch refused with others in flight, the second would be stored in its
+        place. So one batch goes alone until the target has acknowledged one, and again after a
+        pause in which the target may have dropped the producer id (producer.id.expiration.ms).
+        """
         cdef PartitionCopy part = self.owner
-        return (self.queued > 0 and self.in_flight < IN_FLIGHT and self.front().needs <= part.gate
+        cdef int32_t most = 1
+        if self.proven and now - self.acked_at < IDLE_LIMIT:
+            most = IN_FLIGHT
+        return (self.queued > 0 and self.in_flight < most and self.front().needs <= part.gate
                 and (part.ending is None or part.drain))
 
     cdef void pop(self) noexcept:

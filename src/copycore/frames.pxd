@@ -18,6 +18,7 @@ cdef struct FetchedPartition:
     int32_t preferred_replica
     const uint8_t* records
     int32_t records_size
+    bint diverged          # the log is not the one that the asked offset and epoch belong to
 
 
 cdef struct AbortedTransaction:
@@ -43,7 +44,7 @@ cdef class FetchEncoder:
                    int32_t topics) except -1
     cdef int topic(self, bytes name, bytes topic_id, int32_t partitions) except -1
     cdef int partition(self, int32_t partition, int32_t leader_epoch, int64_t offset,
-                       int32_t max_bytes) except -1
+                       int32_t fetched_epoch, int32_t max_bytes) except -1
     cdef int end_topic(self) except -1
     cdef int end(self) except -1
 

@@ -14,12 +14,14 @@ from libc.stdlib cimport free, qsort, realloc
 
 from copycore.batch cimport HEADER_SIZE
 from copycore.cursor cimport (
-    Reader, Writer, read_blob, read_count, read_i16, read_i32, read_i64, reader,
+    Reader, Writer, read_blob, read_count, read_i16, read_i32, read_i64, read_uvarint31, reader,
     skip_tags, take,
 )
 
 FETCH_VERSIONS = (11, 13)
 PRODUCE_VERSIONS = (7, 9)
+
+cdef int32_t DIVERGING_EPOCH = 0  # tag of FetchResponse.json
 
 
 cdef int request_header(
@@ -86,13 +88,14 @@ cdef class FetchEncoder:
         return self.out.put_count(partitions, self.flexible)
 
     cdef int partition(self, int32_t partition, int32_t leader_epoch, int64_t offset,
-                       int32_t max_bytes) except -1:
+                       int32_t fetched_epoch, int32_t max_bytes) except -1:
+        """``fetched_epoch`` is that of the batch before ``offset``; −1 unknown."""
         cdef Writer out = self.out
         out.put_i32(partition)
         out.put_i32(leader_epoch)
         out.put_i64(offset)
         if self.version >= 12:
-            out.put_i32(-1)  # last fetched epoch: unknown
+            out.put_i32(fetched_epoch)
         out.put_i64(-1)      # log start offset: followers only
         out.put_i32(max_bytes)
         return out.put_tags(self.flexible)
@@ -105,6 +108,17 @@ cdef class FetchEncoder:
         self.out.put_string(b"", self.flexible)  # rack
         self.out.put_tags(self.flexible)
         return self.out.end_frame(0)
+
+
+cdef bint has_tag(Reader* r, int32_t tag) noexcept:
+    """Read a tagged-field section (KIP-482); whether the field is there."""
+    cdef bint found = False
+    cdef int32_t count = read_uvarint31(r)
+    while count > 0 and not r.failed:
+        found |= read_uvarint31(r) == tag
+        take(r, read_uvarint31(r))
+        count -= 1
+    return found
 
 
 cdef int by_first_offset(const void* a, const void* b) noexcept nogil:
@@ -177,8 +191,7 @@ cdef class FetchDecoder:
         out.records = read_blob(&self.r, self.flexible, False, &out.records_size)
         if out.records_size < 0:
             out.records_size = 0
-        if self.flexible:
-            skip_tags(&self.r)
+        out.diverged = self.flexible and has_tag(&self.r, DIVERGING_EPOCH)
         self.partitions_left -= 1
         if self.partitions_left == 0 and self.flexible:
             skip_tags(&self.r)
@@ -322,7 +335,7 @@ def encode_fetch(version, correlation_id, client_id, topics, *, max_wait_ms=500,
     for name, topic_id, partitions in topics:
         encoder.topic(name, topic_id, len(partitions))
         for partition, leader_epoch, offset, partition_bytes in partitions:
-            encoder.partition(partition, leader_epoch, offset, partition_bytes)
+            encoder.partition(partition, leader_epoch, offset, -1, partition_bytes)
         encoder.end_topic()
     encoder.end()
     return <bytes> encoder.out.data[:encoder.out.pos]

@@ -38,7 +38,8 @@ cdef class Outlet:
     cdef list choose_ready(self, int64_t now)
     cdef int produced(self, int64_t now) except -1
     cdef int acknowledge(self, Branch branch, Item* item, int16_t error, int64_t base_offset,
-                         str message) except -1
+                         str message, int64_t now) except -1
+    cdef int doubt(self, Branch branch, const Item* item) except -1
     cdef int read(self, int64_t now) except -1
     cdef int lose(self, str reason) except -1
     cdef int forget_ended(self) except -1

@@ -9,13 +9,15 @@ from collections import deque
 from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc, realloc
 
-from copycore.batch cimport HEADER_SIZE
+from copycore.batch cimport CODEC_BITS, HEADER_SIZE
 from copycore.branch cimport Branch, Item
 from copycore.cursor cimport read_i32, reader
 from copycore.frames cimport ProduceDecoder, ProducedPartition, ProduceEncoder
 from copycore.lane_state cimport LaneState
 from copycore.partition cimport PartitionCopy
 from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, Channel, SlabPool
+
+from copycore.partition import Refusal, Unanswered
 
 cdef int IN_FLIGHT = 5                  # requests
 cdef int32_t ANSWER_LIMIT = 16 << 20    # bytes of a Produce response
@@ -71,7 +73,7 @@ cdef class Outlet:
         cdef set places = set()
         for i in range(n):
             branch = self.branches[(self.turn + i) % n]
-            if branch.ready():
+            if branch.ready(now):
                 if size and size + branch.front().payload_size > self.state.request_bytes:
                     break
                 place = (branch.topic, branch.partition)
@@ -138,12 +140,15 @@ cdef class Outlet:
         return 0
 
     cdef int acknowledge(self, Branch branch, Item* item, int16_t error, int64_t base_offset,
-                         str message) except -1:
+                         str message, int64_t now) except -1:
         """Book the answer for one batch."""
         cdef PartitionCopy part = branch.owner
         if error:
-            if part.ending is None and item.joined:
-                part.refused_until = item.source_next
+            if part.ending is None or part.drain:
+                part.refused = Refusal(item.count, item.payload_size + HEADER_SIZE,
+                                       item.header[22] & CODEC_BITS != 0, item.joined,
+                                       item.source_next)
+            self.doubt(branch, item)
             part.finish("target-error", "target", error, item.source_base, message, False)
         elif branch.base >= 0 and base_offset != branch.base + item.counter:
             part.finish("foreign-writer", "target", 0, base_offset,
@@ -151,7 +156,18 @@ cdef class Outlet:
         else:
             branch.acked_counter = item.counter + item.count
             branch.acked_offset = base_offset + item.count
+            branch.proven = True
+            branch.acked_at = now
             part.arrived(item)
+        return 0
+
+    cdef int doubt(self, Branch branch, const Item* item) except -1:
+        """Note a batch that the target may have although no answer says so: a connection that was
+        lost, or an error after the append (REQUEST_TIMED_OUT).
+        """
+        (<PartitionCopy> branch.owner).unanswered.append(Unanswered(
+            branch.partition, item.counter + item.count, item.count,
+            item.payload_size + HEADER_SIZE, item.header[22] & CODEC_BITS != 0))
         return 0
 
     cdef int produced(self, int64_t now) except -1:
@@ -195,7 +211,7 @@ cdef class Outlet:
             branch = request.branches[place]
             branch.in_flight -= 1
             (<PartitionCopy> branch.owner).pending -= 1
-            self.acknowledge(branch, &request.items[place], code, base_offset, message)
+            self.acknowledge(branch, &request.items[place], code, base_offset, message, now)
         request.release(self.pool)
         if len(self.state.latencies) < LATENCIES:
             self.state.latencies.append(now - self.state.worked - request.sent)
@@ -241,12 +257,15 @@ cdef class Outlet:
         cdef Branch branch
         cdef PartitionCopy part
         cdef Request request
+        cdef int32_t i
         self.channel.shut(reason)
         while self.requests:
             request = self.requests.popleft()
-            for branch in request.branches:
+            for i in range(request.count):
+                branch = request.branches[i]
                 branch.in_flight -= 1
                 (<PartitionCopy> branch.owner).pending -= 1
+                self.doubt(branch, &request.items[i])
             request.release(self.pool)
         for branch in self.branches:
             part = branch.owner

@@ -41,7 +41,8 @@ cdef class PartitionCopy:
     cdef readonly int end_code
     cdef readonly int64_t end_offset
     cdef readonly str end_message
-    cdef readonly int64_t refused_until  # source offset behind a joined batch the target refused
+    cdef readonly object refused        # the Refusal that it ended with, or None
+    cdef readonly list unanswered       # of lost or doubtful answers, each an Unanswered
 
     cdef int64_t producer_id
     cdef int16_t producer_epoch
@@ -53,6 +54,21 @@ cdef class PartitionCopy:
     cdef bint merging                   # small batches into larger ones
     cdef bint scarce                    # more records would have made the last batch larger
     cdef int64_t apart_until            # before it, no batch is joined with another
+    cdef int64_t single_until           # before it, every record has a batch of its own
+    cdef bint unpack                    # no compressed batch passes
+    cdef readonly int64_t seen          # source offset after the last batch fetched; −1 none
+    cdef readonly list epochs           # new leader epochs: (source offset of the first batch, epoch)
+    cdef list known_epochs              # those that are durable already
+    cdef int32_t epoch                  # the highest of a batch so far; −1 unknown
+    cdef int32_t fetched_epoch          # of the last batch fetched
+    cdef bint epoch_due                 # a new one is to be made durable with the next record
+    cdef int64_t transaction_limit      # ms to wait for an open transaction
+    cdef int64_t empty_since            # ms, since when answers are empty; −1 they are not
+    cdef int64_t pause                  # ms until the next question after an empty answer
+    cdef int64_t not_before             # ms, no question earlier
+    cdef readonly int64_t held_at       # source offset at which an open transaction holds it; −1
+    cdef readonly int64_t held_since    # ms, since when
+    cdef readonly int64_t high_watermark  # of the source, when it was last told
     cdef int64_t broken_at              # source offset of what is being taken apart
     cdef Split split                    # None where it keeps its place
     cdef object strides                 # deque of the strides that are not all on the target
@@ -78,19 +94,24 @@ cdef class PartitionCopy:
     cdef int take_batches(self, Reader* r, FetchedPartition* fetched, FetchDecoder decoder,
                           Slab* slab, SlabPool pool, bint read_committed, bint check_crc,
                           Segments segments) except -1
+    cdef int note_epoch(self, const BatchView* view) except -1
+    cdef int gate_epoch(self, Segments segments) except -1
     cdef bint passes(self, const BatchView* view) noexcept
     cdef Py_ssize_t fits(self) noexcept
     cdef Py_ssize_t room(self) noexcept
+    cdef bint is_full(self, Branch branch, RecordWriter records, Py_ssize_t more,
+                      Py_ssize_t room) noexcept nogil
     cdef int take_records(self, const BatchView* view, SlabPool pool, Segments segments) except -1
     cdef int take_messages(self, const BatchView* view, SlabPool pool, Segments segments) except -1
     cdef int put(self, Branch branch, RecordWriter records, int64_t offset, int64_t timestamp,
                  const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil
     cdef int distribute(self, SlabPool pool) except -1
-    cdef int begin(self, int codec, int64_t offset, SlabPool pool) except -1
+    cdef int begin(self, int codec, SlabPool pool) except -1
     cdef int close_batches(self, SlabPool pool) except -1
     cdef int close_batch(self, Branch branch, SlabPool pool) except -1
     cdef int arrived(self, const Item* item) except -1
     cdef int partial(self, Reader* r) except -1
-    cdef int nothing(self, int64_t known, bint was_alone) except -1
+    cdef int nothing(self, int64_t stable, int64_t high, bint was_alone, int64_t now) except -1
+    cdef int hold(self, int64_t high, int64_t now) except -1
     cdef int finish(self, str ending, str side, int code, int64_t offset, str message,
                     bint drain) except -1

@@ -1,8 +1,23 @@
 import builtins
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from copycore.bucket import Bucket
 from copycore.split import Split
+
+class Refusal(NamedTuple):
+    records: int
+    size: int
+    compressed: bool
+    joined: bool
+    source_next: int
+
+class Unanswered(NamedTuple):
+    partition: int
+    behind: int
+    records: int
+    size: int
+    compressed: bool
 
 class PartitionCopy:
     topic: str
@@ -32,7 +47,13 @@ class PartitionCopy:
     end_code: int
     end_offset: int
     end_message: str | None
-    refused_until: int
+    refused: Refusal | None
+    unanswered: list[Unanswered]
+    epochs: list[tuple[int, int]]
+    seen: int
+    held_at: int
+    held_since: int
+    high_watermark: int
     def __init__(
         self,
         topic: str,
@@ -52,6 +73,13 @@ class PartitionCopy:
         known: Iterable[tuple[int, int]] = (),
         batch_limit: int = ...,
         apart_until: int = 0,
+        single_until: int = 0,
+        unpack: bool = False,
+        epoch: int = -1,
+        fetched_epoch: int = -1,
+        known_epochs: Iterable[tuple[int, int]] = (),
+        new_epochs: Iterable[tuple[int, int]] = (),
+        transaction_limit: int = 10_000,
         split: Split | None = None,
     ) -> None: ...
     @property

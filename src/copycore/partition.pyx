@@ -9,7 +9,7 @@ segment. Batches behind a segment start wait at the *gate* until the caller says
 is durable on the target.
 """
 
-from collections import deque
+from collections import deque, namedtuple
 
 from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t
 
@@ -32,6 +32,9 @@ from copycore.transport cimport Slab, SlabPool
 from copycore.rebatch import BrokenBatch
 
 cdef int32_t BARREN_LIMIT = 2
+cdef int64_t EMPTY_LIMIT = 3_000    # ms of empty answers after which the caller is asked
+cdef int64_t FIRST_PAUSE = 5        # ms between empty answers, doubled each time
+cdef int64_t LONGEST_PAUSE = 200
 cdef int32_t SHORT_LIMIT = 20  # answers; a new leader's high watermark may lag for a moment
 cdef enum:
     BATCH_LIMIT = 128 << 20  # bytes; brokers take requests up to 100 MiB by default
@@ -39,6 +42,15 @@ cdef enum:
     FRONT = 21               # bytes before a record's body, at most
     GROWTH = 2               # by which those of one grow, mostly: its number is larger
     MAGIC_AT = 16            # in every format; attributes follow it in v0 and v1
+
+
+# A batch the target refused: records and bytes of it, whether it was compressed, whether it had
+# records of several of the source's batches, and the source offset after its last record.
+Refusal = namedtuple("Refusal", "records size compressed joined source_next")
+
+# A batch whose answer is not known: the target partition, the number after its last record, its
+# records and bytes, and whether it was compressed.
+Unanswered = namedtuple("Unanswered", "partition behind records size compressed")
 
 
 cdef inline bint brimming(SlabPool pool, Slab* slab) noexcept:
@@ -58,8 +70,14 @@ cdef class PartitionCopy:
     that follow, and records of an earlier session may still be on their way behind them.
     ``base_target`` is the target offset of record number 0. One object serves one assignment to a
     lane and is not used again. ``batch_limit`` is the target topic's max.message.bytes.
-    Before the source offset ``apart_until`` no batch is joined with another: the target refused
-    such a one, and what it minds may be in one of them only.
+    Before the source offset ``apart_until`` no batch is joined with another, and before
+    ``single_until`` every record has a batch of its own: the target refused a batch of several,
+    and the cause may be in one of them only. With ``unpack`` no compressed batch passes: the
+    target compresses batches anew and judges what they come to then.
+    ``epoch`` is the last leader epoch seen before ``start``, ``fetched_epoch`` that of the batch
+    which ends there; −1 unknown. ``known_epochs`` are those that are stored, as (source offset,
+    epoch), ``new_epochs`` those up to ``start`` that are not stored yet.
+    ``transaction_limit``: ms to wait at the last stable offset for an open transaction.
 
     With ``split``, records go to any partition of the target topic, each of which has a counter of
     its own: then those of ``split`` count, ``mapped``, ``counter``, ``base_target`` and ``known``
@@ -70,7 +88,10 @@ cdef class PartitionCopy:
                  bytes target_name, int32_t leader_epoch, int64_t start, int64_t end,
                  int64_t mapped, int64_t counter, int64_t base_target, int64_t producer_id,
                  int16_t producer_epoch, known=(), Py_ssize_t batch_limit=BATCH_LIMIT,
-                 int64_t apart_until=0, Split split=None):
+                 int64_t apart_until=0, int64_t single_until=0, bint unpack=False,
+                 int32_t epoch=-1, int32_t fetched_epoch=-1, known_epochs=(), new_epochs=(),
+                 int64_t transaction_limit=10_000,
+                 Split split=None):
         if not 0 <= mapped <= start:
             raise ValueError("the map cannot be ahead of the copy")
         if start < 0 or counter < 0 or base_target < 0 or producer_id < 0:
@@ -104,7 +125,19 @@ cdef class PartitionCopy:
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.batch_limit = batch_limit
-        self.apart_until = apart_until
+        self.apart_until = max(apart_until, single_until)
+        self.single_until = single_until
+        self.unpack = unpack
+        self.unanswered = []
+        self.epoch = epoch
+        self.fetched_epoch = fetched_epoch
+        self.seen = -1
+        self.known_epochs = list(known_epochs)
+        self.epochs = list(new_epochs)
+        self.epoch_due = len(self.epochs) > 0
+        self.transaction_limit = transaction_limit
+        self.empty_since = self.held_since = self.held_at = -1
+        self.high_watermark = start
         self.gate = INT64_MAX
         self.gates = []
 
@@ -145,8 +178,8 @@ cdef class PartitionCopy:
         return False
 
     def confirm(self, int64_t counter):
-        """The map chunk whose first segment starts at ``counter``, or the stride that starts at
-        that source offset, is durable.
+        """What was reported with the gate ``counter``, or the stride that starts at that source
+        offset, is durable.
         """
         if counter in self.gates:
             self.gates.remove(counter)
@@ -191,8 +224,8 @@ cdef class PartitionCopy:
                         self.broken_at, str(error), True)
         self.close_batches(pool)
         self.maker.unpacked = self.maker.packed = None
-        if segments.size:
-            self.gates.append(segments.first)
+        if segments.gate >= 0:
+            self.gates.append(segments.gate)
             self.gate = min(self.gates)
         if stride.left:
             stride.end = self.position
@@ -203,6 +236,7 @@ cdef class PartitionCopy:
         if self.position > before:
             self.alone = False
             self.barren = self.short = 0
+            self.empty_since = -1
         elif fetched.records_size and self.ending is None and not brimming(pool, slab):
             self.partial(&r)
         return stride if stride.left else None
@@ -231,6 +265,7 @@ cdef class PartitionCopy:
                                    "a batch whose header fields contradict each other", True)
             if view.next_offset <= self.position:
                 continue  # the broker may start with batches before the asked offset
+            self.note_epoch(&view)
             if view.kind == OLD_MAGIC:
                 self.take_messages(&view, pool, segments)
                 continue
@@ -266,6 +301,7 @@ cdef class PartitionCopy:
                 self.sample = <bytes> view.data[:view.size]
                 self.wants_sample = False
             self.largest = max(self.largest, view.size)
+            self.gate_epoch(segments)
             if not self.passes(&view):
                 self.take_records(&view, pool, segments)
                 continue
@@ -289,6 +325,37 @@ cdef class PartitionCopy:
             self.position = self.expected_source = view.next_offset
         return 0
 
+    cdef int note_epoch(self, const BatchView* view) except -1:
+        """Keep the leader epoch of a batch: it tells later whether the source's log is still the
+        one that was copied (KIP-101, KIP-320). A new one is durable before the records with it
+        are sent, or the older one would end before them.
+        """
+        cdef int64_t source
+        cdef int32_t epoch
+        if view.kind == OLD_MAGIC:
+            self.fetched_epoch = -1
+            self.seen = view.next_offset
+            return 0
+        self.fetched_epoch = view.leader_epoch
+        self.seen = view.next_offset
+        if view.leader_epoch <= self.epoch:
+            return 0
+        self.epoch = view.leader_epoch
+        for source, epoch in self.known_epochs:
+            if epoch == view.leader_epoch and source <= view.base_offset:
+                return 0
+        self.known_epochs = []  # what is reported replaces those from there on
+        self.epochs.append((view.base_offset, view.leader_epoch))
+        self.epoch_due = True
+        return 0
+
+    cdef int gate_epoch(self, Segments segments) except -1:
+        """Hold the records that follow back until a new epoch is durable; strides do so anyway."""
+        if self.epoch_due and self.split is None:
+            segments.begin_gate(self.only.counter)
+        self.epoch_due = False
+        return 0
+
     cdef bint passes(self, const BatchView* view) noexcept:
         """Whether a batch goes to the target as it is, but for its header."""
         cdef int codec = view.attributes & CODEC_BITS
@@ -296,7 +363,9 @@ cdef class PartitionCopy:
                 or view.base_offset < self.position
                 or (self.end >= 0 and view.next_offset > self.end)):
             return False
-        if self.maker.choose_codec(codec) != codec:
+        if self.maker.choose_codec(codec) != codec or (self.unpack and codec):
+            return False
+        if view.base_offset < self.single_until and view.count > 1:
             return False
         return not self.merging or view.size >= self.maker.batch_bytes // 2
 
@@ -307,6 +376,12 @@ cdef class PartitionCopy:
     cdef Py_ssize_t room(self) noexcept:
         """Bytes of records for a batch of ours."""
         return min(self.maker.batch_bytes, self.fits())
+
+    cdef bint is_full(self, Branch branch, RecordWriter records, Py_ssize_t more,
+                      Py_ssize_t room) noexcept nogil:
+        """Whether the batch being built takes no further record, of ``more`` bytes."""
+        return records.count and (records.size() + more + FRONT > room
+                                  or branch.built_until <= self.single_until)
 
     cdef int take_records(self, const BatchView* view, SlabPool pool, Segments segments) except -1:
         """Move the records of a batch v2 into batches of our own. Raises ``BrokenBatch``."""
@@ -326,13 +401,14 @@ cdef class PartitionCopy:
         w.append_time = view.attributes & TIMESTAMP_TYPE_BIT
         w.base_timestamp, w.max_timestamp = view.base_timestamp, view.max_timestamp
         self.maker.unpack(view, &w.r)
-        traced = self.split is None and self.maker.can_retrace(view)
+        traced = (self.split is None and self.maker.can_retrace(view)
+                  and view.base_offset >= self.single_until)
         if traced:  # then it stays in one piece
             size = left(&w.r) + GROWTH * view.count + FRONT
             if self.only.records.size() + size > room:
                 self.close_batch(self.only, pool)
             room = max(room, min(size, self.fits()))
-        self.begin(self.maker.choose_codec(view.attributes & CODEC_BITS), view.base_offset, pool)
+        self.begin(self.maker.choose_codec(view.attributes & CODEC_BITS), pool)
         if self.split is not None:
             outcome = self.split.collect(&w)
             self.distribute(pool)
@@ -343,7 +419,7 @@ cdef class PartitionCopy:
             with nogil:
                 outcome = walk(&w, &record, &offset, &timestamp)
                 while outcome == RECORD_OK:
-                    if records.count and records.size() + record.body_size + FRONT > room:
+                    if self.is_full(branch, records, record.body_size, room):
                         with gil:
                             self.close_batch(branch, pool)
                             traced = False
@@ -377,7 +453,7 @@ cdef class PartitionCopy:
             raise BrokenBatch("malformed", f"offset {offset} inside the set that ends at "
                               f"{view.base_offset} is out of order")
         take(&head, MAGIC_AT + 1)
-        self.begin(self.maker.choose_codec(read_i8(&head) & CODEC_BITS), view.base_offset, pool)
+        self.begin(self.maker.choose_codec(read_i8(&head) & CODEC_BITS), pool)
         for offset, timestamp, body in messages:
             if 0 <= self.end <= offset:
                 self.position = self.end
@@ -387,7 +463,7 @@ cdef class PartitionCopy:
             if self.split is not None:
                 self.split.add_body(offset, timestamp, body, len(body))
                 continue
-            if records.count and records.size() + len(body) + FRONT > room:
+            if self.is_full(branch, records, len(body), room):
                 self.close_batch(branch, pool)
             self.put(branch, records, offset, timestamp, body, len(body), segments)
         else:
@@ -428,8 +504,7 @@ cdef class PartitionCopy:
             branch.counter += 1
             if branch.counter <= branch.have:
                 continue
-            if (branch.records.count
-                    and branch.records.size() + one.body_size + FRONT > room):
+            if self.is_full(branch, branch.records, one.body_size, room):
                 branch.counter -= 1
                 self.close_batch(branch, pool)
                 branch.counter += 1
@@ -440,16 +515,14 @@ cdef class PartitionCopy:
         split.count = 0
         return 0
 
-    cdef int begin(self, int codec, int64_t offset, SlabPool pool) except -1:
-        """What follows is of the source's next batch, the one at ``offset``, and is compressed
-        like this.
-        """
+    cdef int begin(self, int codec, SlabPool pool) except -1:
+        """What follows is of the source's next batch, and is compressed like this."""
         cdef Branch branch
-        if codec != self.maker.codec or offset <= self.apart_until:
-            self.close_batches(pool)
-            self.maker.codec = codec
         for branch in self.branches:
+            if codec != self.maker.codec or branch.built_from < self.apart_until:
+                self.close_batch(branch, pool)
             branch.joined = branch.records.count > 0
+        self.maker.codec = codec
         return 0
 
     cdef int close_batches(self, SlabPool pool) except -1:
@@ -525,25 +598,42 @@ cdef class PartitionCopy:
                         "the broker keeps sending an incomplete batch", True)
         return 0
 
-    cdef int nothing(self, int64_t known, bint was_alone) except -1:
-        """An empty answer without error or throttle, although ``end`` is not reached.
+    cdef int nothing(self, int64_t stable, int64_t high, bint was_alone, int64_t now) except -1:
+        """An empty answer without error or throttle. ``stable`` is the end of what may be read,
+        ``high`` the high watermark.
 
-        With ``known``, the end the broker sees, behind ``end``: a tail hole (compaction, or
-        offsets of removed batches) answers empty for ever. It counts as reached once a fetch for
-        this partition alone, which no size limit can cut short, has been answered so repeatedly.
-        With ``known`` before ``end``, the log has become shorter than it was at the start.
+        An empty answer is no proof. Where the broker says that there is more, it may lie in
+        remote storage that did not answer in time, or have found no room in an answer to several
+        partitions; or its offsets were removed. So this partition is asked for alone, and after
+        ``EMPTY_LIMIT`` of nothing but empty answers the caller has to find out why.
         """
-        if known < self.end:
+        if self.end >= 0 and high < self.end:
             self.alone = False
             self.short += 1
             if self.short >= SHORT_LIMIT:
                 self.finish("short", "source", 0, self.position,
-                            f"the source's log ends at {known} now, not at {self.end}", True)
-        elif not was_alone:
+                            f"the source's log ends at {high} now, not at {self.end}", True)
+        elif self.position < stable:
+            if self.empty_since < 0:
+                self.empty_since = now
+                self.pause = FIRST_PAUSE
             self.alone = True
-            self.barren = self.short = 0
-        else:
-            self.barren += 1
-            if self.barren >= BARREN_LIMIT:
-                self.position = self.end
+            self.short = 0
+            self.barren = self.barren + 1 if was_alone else 0
+            self.not_before = now + self.pause
+            self.pause = min(2 * self.pause, LONGEST_PAUSE)
+            if (self.end >= 0 and self.barren >= BARREN_LIMIT
+                    and now - self.empty_since >= EMPTY_LIMIT):
+                self.finish("empty", "source", 0, self.position, None, True)
+        elif self.position < high:
+            self.hold(high, now)
+        return 0
+
+    cdef int hold(self, int64_t high, int64_t now) except -1:
+        """What follows is not stable: an open transaction lies before it."""
+        if self.held_at != self.position:
+            self.held_at = self.position
+            self.held_since = now
+        if self.end >= 0 and now - self.held_since >= self.transaction_limit:
+            self.finish("open-transaction", "source", 0, self.position, None, True)
         return 0

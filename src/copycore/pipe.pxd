@@ -24,13 +24,16 @@ cdef class Pipe:
     cdef int64_t fetch_deadline
     cdef int64_t fetch_not_before
     cdef int64_t idle_since        # ms; −1 while it is used
+    cdef int64_t retry_at          # ms, when a partition that pauses may be asked for again
+    cdef int pausing               # how many pause now
+    cdef bint lone_turn            # the last fetch was for a partition alone
     cdef Slab* slab
 
     cdef int fetch(self, int64_t now) except -1
     cdef Py_ssize_t count_behind(self) noexcept
     cdef Py_ssize_t share(self) noexcept
     cdef Py_ssize_t next_portion(self, PartitionCopy part, Py_ssize_t share) noexcept
-    cdef list choose_hungry(self)
+    cdef list choose_hungry(self, int64_t now)
     cdef int fetched(self, int64_t now) except -1
     cdef int produce(self, int64_t now) except -1
     cdef int unpin_slabs(self) except -1

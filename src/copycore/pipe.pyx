@@ -21,6 +21,7 @@ from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, Channel, SlabPool
 cdef Py_ssize_t LEAST_PORTION = 64 << 10  # bytes asked of one partition in a fetch
 cdef int MOST_SHARERS = 16              # partitions of a fetch, as long as their batches are small
 cdef int PORTION_BATCHES = 8            # of one partition; pieces of less cost the source more CPU
+cdef int32_t SHORT_WAIT = 5             # ms a Fetch may wait while others could get hungry
 cdef int32_t SLAB_MARGIN = 64 << 10     # room for what is no record in a Fetch response
 cdef int32_t FETCH_LIMIT = 160 << 20    # bytes of a Fetch response
 cdef int64_t IDLE_LIMIT = 10_000        # ms without a partition until a pipe is closed
@@ -98,22 +99,35 @@ cdef class Pipe:
                 return max(part.portion // 2, LEAST_PORTION)
         return max(min(part.portion * 2, most), LEAST_PORTION)
 
-    cdef list choose_hungry(self):
-        """Partitions for the next fetch, in rotating order."""
+    cdef list choose_hungry(self, int64_t now):
+        """Partitions for the next fetch, in rotating order. One that has to be asked for alone
+        takes every other turn at the most.
+        """
         cdef PartitionCopy part
         cdef int i, n = len(self.parts)
         cdef Py_ssize_t asked = 0, share = self.share()
         cdef list chosen = []
         cdef bint caught_up
+        cdef PartitionCopy lone = None
+        self.retry_at = INT64_MAX
+        self.pausing = 0
         for i in range(n):
             part = self.parts[(self.turn + i) % n]
             if part.ending is not None or (part.end >= 0 and part.position >= part.end):
                 continue
             if part.queued_bytes >= max(part.portion, part.largest, LEAST_PORTION):
                 continue
+            if part.not_before > now:
+                self.retry_at = min(self.retry_at, part.not_before)
+                self.pausing += 1
+                continue
             if part.alone:
-                self.turn = (self.turn + i + 1) % n
-                return [part]
+                if not self.lone_turn:
+                    self.turn = (self.turn + i + 1) % n
+                    self.lone_turn = True
+                    return [part]
+                lone = part
+                continue
             caught_up = part.position >= part.readable
             if asked >= self.fetch_bytes and not caught_up:
                 continue
@@ -121,6 +135,9 @@ cdef class Pipe:
             if not caught_up:
                 part.portion = self.next_portion(part, share)
                 asked += wanted(part)
+        if not chosen and lone is not None:
+            return [lone]
+        self.lone_turn = False
         return chosen
 
     cdef int fetch(self, int64_t now) except -1:
@@ -132,7 +149,7 @@ cdef class Pipe:
         if (self.source.sock is None or self.fetch_parts is not None
                 or now < self.fetch_not_before or not self.pool.has_room()):
             return 0
-        chosen = self.choose_hungry()
+        chosen = self.choose_hungry(now)
         if not chosen:
             return 0
         topics = {}
@@ -140,7 +157,9 @@ cdef class Pipe:
         for part in chosen:
             topics.setdefault(part.source_name, []).append(part)
         # A long poll may only wait when nobody who has a full queue now could get hungry in it.
-        wait = self.state.poll_wait if len(chosen) == len(self.parts) else 5
+        wait = SHORT_WAIT
+        if len(chosen) + self.pausing == len(self.parts):
+            wait = <int32_t> max(SHORT_WAIT, min(self.retry_at - now, self.state.poll_wait))
         self.fetch_correlation += 1
         out.begin(self.fetch_correlation, self.state.client_id, wait, 1,
                   <int32_t> self.fetch_bytes, self.state.read_committed, len(topics))
@@ -151,7 +170,7 @@ cdef class Pipe:
             places = self.fetch_names.setdefault(key, {})
             for part in parts:
                 out.partition(part.partition, part.leader_epoch, part.position,
-                              <int32_t> wanted(part))
+                              part.fetched_epoch, <int32_t> wanted(part))
                 places[part.partition] = part
                 part.asked = True
             out.end_topic()
@@ -171,7 +190,7 @@ cdef class Pipe:
         cdef dict places
         cdef list chosen = self.fetch_parts
         cdef Segments segments
-        cdef int64_t known
+        cdef int64_t known, high
         cdef int served = 0
         cdef bint scarce = False
         head = reader(self.slab.data, self.source.body_size)
@@ -197,10 +216,14 @@ cdef class Pipe:
                                     True)
                         continue
                     part.heard = True
-                    known = answer.high_watermark
+                    if answer.diverged:
+                        part.finish("diverged", "source", 0, part.position, None, True)
+                        continue
+                    known = high = answer.high_watermark
                     if self.state.read_committed and 0 <= answer.last_stable_offset < known:
                         known = answer.last_stable_offset
                     part.readable = max(part.readable, known)
+                    part.high_watermark = max(part.high_watermark, high)
                     if answer.records_size:
                         served += 1
                         segments = Segments()
@@ -208,7 +231,7 @@ cdef class Pipe:
                                              self.state.read_committed, self.state.check_crc,
                                              segments)
                         scarce = scarce or part.scarce
-                        if segments.size:
+                        if segments.gate >= 0:
                             self.state.events.append(("segments", part, segments))
                         if stride is not None:
                             self.state.events.append(("stride", part, stride))
@@ -217,8 +240,8 @@ cdef class Pipe:
                         part.finish("elsewhere", "source", 0, part.position,
                                     "the leader sends readers to broker "
                                     f"{answer.preferred_replica}, and only leaders are read", True)
-                    elif decoder.throttle_ms == 0 and part.position < part.end:
-                        part.nothing(known, len(chosen) == 1)
+                    elif decoder.throttle_ms == 0:
+                        part.nothing(known, high, len(chosen) == 1, now)
             # A throttled answer to a sessionless Fetch carries no partitions.
             if decoder.throttle_ms == 0 and decoder.error == 0:
                 for part in chosen:
@@ -369,6 +392,8 @@ cdef class Pipe:
             first = self.fetch_deadline
         elif self.fetch_not_before > now:
             first = self.fetch_not_before
+        elif self.retry_at > now:
+            first = self.retry_at
         for outlet in self.outlets:
             first = min(first, outlet.next_deadline(now))
         return first

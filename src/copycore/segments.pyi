@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing_extensions import Buffer
 
 class Segments:
+    gate: int
     def __init__(self, sources: Sequence[int] = (), counters: Sequence[int] = ()) -> None: ...
     @classmethod
     def of(cls, pairs: Iterable[tuple[int, int]]) -> Segments: ...

@@ -19,12 +19,15 @@ cdef class Segments:
     """Segments, both columns strictly ascending, sources growing at least as fast as counters.
 
     Made of two equally long columns of int64, or empty. Iterates over (source, counter).
+    ``gate`` is the number of the first record that has to wait until they are durable, or until
+    the leader epoch is that came with it; −1 where there is none.
     """
 
     def __init__(self, sources=(), counters=()):
         cdef Py_ssize_t i
         if len(sources) != len(counters):
             raise ValueError("a segment has a source offset and a counter")
+        self.gate = -1
         self.grow(len(sources))
         for i in range(len(sources)):
             self.add(sources[i], counters[i])
@@ -62,7 +65,13 @@ cdef class Segments:
         self.source[self.size] = source
         self.counter[self.size] = counter
         self.size += 1
+        self.begin_gate(counter)
         return 0
+
+    cdef void begin_gate(self, int64_t counter) noexcept nogil:
+        """Have the records from this number on wait."""
+        if self.gate < 0:
+            self.gate = counter
 
     def __len__(self):
         return self.size

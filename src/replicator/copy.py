@@ -11,7 +11,7 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
@@ -21,7 +21,7 @@ from copycore.rebatch import Rebatcher
 from replicator import creation
 from replicator.aside import Aside
 from replicator.authors import Authors
-from replicator.cluster import Cluster, TopicMeta
+from replicator.cluster import Cluster, TopicMeta, TopicPartition
 from replicator.cluster.admin import Admin
 from replicator.cluster.topics import Choice
 from replicator.drive import Driver, Report, writing_leaders
@@ -29,6 +29,7 @@ from replicator.errors import ExitCode
 from replicator.identity import check_two_clusters, flow_name, origin_name
 from replicator.limits import RunLimits
 from replicator.logical import Sampler
+from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.others import Others
@@ -279,9 +280,22 @@ class CopyJob:
                 resumed.append((place, part.counter))
             limit = plan.batch_limits[part.topic]
             tasks.append(self._task(part, binding, limit, number, lanes))
-        maps.write_bindings(writer, new)
+        maps.write_bindings(writer, new, self._first_epochs({p: start for p, _, start in new}))
         maps.restate(writer, resumed)
+        for task in tasks:
+            task.epochs = maps.epochs(task.place)
         return tasks
+
+    def _first_epochs(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, Epochs]:
+        """The leader epoch of each log start, for copies that begin there: known in advance, it
+        need not be made durable before the first records are sent.
+        """
+        found = self._source.list_offsets(starts, "earliest")
+        return {
+            place: Epochs(((start, found[place].leader_epoch),))
+            for place, start in starts.items()
+            if found[place].offset == start and found[place].leader_epoch >= 0
+        }
 
     def _without_conflicts(self, plan: FullPlan) -> list[PartitionPlan]:
         refused = {t.topic for t in plan.shown.topics if t.conflict is not None}
@@ -316,6 +330,7 @@ class CopyJob:
             limit = plan.batch_limits[part.topic]
             task = self._task(part, _plain(state.binding), limit, number, lanes)
             task.split = SplitTask(self._partitioner, state.points[0], state.points[0].counters)
+            task.epochs = state.epochs
             task.located = part.split is None
             tasks.append(task)
         splits.restate(writer, states)
@@ -367,6 +382,7 @@ class CopyJob:
             pulse.when_found,
             self._limits,
             Aside(inbox.put),
+            self._settings.accept_gap,
         )
         self._driver = driver
         self._sampler.begin(self._tasks)
@@ -610,6 +626,8 @@ class CopyJob:
             left_out=plan.left_out,
             held_back=plan.held_back,
             warnings=plan.warnings,
+            open_transactions=[one for task in tasks for one in task.held],
+            gaps=[gap for task in tasks for gap in task.gaps],
         )
 
 

@@ -24,16 +24,18 @@ from replicator.aside import Aside, Then
 from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta, broker_errors
 from replicator.errors import CopystreamError
 from replicator.limits import RunLimits
-from replicator.locate import ForeignWriter, NotYet
+from replicator.locate import ForeignWriter, NotYet, counters
 from replicator.offsets.splits import Splits
 from replicator.offsets.store import OffsetMaps
 from replicator.place import Asked, Brokers, ask
-from replicator.report import Fault, FaultKind, Side
+from replicator.report import Fault, FaultKind, OpenTransaction, Side
+from replicator.source_log import Finding, judge_empty
 from replicator.split_driver import SplitDriver, SplitFound
 from replicator.state.log import StateWriter, ignored
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
-from replicator.worker import LaneWorker, PipeKey, WhenFound, gate_opener
+from replicator.transactions import held_text, open_transactions
+from replicator.worker import LaneWorker, PipeKey, WhenFound, gate_opener, now_ms
 
 if TYPE_CHECKING:
     from copycore.lane import Event
@@ -46,6 +48,8 @@ SILENCE_MS = 1500  # without an answer that count as not answering
 STOP_GRACE = 5.0  # seconds that what is in flight gets after a stop
 ASK_TIMEOUT = 5.0  # seconds for one question to a cluster; the driver asks again
 TICK = 0.1  # seconds
+HELD_PATIENCE_MS = 10_000  # that an open transaction may hold a copy back before it is named
+COUNT_PATIENCE = 3.0  # seconds at the end for the target's log to be committed
 
 Report = tuple[LaneWorker, "Event"] | Then | None
 
@@ -72,8 +76,10 @@ class Driver:
         when_found: WhenFound,
         limits: RunLimits,
         aside: Aside,
+        accept_gap: bool,
     ) -> None:
         self._source = source
+        self._accept_gap = accept_gap
         self._target = target
         self._tasks = tasks
         self._maps = maps
@@ -91,7 +97,7 @@ class Driver:
         self._pipes: dict[PartitionCopy, tuple[LaneWorker, PipeKey]] = {}
         self._placing: set[PartitionTask] = set()  # somebody is asked about them
         self._pairs: dict[Brokers, list[PartitionTask]] = {}  # being asked, with who waits for it
-        self._leaders_asked = self._topics_asked = False
+        self._leaders_asked = self._topics_asked = self._held_asked = False
         self._source_ids: dict[str, str] = {}
         self._target_ids: dict[str, str] = {}
         self._missing_since: dict[tuple[Side, str], float] = {}
@@ -117,13 +123,15 @@ class Driver:
             self._take_reports()
             self._look()
             self._look_around()
+        self._count_unanswered()
 
     # --- segments: called in a lane's thread ------------------------------------------------
 
     def write_segments(self, worker: LaneWorker, part: PartitionCopy, segments: Segments) -> None:
         """Make segments durable, then open the gate behind them."""
-        opener = gate_opener(worker, part, segments.first, self._when_found)
-        self._maps.send_segments(self._writer, (part.topic, part.partition), segments, opener)
+        opener = gate_opener(worker, part, segments.gate, self._when_found)
+        place = (part.topic, part.partition)
+        self._maps.send_segments(self._writer, place, segments, opener, part.epochs)
 
     @property
     def write_stride(self) -> Callable[[LaneWorker, PartitionCopy, Stride], None]:
@@ -223,10 +231,25 @@ class Driver:
             if task.fault is None:
                 self._fail(task, verdict.fault)
             return
+        if verdict.apart:
+            assert part.refused is not None
+            task.take_apart(part.refused, too_large=part.end_code in faults.TOO_LARGE)
+            task.lost_at = None  # fewer records are in question now
+            self._again(task, "target", verdict.reason, at_once=True)
+            return
+        if verdict.empty:
+            self._ask_of(task, partial(self._ask_empty, task))
+            return
+        if verdict.held:
+            high = min(part.high_watermark, task.end)
+            self._ask_of(task, partial(self._ask_held, {task: (part.position, high)}))
+            return
         if verdict.refresh:
             self._checked_at = 0.0
         if verdict.out_of_range and self._lost_data(task):
             return
+        # The leader may have lost the epoch of records that were cleaned away: ``check`` decides.
+        task.trusts_epochs = not verdict.diverged
         task.trouble = verdict.reason
         self._again(task, "source" if part.end_side == "source" else "target", verdict.reason)
 
@@ -247,10 +270,28 @@ class Driver:
                 place,
                 Segments([task.position], [task.counter]),
                 ignored,
+                part.epochs,
             )
 
-    def _again(self, task: PartitionTask, side: Side, reason: str) -> None:
-        """Try again after a while, or give up after a long one."""
+    def _count_unanswered(self) -> None:
+        """At the end: add what arrived although its answer did not, as the target's log shows."""
+        deadline = time.monotonic() + COUNT_PATIENCE
+        left = [task for task in self._tasks if task.unanswered and task.split is None]
+        while left and time.monotonic() < deadline:
+            try:
+                answers = counters(self._target, left)
+            except CopystreamError:
+                return
+            for task, answer in answers.items():
+                if not isinstance(answer, NotYet):
+                    left.remove(task)
+                if isinstance(answer, int):
+                    task.count_stored({task.partition: answer})
+
+    def _again(
+        self, task: PartitionTask, side: Side, reason: str, *, at_once: bool = False
+    ) -> None:
+        """Try again, after a while or at once, or give up after a long one."""
         now = time.monotonic()
         task.located = False
         if task.lost_at is None:
@@ -265,7 +306,7 @@ class Driver:
             )
             return
         _log.info("%s-%d: %s; looking at the target's log", task.topic, task.partition, reason)
-        delay = min(0.1 * 2 ** min(task.attempts, 6), 2.0)
+        delay = 0.0 if at_once else min(0.1 * 2 ** min(task.attempts, 6), 2.0)
         task.not_before = now + random.uniform(delay / 2, delay)
         task.attempts += 1
         self.recoveries += 1
@@ -358,7 +399,15 @@ class Driver:
 
         def work() -> Then:
             asked = ask(
-                self._source, self._target, self._splitting, self._workers, brokers, ready, lost
+                self._source,
+                self._target,
+                self._maps,
+                self._splitting,
+                self._workers,
+                brokers,
+                ready,
+                lost,
+                sources,
             )
             return partial(self._asked, brokers, tasks, ready, asked, sources, targets)
 
@@ -381,18 +430,20 @@ class Driver:
             if isinstance(found, Exception):
                 self._not_located(task, found)
             elif isinstance(found, SplitFound):
+                task.count_stored(dict(enumerate(found.counters)))
+                task.seen = found.state.settled_seen
                 self._splitting.resume(task, found)
                 task.located = True
             else:
                 self._take_counter(task, found)
         unasked = []
         for task in ready:
-            start, pipe = asked.starts.get(task.place), asked.pipes.get(task)
+            finding, pipe = asked.findings.get(task), asked.pipes.get(task)
             if task.finished or (not task.located and task in asked.counters | asked.splits):
                 continue
-            if start is not None and not start.error and start.offset > task.begin:
-                self._fail(task, self._data_loss(task, start.offset))
-            elif isinstance(pipe, tuple):
+            if finding is not None and not self._can_go_on(task, finding):
+                continue
+            if isinstance(pipe, tuple):
                 writing = writing_leaders(task, targets[task.target_topic])
                 self._assign(task, pipe, sources[task.topic], writing)
             elif pipe is not None:
@@ -432,6 +483,7 @@ class Driver:
     def _assignment(self, task: PartitionTask, meta: TopicMeta) -> PartitionCopy:
         reading: PartitionMeta = meta.partitions[task.partition]
         split, end = None, task.end
+        stored = self._maps.epochs(task.place)
         if task.split is not None:
             split, end = self._splitting.split(task)
         return PartitionCopy(
@@ -449,8 +501,14 @@ class Driver:
             producer_id=task.binding.producer_id,
             producer_epoch=task.binding.producer_epoch,
             known=task.ahead,
+            epoch=task.epochs.at(task.begin),
+            fetched_epoch=task.fetched_epoch,
+            known_epochs=stored.starts,
+            new_epochs=stored.missing(task.epochs, task.begin),
             batch_limit=task.batch_limit,
             apart_until=task.apart_until,
+            single_until=task.single_until,
+            unpack=task.unpack,
             split=split,
         )
 
@@ -474,9 +532,9 @@ class Driver:
                 task.partition,
                 task.counter - answer,
             )
-        at = self._maps.source_of(task.place, answer)
-        # Behind the last record there may be holes that were passed already.
-        task.position = max(at, task.position) if answer == task.counter else at
+        task.count_stored({task.partition: answer})
+        at, after = self._maps.around(task.place, answer)
+        task.position, task.seen = task.place_at(answer, at, after)
         # Read once: a segment still on its way may join the map at any moment.
         task.mapped = at
         task.ahead = self._maps.ahead(task.place, answer)
@@ -520,6 +578,7 @@ class Driver:
         interval = QUICK_CHECK_INTERVAL if silent else CHECK_INTERVAL
         if now - self._checked_at >= interval and not self._topics_asked:
             self._checked_at = now
+            self._name_held()
             active = self._active()
             if active:
                 self._topics_asked = True
@@ -632,8 +691,7 @@ class Driver:
             return False
         first, last = begin[task.place], end[task.place]
         if not first.error and first.offset > task.position:
-            self._fail(task, self._data_loss(task, first.offset))
-            return True
+            return False  # ``check`` says so before the next assignment
         reached = max(task.position, task.end)
         if not last.error and last.offset < reached and task.attempts > 5:
             text = (
@@ -648,14 +706,100 @@ class Driver:
             return True
         return False
 
-    def _data_loss(self, task: PartitionTask, start: int) -> Fault:
-        text = (
-            f"the source's log now starts at {start}: offsets {task.position} to {start - 1} "
-            "were deleted before they were copied"
-        )
-        return faults.fault(
-            task, "data-loss", "source", self._source.name, text, offset=task.position
-        )
+    # --- what the source is asked of a partition that cannot simply go on --------------------
+
+    def _can_go_on(self, task: PartitionTask, finding: Finding) -> bool:
+        """Whether a task can be assigned in spite of what was found at the source."""
+        if finding.gap is not None and self._accept_gap and task.skip_to(finding.gap):
+            gap = task.gaps[-1]
+            _log.warning(
+                "%s-%d: offsets %d to %d were deleted before they were copied; going on at %d",
+                task.topic,
+                task.partition,
+                gap.start,
+                gap.end - 1,
+                gap.end,
+            )
+            return True
+        if finding.fault is not None:
+            self._fail(task, finding.fault)
+        else:
+            self._again(task, "source", finding.again)
+        return False
+
+    def _ask_of(self, task: PartitionTask, work: Callable[[], Then]) -> None:
+        """Have something asked about a task beside the driver; it is not placed meanwhile."""
+        self._placing.add(task)
+
+        def then() -> Then:
+            done = work()
+            return partial(self._told_of, task, done)
+
+        self._aside.run(then)
+
+    def _told_of(self, task: PartitionTask, then: Then) -> None:
+        self._placing.discard(task)
+        if not task.finished:
+            then()
+
+    def _ask_empty(self, task: PartitionTask) -> Then:
+        """Beside the driver."""
+        try:
+            return partial(self._passed_hole, task, judge_empty(self._source, task))
+        except CopystreamError as error:
+            return partial(self._passed_hole, task, f"source: {error.message}")
+
+    def _passed_hole(self, task: PartitionTask, again: str) -> None:
+        """Nothing lies between the position and the end, unless there is a reason to try again.
+
+        The position stays where the last batch was: no absence is stored for a later run.
+        """
+        if again:
+            task.trouble = again
+            self._again(task, "source", again)
+        else:
+            _log.info("%s-%d: nothing from %d to %d", *task.place, task.position, task.end)
+            task.done = True
+
+    def _ask_held(self, held: Mapping[PartitionTask, tuple[int, int]]) -> Then:
+        """Beside the driver; ``held`` has last stable offset and high watermark of tasks."""
+        places = {task.place: task for task in held}
+        found = open_transactions(self._source, {task.place: at for task, at in held.items()})
+        return partial(self._told_held, {places[place]: one for place, one in found.items()})
+
+    def _told_held(self, found: Mapping[PartitionTask, OpenTransaction]) -> None:
+        self._held_asked = False
+        for task, transaction in found.items():
+            task.held = [transaction]
+            (text,) = held_text([transaction])
+            if task.end < 0:
+                _log.warning("%s", text)
+            elif not task.finished:
+                self._fail(
+                    task,
+                    faults.fault(
+                        task,
+                        "open-transaction",
+                        "source",
+                        self._source.name,
+                        text,
+                        offset=transaction.offset,
+                    ),
+                )
+
+    def _name_held(self) -> None:
+        """Have open transactions named that hold a copy back which follows, once each."""
+        held = {}
+        for task in self._tasks:
+            part = task.part
+            if part is None or task.end >= 0 or part.held_at < part.position:
+                continue
+            told = task.held and task.held[0].offset == part.position
+            if not told and now_ms() - part.held_since >= HELD_PATIENCE_MS:
+                held[task] = (part.position, part.high_watermark)
+        if held and not self._held_asked:
+            self._held_asked = True
+            self._aside.run(partial(self._ask_held, held))
 
     def _superseded(self) -> None:
         """Another copystream struck our claims out: stop everything."""

@@ -12,10 +12,13 @@ from replicator.report import Fault, FaultKind, Side
 from replicator.task import PartitionTask
 
 OFFSET_OUT_OF_RANGE = 1
+TOO_LARGE = frozenset({10, 18})  # MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE
 UNKNOWN_TOPIC = frozenset({3, 100, 103})  # by name, by id, and one contradicting the other
 
 _EXIT: dict[FaultKind, ExitCode] = {
     "data-loss": ExitCode.FATAL,
+    "source-truncated": ExitCode.STATE,
+    "open-transaction": ExitCode.INCOMPLETE,
     "source-deleted": ExitCode.STATE,
     "source-recreated": ExitCode.STATE,
     "target-deleted": ExitCode.STATE,
@@ -34,7 +37,12 @@ _EXIT: dict[FaultKind, ExitCode] = {
 
 _HINT: dict[FaultKind, str] = {
     "data-loss": "the source has deleted records that were not copied yet: raise its retention; "
-    "to copy what is left, delete the target topic and run with --restart",
+    "to go on with what is left, run with --accept-gap",
+    "source-truncated": "an unclean leader election or a restored disk does this, and the target "
+    "now has records that the source has not: bring the source's log back; or, to have what it "
+    "holds now, delete the target topic and run with --restart",
+    "open-transaction": "let its producer finish, or end it with kafka-transactions.sh abort, then "
+    "run again; --until stable leaves these records out, --isolation read_uncommitted copies them",
     "source-deleted": "the topic is gone from the source: leave it out",
     "source-recreated": "this is another topic under the old name: to copy it, delete the target "
     "topic and run with --restart, or write behind what it holds with --restart --append --from "
@@ -77,8 +85,12 @@ class Verdict(NamedTuple):
 
     fault: Fault | None
     reason: str
+    apart: bool = False  # with smaller batches
     refresh: bool = False  # topics may have been deleted or recreated
     out_of_range: bool = False
+    empty: bool = False  # the source answers with nothing before the end
+    held: bool = False  # by an open transaction
+    diverged: bool = False  # the source's log is not the one that was copied, says its leader
 
 
 def fault(
@@ -158,6 +170,12 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
             )
         case "short":
             return Verdict(None, f"source: {part.end_message}", out_of_range=True)
+        case "empty":
+            return Verdict(None, "source: nothing but empty answers", empty=True)
+        case "open-transaction":
+            return Verdict(None, "source: an open transaction", held=True)
+        case "diverged":
+            return Verdict(None, "source: the leader has another log", diverged=True)
         case "foreign-writer":
             text = (
                 f"a batch of ours was stored here instead of at {part.end_message}: "
@@ -177,13 +195,13 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
             )
         case "target-error" if broker_errors.denied_resource(code) is not None:
             return Verdict(denied(task, "target", target, f"writing is refused: {name}"), "")
-        case "target-error" if code in _REFUSALS and part.refused_until:
-            # The others in it may be welcome; sent by itself, the guilty one gets the fault.
-            return Verdict(None, f"target: a merged batch is refused: {name}{detail}")
+        case "target-error" if code in _REFUSALS and part.refused and part.refused.records > 1:
+            # The other records may be accepted; sent alone, the refused one gets the fault.
+            reason = f"target: a batch of {part.refused.records} records is refused: {name}{detail}"
+            return Verdict(None, reason, apart=True)
         case "target-error" if code in _REFUSALS:
             text = (
-                f"the target refuses the batch that starts at source offset {part.end_offset}: "
-                f"{name}{detail}"
+                f"the target refuses the record at source offset {part.end_offset}: {name}{detail}"
             )
             kind = _REFUSALS[code]
             return Verdict(fault(task, kind, "source", source, text, offset=part.end_offset), "")

@@ -192,7 +192,7 @@ UNTIL = ValueType(
     metavar="UNTIL",
     parse=parse_until,
     print=print_until,
-    grammar="`current`, `forever` or a TIME, which is exclusive. A TIME is ISO 8601 "
+    grammar="`current`, `stable`, `forever` or a TIME, which is exclusive. A TIME is ISO 8601 "
     "(`2024-05-01T12:00:00Z`; UTC unless it says otherwise), milliseconds since 1970, `now`, or "
     "`-2h`, `-1h30m`, `-7d` before now.",
 )

@@ -209,7 +209,8 @@ OPTIONS: Sequence[Option] = (
         field="until",
         group=WHAT,
         commands=("copy",),
-        help="Where it ends: current (the end seen at start), a time, or forever.",
+        help="Where it ends: current (the end seen at start, waiting for open transactions), "
+        "stable (before the first open transaction), a time, or forever.",
     ),
     Option(
         name="isolation",
@@ -402,6 +403,17 @@ OPTIONS: Sequence[Option] = (
         help="Begin copies of topics whose target topics hold records already, and write behind "
         "those; needs --from, since nothing tells what of the source they are. For a target that "
         "was filled by other means, or a copy whose state is lost.",
+    ),
+    Option(
+        name="accept-gap",
+        flags=("--accept-gap",),
+        kind="switch",
+        value=SWITCH,
+        field="accept_gap",
+        group=HOW,
+        commands=("copy",),
+        help="Where the source has deleted records before they were copied, go on with the first "
+        "one it still has, and tell which offsets are missing; else that partition stops.",
     ),
     Option(
         name="max-bytes",

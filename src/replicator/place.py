@@ -1,5 +1,5 @@
 """What has to be asked before partitions are assigned to a pair of brokers: where the target's log
-stands, where the source's begins, and whether connections can be had.
+stands, whether the source's still holds what was copied, and whether connections can be had.
 
 ``ask`` runs beside the driver, in a thread that may hang on one of the two brokers; it reads of
 tasks what never changes, and changes none.
@@ -7,13 +7,15 @@ tasks what never changes, and changes none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from replicator.cluster import Cluster, OffsetResult
+from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.failures import Unreachable
 from replicator.errors import CopystreamError
-from replicator.locate import ASK_TIMEOUT, counters
+from replicator.locate import counters
+from replicator.offsets.store import OffsetMaps
+from replicator.source_log import Finding, check
 from replicator.split_driver import SplitDriver, SplitFound
 from replicator.task import PartitionTask
 from replicator.worker import LaneWorker, PipeKey
@@ -27,7 +29,7 @@ class Asked:
 
     counters: dict[PartitionTask, int | Exception] = field(default_factory=dict)
     splits: dict[PartitionTask, SplitFound | Exception] = field(default_factory=dict)
-    starts: dict[tuple[str, int], OffsetResult] = field(default_factory=dict)
+    findings: dict[PartitionTask, Finding] = field(default_factory=dict)
     pipes: dict[PartitionTask, tuple[LaneWorker, PipeKey] | CopystreamError] = field(
         default_factory=dict
     )
@@ -37,22 +39,26 @@ class Asked:
 def ask(
     source: Cluster,
     target: Cluster,
+    maps: OffsetMaps,
     splitting: SplitDriver,
     workers: Sequence[LaneWorker],
     brokers: Brokers,
     tasks: Sequence[PartitionTask],
     lost: Sequence[PartitionTask],
+    sources: Mapping[str, TopicMeta],
 ) -> Asked:
-    """Of ``tasks``, ``lost`` are those whose target log has to be asked."""
+    """Of ``tasks``, ``lost`` are those whose target log has to be asked; ``sources`` are their
+    topics at the source.
+    """
     asked = Asked()
     try:
         plain = [task for task in lost if task.split is None]
         if plain:
             asked.counters = counters(target, plain)
         asked.splits = splitting.ask([task for task in lost if task.split is not None])
-        asked.starts = source.list_offsets(
-            [task.place for task in tasks], "earliest", timeout=ASK_TIMEOUT
-        )
+        begins = {task: _begin(task, asked, maps) for task in tasks}
+        known = {task: begin for task, begin in begins.items() if begin is not None}
+        asked.findings = check(source, known, sources)
         pipes: dict[tuple[int, int], tuple[LaneWorker, PipeKey] | CopystreamError] = {}
         for task in tasks:
             slot = (task.lane, task.slot)
@@ -62,6 +68,20 @@ def ask(
     except CopystreamError as error:
         asked.error = error
     return asked
+
+
+def _begin(task: PartitionTask, asked: Asked, maps: OffsetMaps) -> tuple[int, int] | None:
+    """The source offset at which the task will go on, and the one after the last batch that is
+    known before it, −1 for unknown; None where that was not found out.
+    """
+    found = asked.counters.get(task, asked.splits.get(task))
+    if found is None:
+        return task.begin, task.seen
+    if isinstance(found, SplitFound):
+        return found.state.points[0].source, found.state.settled_seen
+    if isinstance(found, Exception):
+        return None
+    return task.place_at(found, *maps.around(task.place, found))
 
 
 def _pipe(

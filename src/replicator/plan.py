@@ -32,10 +32,11 @@ from replicator.offsets.splits import SplitBinding, Splits, SplitState
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.oldest import Asked, oldest
 from replicator.reach import Reach, partition_fault
-from replicator.report import Conflict, Fault, FaultKind, Plan, TopicPlan
-from replicator.selection import AtOffsets, AtTime, Earliest, Forever, Latest
+from replicator.report import Conflict, Fault, FaultKind, OpenTransaction, Plan, TopicPlan
+from replicator.selection import AtOffsets, AtTime, Earliest, Forever, Latest, Stable
 from replicator.settings import CopySettings
 from replicator.state import OFFSET_MAP_TOPIC
+from replicator.transactions import held_text, open_transactions
 
 TopicPartition = tuple[str, int]
 
@@ -99,6 +100,7 @@ class Facts:
     target_facts: TargetFacts
     starts: Mapping[TopicPartition, int]
     ends: Mapping[TopicPartition, int]
+    held: Mapping[TopicPartition, OpenTransaction]
     first: Mapping[TopicPartition, int]
     sizes: Mapping[TopicPartition, int]
 
@@ -164,8 +166,10 @@ class Planner:
             defaults=self._target_admin.topic_defaults(),
         )
         starts = self._sources.offsets(places, "earliest")
-        ends = self._ends(places)
-        first = self._first_offsets(places, starts)
+        stable = self._stable(places)
+        high = self._sources.offsets(places, "latest")
+        ends = self._ends(places, stable, high)
+        first = self._first_offsets(places, starts, stable)
         unknown = {t for (t, _), code in self._sources.failed.items() if code in UNKNOWN_TOPIC}
         unknown |= {topic for topic, found in source_configs.items() if _is_unknown(found)}
         self._topics.pass_over(sorted(unknown), metas)
@@ -188,6 +192,7 @@ class Planner:
             target_facts=facts,
             starts=starts,
             ends=ends,
+            held=self._held(stable, high),
             first=first,
             sizes=self._source.partition_bytes(places),
         )
@@ -354,6 +359,8 @@ class Planner:
             now_ms=_now_ms(),
         )
         draft.plan.warnings += self._without_effect_on(draft, facts, maps)
+        draft.plan.open_transactions = [one for one in facts.held.values() if one.topic == topic]
+        draft.plan.warnings += held_text(draft.plan.open_transactions)
         of_source = facts.source_configs[topic]
         if draft.conflicts:
             kind, draft.plan.conflict, draft.plan.conflict_hint = draft.conflicts[0]
@@ -426,15 +433,28 @@ class Planner:
 
     # --- offsets ------------------------------------------------------------------------------
 
-    def _latest(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    def _stable(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where each log ends for a reader of this isolation."""
         committed = self._settings.isolation == "read_committed"
         return self._sources.offsets(places, "latest", read_committed=committed)
 
-    def _ends(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    def _held(
+        self, stable: Mapping[TopicPartition, int], high: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, OpenTransaction]:
+        """What lies behind open transactions now."""
+        held = {p: (stable[p], high[p]) for p in high if stable.get(p, high[p]) < high[p]}
+        return open_transactions(self._source, held) if held else {}
+
+    def _ends(
+        self,
+        places: Sequence[TopicPartition],
+        stable: Mapping[TopicPartition, int],
+        high: Mapping[TopicPartition, int],
+    ) -> dict[TopicPartition, int]:
         until = self._settings.until
         if isinstance(until, Forever):
             return dict.fromkeys(places, -1)
-        ends = self._latest(places)
+        ends = dict(stable if isinstance(until, Stable) else high)
         if isinstance(until, AtTime):
             at = self._sources.offsets(places, until.timestamp)
             # No record at or after that time yet: all there is now is before it.
@@ -445,19 +465,19 @@ class Planner:
         self,
         places: Sequence[TopicPartition],
         starts: Mapping[TopicPartition, int],
+        latest: Mapping[TopicPartition, int],
     ) -> dict[TopicPartition, int]:
         """Where a first copy begins, by ``--from``."""
         match self._settings.start:
             case Earliest():
                 return dict(starts)
             case Latest():
-                return self._latest(places)
+                return dict(latest)
             case AtTime(timestamp=timestamp):
                 at = self._sources.offsets(places, timestamp)
-                late = [place for place, offset in at.items() if offset < 0]
-                return {**at, **self._latest(late)}
+                found = {p: latest.get(p, -1) if offset < 0 else offset for p, offset in at.items()}
+                return {place: offset for place, offset in found.items() if offset >= 0}
             case AtOffsets() as chosen:
-                latest = self._latest(places)
                 found = {place: chosen.offset(*place) for place in latest}
                 for (topic, partition), offset in found.items():
                     low, high = starts[topic, partition], latest[topic, partition]

@@ -15,6 +15,8 @@ Throttler = Literal["", "limit", "source quota", "target quota"]
 PartitionState = Literal["waiting", "copying", "recovering", "done", "failed"]
 FaultKind = Literal[
     "data-loss",  # the source's log start moved past our position
+    "source-truncated",  # the source's log ends before it, or was written anew from there
+    "open-transaction",  # records lie behind a transaction that is not decided
     "source-deleted",
     "source-recreated",
     "target-deleted",
@@ -53,6 +55,26 @@ class Fault(Struct, kw_only=True, omit_defaults=True):
     exit_code: int
 
 
+class OpenTransaction(Struct, kw_only=True, omit_defaults=True):
+    """Records of a partition that lie behind a transaction which is not decided yet."""
+
+    topic: str
+    partition: int
+    offset: int  # the last stable offset
+    records: int  # offsets from there to the high watermark
+    producer_id: int | None = None  # None where it cannot be told
+    since: str | None = None  # local ISO 8601 time of the transaction's first batch
+
+
+class Gap(Struct, kw_only=True):
+    """Source offsets that were deleted before they were copied, accepted by --accept-gap."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int  # exclusive
+
+
 class TopicPlan(Struct, kw_only=True, omit_defaults=True):
     """What would happen to one topic. ``conflict`` set means it will not be copied."""
 
@@ -72,6 +94,7 @@ class TopicPlan(Struct, kw_only=True, omit_defaults=True):
     held_back: dict[str, str] = {}  # source configs not carried over
     widen: int = 0  # partitions to be added to a target topic that this copy made
     warnings: list[str] = []
+    open_transactions: list[OpenTransaction] = []  # records behind them are not stable yet
     conflict: str | None = None
     conflict_hint: str | None = None
     conflict_kind: FaultKind = "refused"
@@ -150,6 +173,8 @@ class TopicSummary(Struct, kw_only=True, omit_defaults=True):
     left_out: dict[str, str] = {}
     held_back: dict[str, str] = {}
     warnings: list[str] = []
+    open_transactions: list[OpenTransaction] = []  # that records lie behind at the end of the run
+    gaps: list[Gap] = []
 
 
 LimitName = Literal["max-bytes", "max-records", "max-duration"]

@@ -126,7 +126,11 @@ class AtOffsets(Struct, frozen=True, tag="offsets"):
 
 
 class Current(Struct, frozen=True, tag="current"):
-    """Up to the end offsets seen at start."""
+    """Up to the high watermarks seen at start: transactions open then are waited for."""
+
+
+class Stable(Struct, frozen=True, tag="stable"):
+    """Up to the last stable offsets seen at start: open transactions are left out."""
 
 
 class Forever(Struct, frozen=True, tag="forever"):
@@ -134,7 +138,7 @@ class Forever(Struct, frozen=True, tag="forever"):
 
 
 Start = Earliest | Latest | AtTime | AtOffsets
-Until = Current | AtTime | Forever
+Until = Current | Stable | AtTime | Forever
 
 
 def parse_start(text: str) -> Start:
@@ -169,18 +173,22 @@ def print_start(start: Start) -> str:
 def parse_until(text: str) -> Until:
     if text == "current":
         return Current()
+    if text == "stable":
+        return Stable()
     if text == "forever":
         return Forever()
     try:
         return AtTime(parse_timestamp(text))
     except ValueError as error:
-        raise ValueError(f"expected current, forever or a time: {error}") from None
+        raise ValueError(f"expected current, stable, forever or a time: {error}") from None
 
 
 def print_until(until: Until) -> str:
     match until:
         case Current():
             return "current"
+        case Stable():
+            return "stable"
         case Forever():
             return "forever"
         case AtTime():

@@ -12,7 +12,7 @@ from replicator.errors import UsageError
 from replicator.options import options_of
 from replicator.rates import Timetable
 from replicator.report import Side
-from replicator.selection import AtTime, Current, Latest, Partitions, Start, Until
+from replicator.selection import AtTime, Current, Latest, Partitions, Stable, Start, Until
 from replicator.values import Compression
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class CopySettings(Struct, frozen=True, kw_only=True):
     compression: Compression
     check_crc: bool
     append: bool  # behind records that the target topics hold already
+    accept_gap: bool  # go on where the source has deleted what was not copied
     restart: bool  # forget what an earlier copy of these topics saved
     accept_target_configs: bool  # copy even where they would change or delete records
     replication_factor: int | None  # None: the source's, capped by the target's brokers
@@ -99,9 +100,9 @@ def _client(side: Side, values: Mapping[str, Any]) -> ClientConfig:
 
 def _check_range(start: Start, until: Until) -> None:
     match start, until:
-        case Latest(), Current():
+        case Latest(), Current() | Stable():
             raise UsageError(
-                "--from latest copies only what arrives later, and --until current ends before it",
+                "--from latest copies only what arrives later, and --until ends before it",
                 hint="add --until forever, or a time in the future",
             )
         case AtTime(timestamp=first), AtTime(timestamp=end) if first >= end:

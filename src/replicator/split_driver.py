@@ -47,7 +47,9 @@ class SplitDriver:
         """Make a stride durable, then open the gate behind it; called in the lane's thread."""
         place = (part.topic, part.partition)
         opener = gate_opener(worker, part, stride.start, self._when_found)
-        self._splits.send_stride(self._writer, place, stride, part.acked, part.arrivals, opener)
+        self._splits.send_stride(
+            self._writer, place, stride, part.acked, part.arrivals, opener, part.epochs, part.seen
+        )
 
     def ask(self, tasks: Sequence[PartitionTask]) -> dict[PartitionTask, SplitFound | Exception]:
         """Find out where tasks stand, for ``resume``; the exceptions of ``splitting.counters`` for
@@ -87,7 +89,15 @@ class SplitDriver:
 
     def settle(self, task: PartitionTask, part: PartitionCopy) -> None:
         """Everything that was cut has arrived."""
-        self._splits.settle(self._writer, task.place, part.position, part.counters, part.arrivals)
+        self._splits.settle(
+            self._writer,
+            task.place,
+            part.position,
+            part.counters,
+            part.arrivals,
+            part.epochs,
+            part.seen,
+        )
 
     def settle_idle(self, worker: LaneWorker, task: PartitionTask) -> None:
         """The same for one that goes on, if there is nothing on its way just now."""

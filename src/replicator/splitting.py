@@ -44,13 +44,18 @@ def counters(
             [max(arrived.values())]
             + [arrived[source] for source, state in states.items() if not state.settled]
         )
-        for batch in read_batches(target, place, max(begin, extent.start), extent.end):
+        begin = max(begin, extent.start)
+        for batch in read_batches(target, place, begin, extent.end):
             source = owners.get(batch.producer_id)
             if source is None:
                 raise ForeignWriter(batch.base_offset)
             if batch.base_offset < arrived[source]:
                 continue
             known = found[source][number]
+            # Where the log is read from the arrival on, a batch that is missing shows.
+            complete = begin <= arrived[source]
+            if complete and batch.base_sequence != known % SEQUENCES:
+                raise ForeignWriter(batch.base_offset)
             behind = (batch.base_sequence + batch.last_offset_delta + 1 - known) % SEQUENCES
             if known + behind > latest()[source].points[-1].counters[number]:
                 raise ForeignWriter(batch.base_offset)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from copycore.bucket import Bucket
-from copycore.partition import PartitionCopy
+from copycore.partition import PartitionCopy, Refusal, Unanswered
 from copycore.segments import Segments
+from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import Point, SplitState
 from replicator.offsets.store import Binding
-from replicator.report import Fault, PartitionProgress, PartitionState
+from replicator.report import Fault, Gap, OpenTransaction, PartitionProgress, PartitionState
 
 Partitioner = str | Callable[..., Sequence[int]]
 
@@ -45,6 +46,13 @@ class SplitTask:
                 self.checks.append(point)
             before = point
 
+    def skip_to(self, start: int) -> bool:
+        """Begin at a later source offset; False while strides before it may not have arrived."""
+        if self.checks or self.have != self.start.counters:
+            return False
+        self.start = Point(start, self.have)
+        return True
+
     def check(self, counters: Sequence[int]) -> bool:
         """Whether the first of the checks holds, the source having come to ``counters`` there."""
         before_all, point = self.begin.counters, self.checks.pop(0)
@@ -65,6 +73,7 @@ def _reaches_into(before: int, have: int, after: int) -> bool:
 
 
 def _left(part: PartitionCopy) -> int:
+    """Offsets that can be read and are not copied."""
     return max(0, part.readable - part.acked)
 
 
@@ -90,6 +99,10 @@ class PartitionTask:
     slot: int  # which of a lane's connections to the same brokers
 
     ahead: Segments = field(default_factory=Segments)  # and its segments behind that
+    epochs: Epochs = field(default_factory=Epochs)  # of the source
+    trusts_epochs: bool = True  # whether the source's leader still knows them
+    # Source offset after the last batch that is known; between it and the position lie holes.
+    seen: int = -1
     split: SplitTask | None = None  # where it does not keep its place
     located: bool = False  # whether counter and position are known from the target's log
     part: PartitionCopy | None = None
@@ -100,7 +113,12 @@ class PartitionTask:
     bucket: Bucket | None = None
     wants_sample: bool = False  # of a compressed batch, see ``logical``
     sample: bytes | None = None
-    apart_until: int = 0  # before it, no batch of ours may have records of two
+    apart_until: int = 0  # before it, no batch of ours has records of two of the source's
+    single_until: int = 0  # before it, every record has a batch of its own
+    unpack: bool = False  # compressed batches are taken apart
+    unanswered: list[Unanswered] = field(default_factory=list)  # until the log is asked
+    gaps: list[Gap] = field(default_factory=list)
+    held: list[OpenTransaction] = field(default_factory=list)  # one at the most, as last told
     trouble: str = ""  # why the last assignment ended
     attempts: int = 0  # since it last went well
     not_before: float = 0.0  # monotonic seconds
@@ -131,6 +149,12 @@ class PartitionTask:
         return self.position if self.split is None else self.split.begin.source
 
     @property
+    def fetched_epoch(self) -> int:
+        """Leader epoch of the batch that ends where the next assignment begins; −1 unknown."""
+        known = self.trusts_epochs and self.seen == self.begin
+        return self.epochs.at(self.begin) if known else -1
+
+    @property
     def finished(self) -> bool:
         return self.done or self.stopped or self.fault is not None
 
@@ -151,12 +175,69 @@ class PartitionTask:
             self.past[what] += int(getattr(part, what))
         self.sample = self.sample or part.sample
         moved = part.acked > self.position
+        if moved and part.seen >= 0:
+            self.seen = min(part.acked, part.seen)
         self.position = max(self.position, part.acked)
         self.counter = max(self.counter, part.acked_counter)
         self.behind = _left(part)
-        self.apart_until = max(self.apart_until, part.refused_until)
+        self.unanswered += part.unanswered
+        self.epochs = self.epochs.merged(part.epochs)
+        if part.held_at < part.position:
+            self.held = []
         self.part = None
         return moved
+
+    def place_at(self, counter: int, source: int, after: int) -> tuple[int, int]:
+        """Where to go on, and ``seen`` there, if ``counter`` is the number of the next record by
+        the target's log, ``source`` where the map has it, and ``after`` the source offset after
+        the record before it: holes there may have been passed already.
+        """
+        if counter == self.counter and self.position > source:
+            return self.position, max(self.seen, after)
+        return source, after
+
+    def skip_to(self, start: int) -> bool:
+        """Leave out the source offsets before ``start``, which are gone. False for a partition
+        that is split up where it cannot be known which of them the target has.
+        """
+        if self.split is not None and not self.split.skip_to(start):
+            return False
+        self.gaps.append(
+            Gap(topic=self.topic, partition=self.partition, start=self.position, end=start)
+        )
+        self.position = start
+        return True
+
+    def count_stored(self, counters: Mapping[int, int]) -> None:
+        """Add the batches without an answer that the target's log shows.
+
+        ``counters``: for target partitions the number of the next record, by their log.
+        """
+        for batch in self.unanswered:
+            if batch.behind <= counters.get(batch.partition, 0):
+                self.past["records"] += batch.records
+                self.past["bytes"] += batch.size
+                self.past["batches"] += 1
+                if not batch.compressed:
+                    self.past["plain_bytes"] += batch.size
+        self.unanswered = []
+
+    def take_apart(self, refusal: Refusal, *, too_large: bool) -> None:
+        """Send smaller batches after the target has refused one of several records.
+
+        What is too large for the target (it may compress batches anew) is so for the whole
+        partition; any other cause lies in one record, which is found by sending each alone.
+        """
+        if too_large and refusal.compressed and not self.unpack:
+            self.unpack = True
+        elif too_large:
+            # The size of a compressed batch does not tell how large it is for the target.
+            size = self.batch_limit if refusal.compressed else refusal.size
+            self.batch_limit = min(self.batch_limit, size) // 2
+        elif refusal.joined:
+            self.apart_until = max(self.apart_until, refusal.source_next)
+        else:
+            self.single_until = max(self.single_until, refusal.source_next)
 
     def state(self) -> PartitionState:
         if self.fault is not None:
@@ -172,7 +253,7 @@ class PartitionTask:
         position = self.position if part is None else max(self.position, part.acked)
         end = self.end
         if end < 0:
-            end = position if part is None else max(position, part.readable)
+            end = position if part is None else max(position, part.high_watermark)
         return PartitionProgress(
             topic=self.topic,
             partition=self.partition,

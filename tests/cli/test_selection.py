@@ -107,7 +107,7 @@ def test_printed_starts(text: str) -> None:
     assert print_start(parse_start(text)) == text
 
 
-@pytest.mark.parametrize("text", ["current", "forever", "2024-05-01T00:00:00.001Z"])
+@pytest.mark.parametrize("text", ["current", "stable", "forever", "2024-05-01T00:00:00.001Z"])
 def test_printed_ends(text: str) -> None:
     assert print_until(parse_until(text)) == text
 
@@ -117,7 +117,7 @@ def test_wrong_starts_and_ends() -> None:
         parse_start("newest")
     with pytest.raises(ValueError, match="no such offsets file"):
         parse_start("missing/offsets.txt")
-    with pytest.raises(ValueError, match="expected current, forever or a time"):
+    with pytest.raises(ValueError, match="expected current, stable, forever or a time"):
         parse_until("end")
 
 

@@ -388,7 +388,9 @@ def fetch_response(
         out.array(p["aborted"], put_aborted)
         out.put("i", p["preferred_replica"])
         out.blob(p["records"])
-        out.tags(tags)
+        diverging = p.get("diverging")  # epoch and its end offset: DivergingEpoch of KIP-595
+        own = [(0, struct.pack(">iq", *diverging) + b"\0")] if diverging else []
+        out.tags([*own, *tags])
 
     def put_topic(entry: tuple[bytes, list[dict[str, Any]]]) -> None:
         name, partitions = entry

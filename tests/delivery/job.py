@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from copycore.partition import Refusal, Unanswered
 from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
 from delivery.world import FakeCluster, make_task
 from replicator import drive
@@ -50,7 +51,12 @@ class FakePart:
         self.end_code = 0
         self.end_offset = start
         self.end_message: str | None = None
-        self.refused_until = 0
+        self.refused: Refusal | None = None
+        self.unanswered: list[Unanswered] = []
+        self.epochs: list[tuple[int, int]] = []
+        self.seen = -1
+        self.held_at = self.held_since = -1
+        self.high_watermark = start
 
 
 class FakeInbox:
@@ -155,6 +161,7 @@ class World:
         self.state = StateTopic()
         self.writer = FakeWriter(self.state)
         self.maps = OffsetMaps("f")
+        self.splits = Splits("f")
         self.inbox = FakeInbox(clock)
         self.tasks: list[PartitionTask] = []
         self.parts: list[FakePart] = []
@@ -170,6 +177,7 @@ class World:
         self.look: Callable[[], None] = lambda: None
         self.stop = StopSignal()
         self.limits = no_limits(clock())
+        self.accept_gap = False
         self.workers = [FakeWorker(self)]
         self.driver: drive.Driver | None = None
 
@@ -194,7 +202,7 @@ class World:
             self.target,  # type: ignore[arg-type]
             self.tasks,
             self.maps,
-            Splits("f"),
+            self.splits,
             self.writer,  # type: ignore[arg-type]
             self.inbox,  # type: ignore[arg-type]
             self.look,
@@ -202,6 +210,7 @@ class World:
             self.when_found,
             self.limits,
             self.aside,  # type: ignore[arg-type]
+            accept_gap=self.accept_gap,
         )
         self.driver.run(self.workers, self.stop)  # type: ignore[arg-type]
         return self.driver

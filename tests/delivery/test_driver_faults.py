@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from copycore.partition import Refusal
 from copycore.segments import Segments
 from delivery.job import END, FakePart, World
 from replicator import drive
@@ -55,7 +56,7 @@ def test_what_was_refused_together_is_sent_apart(world: World) -> None:
 
     def script(part: FakePart) -> None:
         if len(world.parts) == 1:
-            part.refused_until = 7
+            part.refused = Refusal(12, 900, False, True, 7)
             world.end_as(part, "target-error", "target", 32)
         else:
             world.finish(part)
@@ -64,6 +65,7 @@ def test_what_was_refused_together_is_sent_apart(world: World) -> None:
     world.run()
     assert world.tasks[0].done
     assert [part.rest["apart_until"] for part in world.parts] == [0, 7]
+    assert [part.rest["single_until"] for part in world.parts] == [0, 0]
 
 
 def test_a_log_that_starts_behind_our_position_has_lost_data(world: World) -> None:

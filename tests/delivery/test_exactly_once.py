@@ -2,9 +2,10 @@
 
 A real driver and real lanes, with clusters, brokers, state topic and clock in memory. Connections
 break, map segments are late, refused or lost, requests of a dead connection arrive after all, the
-target loses its log's end, and the process dies at any moment and starts again from what is
-durable, with other settings: no two lives put the same records into the same batches. In the end
-the target has every record once, in order, and the stored map tells of each where it came from.
+target loses its log's end, forgets the producer id or refuses batches for a while or until a fault
+is repaired, and the process dies at any moment and starts again from what is durable, with other
+settings: no two lives put the same records into the same batches. In the end the target has every
+record once, in order, and the stored map tells of each where it came from.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import random
 import struct
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -28,7 +30,7 @@ from core import oracle
 from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
 from delivery.job import no_limits
 from delivery.world import PRODUCER, FakeCluster, make_task
-from lane.broker import TargetBroker, TargetLog
+from lane.broker import SourceLog, TargetBroker, TargetLog
 from lane.random_records import random_maker, random_records
 from lane.rig import Ends, Rig
 from lane.truth import Row, arrived
@@ -43,8 +45,11 @@ from replicator.worker import PipeKey
 
 TOPIC = "t"
 PLACES = [(TOPIC, 0), (TOPIC, 1)]
+NOT_LEADER = 6
 # The commoner ones more than once.
-MISFORTUNES = ["source", "segments", "stop", "election"] + ["target"] * 3 + ["crash"] * 2
+MISFORTUNES = ["source", "segments", "stop", "election", "refusal", "forget"]
+MISFORTUNES += ["target"] * 3 + ["crash"] * 2
+NOT_ENOUGH_REPLICAS, MESSAGE_TOO_LARGE, INVALID_RECORD = 19, 10, 87
 
 
 class Crash(BaseException):
@@ -70,6 +75,17 @@ class Target(FakeCluster):
                 count = oracle.parse(last)["count"]
                 log.batches = [struct.pack(">q", stored.end - count) + last[8:]]
         super().say(question)
+
+
+def random_epochs(rng: random.Random, log: SourceLog) -> list[tuple[int, int]]:
+    """Leader epochs that begin with some of the batches; a broker notes none for old formats."""
+    starts = [log.place(n)[0] for n, whole in enumerate(log.batches) if whole[16] == 2]
+    chosen = {start for start in starts if rng.random() < 0.2}
+    epoch, epochs = 0, [(0, 0)]
+    for start in sorted(chosen - {0}):
+        epoch += rng.randrange(1, 3)
+        epochs.append((start, epoch))
+    return epochs
 
 
 class Process(Rig):
@@ -155,8 +171,10 @@ class Copying:
             self.source.log(TOPIC, p).end = log.last_stable = log.stable
             self.source.log(TOPIC, p).start = log.start
             log.high_watermark = log.end
+            log.epochs = self.source.log(TOPIC, p).epochs = random_epochs(rng, log)
         self.target = Target(self.targets, self.settle)
         self.faults = rng.randrange(0, 40)
+        self.refuse_for_good()
         self.lives = 0
         # What the dead session left in buffers and in the net.
         self.late: deque[tuple[bytes, bytes | None]] = deque()
@@ -175,6 +193,7 @@ class Copying:
             maps.absorb(key, value)
         maps.keys.take_over({TOPIC: self.lives})
         tasks = self.tasks(maps)
+        self.elected: set[int] = set()  # partitions, in this life
         maps.keys.clean(self.writer)  # type: ignore[arg-type]
         self.stop = StopSignal()
         self.process = Process(
@@ -193,15 +212,17 @@ class Copying:
             lambda told: told(None),
             no_limits(self.clock()),
             self,  # type: ignore[arg-type]
+            accept_gap=False,
         )
         self.process.live(self, driver)
+        had = {p: log.counter for p, log in self.targets.items()}
         try:
             driver.run([self.process], self.stop)  # type: ignore[list-item]
             event(f"recoveries: {min(driver.recoveries, 3)}")
             # An orderly end flushes what is on its way.
             self.writer.deliver()
-            faults = [task.fault for task in tasks if task.fault is not None]
-            assert not faults, faults
+            self.repair(tasks)
+            self.check_totals(tasks, had)
             self.finished = all(task.done for task in tasks)
         except Crash:
             event("crash")
@@ -212,6 +233,8 @@ class Copying:
             left = self.writer.held[arrived:]
             self.late = deque(entry[:2] for entry in left[: self.rng.randrange(len(left) + 1)])
         finally:
+            for p in self.refusals:
+                self.refusals[p] = 0
             # Requests of the dead connections are still in the sockets: some arrive at once.
             for ends in self.process.pipes:
                 for _ in range(self.rng.choice([0, 0, 5, 200])):
@@ -244,6 +267,7 @@ class Copying:
             task = make_task(TOPIC, p, end=source.stable, start=start, located=fresh)
             task.binding, task.counter = binding, counter
             task.batch_limit = self.rng.choice([200, 2000, 1 << 27])
+            task.epochs = maps.epochs(place)
             made.append(task)
             if not fresh and start < source.stable:
                 maps.restate(self.writer, [(place, counter)])  # type: ignore[arg-type]
@@ -294,8 +318,66 @@ class Copying:
                     delivered(TargetError("not enough replicas"), -1)
             case "election":
                 self.elect()
+            case "refusal":
+                self.refusals[rng.randrange(len(PLACES))] = rng.randrange(1, 4)
+            case "forget":
+                self.forget()
             case side if pipes:
                 getattr(rng.choice(pipes), side).close()
+
+    # --- refusals -------------------------------------------------------------------------------
+
+    def refuse_for_good(self) -> None:
+        """What some targets refuse until the fault is repaired: a record, or large batches."""
+        rng = self.rng
+        self.refusals = dict.fromkeys(self.targets, 0)  # temporary ones to come
+        self.refused: dict[int, Row] = {}
+        self.largest: dict[int, int] = {}
+        for p, target in self.targets.items():
+            if rng.random() < 0.2 and self.seen[p]:
+                self.refused[p] = rng.choice(self.seen[p])
+            if rng.random() < 0.2:
+                self.largest[p] = rng.choice([100, 1000])
+            target.refuse = partial(self.refusal, p)
+
+    def refusal(self, p: int, whole: bytes) -> int:
+        if self.refusals[p]:
+            self.refusals[p] -= 1
+            return NOT_ENOUGH_REPLICAS
+        content = arrived([whole])
+        if len(content) > 1 and len(whole) > self.largest.get(p, 1 << 30):
+            return MESSAGE_TOO_LARGE
+        if p in self.refused and any(one.seen == self.refused[p].seen for one in content):
+            return INVALID_RECORD
+        return 0
+
+    def repair(self, tasks: Sequence[PartitionTask]) -> None:
+        """Check the faults of a life: what lies before a refused record is on the target."""
+        for task in tasks:
+            if task.fault is None:
+                continue
+            p = task.partition
+            assert p in self.refused, task.fault
+            refused = self.refused.pop(p).seen
+            assert (task.fault.kind, task.fault.partition) == ("record-refused", p), task.fault
+            first = next(n for n, one in enumerate(self.seen[p]) if one.seen == refused)
+            if not self.cleaned:
+                assert task.fault.offset == self.seen[p][first].offset
+                assert p in self.elected or self.targets[p].counter == first
+            event("a refused record")
+
+    def forget(self) -> None:
+        """The producer id expires: by then everything that was on its way has arrived, and this
+        session is between two assignments.
+        """
+        for broker in [*self.dead, *(e.target for e in self.process.pipes if not e.pipe.open)]:
+            broker.intake, broker.per_turn = lambda: 1 << 30, lambda: 1000
+            broker.serve()
+        ended = set(self.process.ended)
+        for p, target in self.targets.items():
+            if all(part in ended for part in self.process.parts if part.partition == p):
+                target.forget()
+                event("a forgotten producer id")
 
     def clean(self) -> None:
         """Compaction at the source: some records are gone, in any batch."""
@@ -314,16 +396,38 @@ class Copying:
                 ends.target.inbox.clear()
                 ends.target.pending.clear()
 
+    def check_totals(self, tasks: list[PartitionTask], had: dict[int, int]) -> None:
+        """No record is counted twice, and none is missing where nothing of other lives arrived and
+        what was lost on the way is known: as soon as the log was asked."""
+        for task in tasks:
+            found, came = task.total("records"), self.targets[task.partition].counter
+            if self.elected:
+                continue
+            assert found <= came - had[task.partition]
+            if task.done and self.cleaned:
+                event("counted")
+                assert found == came - had[task.partition]
+
     def elect(self) -> None:
-        """An unclean election: acknowledged records are gone, of a partition not finished yet."""
+        """An unclean election: acknowledged records are gone, of a partition not finished yet.
+
+        Requests on their way reach the old leader, which refuses them. Where the new leader knows
+        our producer they may arrive at it all the same; an empty log would take any of them.
+        """
         for ends in self.process.pipes:
             ends.target.close()
+        before = [ends.target for ends in self.process.pipes] + self.dead
         for p, log in self.targets.items():
             source, at = self.sources[p], self.maps.source_of((TOPIC, p), log.counter)
             if source.seen(at, source.stable, committed=True):
                 for _ in range(min(self.rng.randrange(4), len(log.batches))):
                     log.counter -= oracle.parse(log.batches.pop())["count"]
                 log.latest.clear()
+                self.elected.add(p)
+                if not log.counter:
+                    leads_no_more = TargetLog(b"t", p, PRODUCER, refuse=lambda _whole: NOT_LEADER)
+                    for broker in before:
+                        broker.logs[b"t", p] = leads_no_more
 
 
 def check(copying: Copying) -> None:

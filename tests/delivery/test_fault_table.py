@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
+from copycore.partition import Refusal
 from delivery.world import make_task
 from replicator import faults
 from replicator.errors import ExitCode
@@ -24,7 +25,7 @@ def ended(
     code: int = 0,
     offset: int = 1234,
     message: str | None = None,
-    refused_until: int = 0,
+    refused: Refusal | None = None,
 ) -> Any:
     """As far as ``judge`` looks at an assignment."""
     return SimpleNamespace(
@@ -33,7 +34,7 @@ def ended(
         end_code=code,
         end_offset=offset,
         end_message=message,
-        refused_until=refused_until,
+        refused=refused,
     )
 
 
@@ -105,7 +106,8 @@ REFUSALS: dict[int, tuple[FaultKind, str]] = {
 def test_refusals_of_the_target(code: int, text: str | None) -> None:
     """The offset is the source's: that is where the user finds the records."""
     kind, name = REFUSALS[code]
-    verdict = judge(ended("target-error", "target", code, message=text))
+    refused = Refusal(1, 300, False, False, 1235)
+    verdict = judge(ended("target-error", "target", code, message=text, refused=refused))
     found = check_fault(verdict.fault, kind, "source", ExitCode.FATAL)
     assert found.offset == 1234
     assert f"{name} ({code})" in found.message
@@ -114,11 +116,26 @@ def test_refusals_of_the_target(code: int, text: str | None) -> None:
 
 
 @pytest.mark.parametrize("code", REFUSALS)
-def test_a_refused_batch_that_was_merged_is_tried_again(code: int) -> None:
-    """Then without merging: most of its records may be welcome."""
-    verdict = judge(ended("target-error", "target", code, refused_until=2000))
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_refused_batch_of_several_records_is_taken_apart(code: int, joined: bool) -> None:
+    """The target may take most of its records."""
+    refused = Refusal(12, 3000, True, joined, 2000)
+    verdict = judge(ended("target-error", "target", code, message="why", refused=refused))
     assert verdict.fault is None
-    assert "merged batch" in verdict.reason
+    assert verdict.apart
+    assert not verdict.refresh
+    assert not verdict.out_of_range
+    assert verdict.reason.startswith("target: a batch of 12 records is refused")
+    assert f"{REFUSALS[code][1]} ({code}): why" in verdict.reason
+
+
+@pytest.mark.parametrize("records", [1, 12])
+@pytest.mark.parametrize("code", [-1, 6, 7, 45])
+def test_a_batch_is_not_taken_apart_for_an_error_that_may_pass(code: int, records: int) -> None:
+    refused = Refusal(records, 3000, True, True, 2000)
+    verdict = judge(ended("target-error", "target", code, refused=refused))
+    assert verdict.fault is None
+    assert not verdict.apart
 
 
 @pytest.mark.parametrize("code", [29, 30, 31, 53, 65])
@@ -143,7 +160,7 @@ def test_denials(code: int, ending: str, side: Side, exit_code: ExitCode, right:
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_lost_connections_are_tried_again(side: str) -> None:
     verdict = judge(ended("lost", side, message="the broker closed the connection"))
-    assert verdict == (None, f"{side}: the broker closed the connection", False, False)
+    assert verdict == (None, f"{side}: the broker closed the connection", False, False, False)
 
 
 @pytest.mark.parametrize("code", [3, 100, 103])
@@ -158,12 +175,12 @@ def test_unknown_topics_are_looked_at(code: int, side: str) -> None:
 
 def test_an_offset_out_of_range_is_looked_at() -> None:
     verdict = judge(ended("source-error", "source", 1))
-    assert verdict == (None, "source: OFFSET_OUT_OF_RANGE (1)", False, True)
+    assert verdict == (None, "source: OFFSET_OUT_OF_RANGE (1)", False, False, True)
 
 
 def test_a_log_that_has_become_shorter_is_looked_at() -> None:
     verdict = judge(ended("short", "source", message="the source's log ends at 5 now, not at 9"))
-    assert verdict == (None, "source: the source's log ends at 5 now, not at 9", False, True)
+    assert verdict == (None, "source: the source's log ends at 5 now, not at 9", False, False, True)
 
 
 TEMPORARY_AT_SOURCE = [-1, 5, 6, 7, 9, 13, 35, 56, 74, 75, 76, 999]

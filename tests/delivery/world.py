@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core import oracle
-from replicator.cluster import OffsetResult, PartitionMeta, TopicMeta
+from replicator.cluster import OffsetResult, PartitionMeta, RunningTransaction, TopicMeta
 from replicator.errors import CopystreamError
 from replicator.offsets.store import Binding
 from replicator.report import Side
@@ -28,6 +28,19 @@ class Log:
     replicas: tuple[int, ...] = (0,)  # of which broker 0 is in sync
     error: int = 0  # of every question about its offsets
     batches: list[bytes] = field(default_factory=list)
+    local_start: int = 0  # what is before it is in remote storage only
+    epochs: list[tuple[int, int]] = field(default_factory=lambda: [(0, 4)])  # (first offset, epoch)
+
+    def epoch_end(self, epoch: int) -> OffsetResult:
+        """As ``LeaderEpochFileCache.endOffsetFor``."""
+        if self.error:
+            return OffsetResult(-1, -1, self.error)
+        if epoch == self.epochs[-1][1]:
+            return OffsetResult(self.end, epoch, 0)
+        later = [first for first, known in self.epochs if known > epoch]
+        if not later:
+            return OffsetResult(-1, -1, 0)
+        return OffsetResult(later[0], epoch, 0)
 
     def write(self, count: int, sequence: int, producer: int = PRODUCER, epoch: int = 0) -> None:
         """Append a batch as the target stores it."""
@@ -98,7 +111,7 @@ class FakeCluster:
         if topic is None or topic.error:
             return TopicMeta(name, uuid.UUID(int=0), {}, False, 3 if topic is None else topic.error)
         partitions = {
-            number: PartitionMeta(log.leader, 4, log.replicas, (0,), 0)
+            number: PartitionMeta(log.leader, log.epochs[-1][1], log.replicas, (0,), 0)
             for number, log in topic.partitions.items()
         }
         return TopicMeta(name, topic.topic_id, partitions, False, 0)
@@ -108,6 +121,18 @@ class FakeCluster:
     ) -> dict[Place, OffsetResult]:
         self.say("ends")
         return {place: self._result(place, "ends") for place in partitions}
+
+    def epoch_end_offsets(
+        self, epochs: Mapping[Place, int], *, timeout: float | None = None
+    ) -> dict[Place, OffsetResult]:
+        self.say("epochs")
+        return {place: self.log(*place).epoch_end(epoch) for place, epoch in epochs.items()}
+
+    def open_transactions(
+        self, partitions: Iterable[Place], *, timeout: float | None = None
+    ) -> dict[Place, RunningTransaction]:
+        self.say("transactions")
+        return {}
 
     def list_offsets(
         self,
@@ -126,6 +151,8 @@ class FakeCluster:
             return OffsetResult(-1, -1, log.error)
         if what == "earliest":
             return OffsetResult(log.start, 4, 0)
+        if what == "earliest_local":
+            return OffsetResult(max(log.start, log.local_start), 4, 0)
         if what == "latest" and log.high is not None:
             return OffsetResult(log.high, 4, 0)
         return OffsetResult(log.end, 4, 0)

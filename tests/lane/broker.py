@@ -91,6 +91,7 @@ class Asked:
     leader_epoch: int
     offset: int
     max_bytes: int
+    fetched_epoch: int = -1
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,12 @@ def read_fetch(frame: bytes) -> FetchRequest:
 
         def get_partition() -> None:
             partition, epoch, offset = r.get("i"), r.get("i"), r.get("q")
-            if version >= 12:
-                assert r.get("i") == -1, "last fetched epoch"
+            fetched = r.get("i") if version >= 12 else -1
             assert r.get("q") == -1, "log start offset"
             limit = r.get("i")
             r.tags()
             assert (key, partition) not in partitions, "a partition twice in one Fetch"
-            partitions[key, partition] = Asked(epoch, offset, limit)
+            partitions[key, partition] = Asked(epoch, offset, limit, fetched)
 
         r.array(get_partition)
         r.tags()
@@ -265,6 +265,21 @@ class SourceLog:
     last_stable: int = -1
     log_start: int = 0
     error: int = 0
+    # Leader epochs as (first offset, epoch); without them batches keep what their headers say.
+    epochs: list[tuple[int, int]] = field(default_factory=list)
+
+    def stamped(self, first: int, whole: bytes) -> bytes:
+        """A batch as its leader stored it."""
+        if not self.epochs or len(whole) < oracle.HEADER or whole[16] != 2:
+            return whole
+        epoch = max(epoch for start, epoch in self.epochs if start <= first)
+        return whole[:12] + struct.pack(">i", epoch) + whole[16:]
+
+    def epoch_end(self, epoch: int) -> int:
+        """As ``LeaderEpochFileCache.endOffsetFor``; −1 where the epoch is not known."""
+        if not self.epochs or epoch > self.epochs[-1][1]:
+            return -1
+        return min((start for start, known in self.epochs if known > epoch), default=self.end)
 
     @property
     def topic_id(self) -> bytes:
@@ -302,7 +317,7 @@ class SourceLog:
                 break
             if whole and not data:
                 limit = max(limit, len(one))
-            data += one
+            data += self.stamped(first, one)
             behind = after
         return data[: max(limit, 0)], behind
 
@@ -332,14 +347,15 @@ def serve_fetch(
         log = find((key, partition)) or SourceLog(b"", partition, [], error=3)
         committed = request.read_committed
         data, behind = b"", asked.offset
-        if not log.error:
+        known = log.epoch_end(asked.fetched_epoch) if asked.fetched_epoch >= 0 else -1
+        diverging = (asked.fetched_epoch - 1, known) if 0 <= known < asked.offset else None
+        if not log.error and diverging is None:
             limit = min(left, asked.max_bytes)
             data, behind = log.read(asked.offset, limit, whole=first, committed=committed)
         left -= len(data)
         first = first and not data
-        topics.setdefault(key, []).append(
-            log.answer(data, offset=asked.offset, behind=behind, committed=committed)
-        )
+        answer = log.answer(data, offset=asked.offset, behind=behind, committed=committed)
+        topics.setdefault(key, []).append(answer | {"diverging": diverging})
     return {"throttle_ms": 0, "error": 0, "topics": list(topics.items())}
 
 
@@ -406,10 +422,28 @@ class TargetLog:
     batches: list[bytes] = field(default_factory=list)
     # Sequences and offset of the last batches, by which a broker knows one that comes again.
     latest: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=IN_FLIGHT))
+    forgotten: bool = False  # the producer's state has expired
+    # Kafka's error code for a batch that is not taken, 0 for one that is.
+    refuse: Callable[[bytes], int] = lambda _whole: 0
 
     @property
     def end(self) -> int:
         return self.base + self.counter
+
+    @property
+    def expected(self) -> int | None:
+        """The sequence that has to come next; None where the producer is unknown."""
+        if self.forgotten or not self.counter:
+            return None
+        if not self.batches:
+            return self.counter % 2**31
+        last = oracle.parse(self.batches[-1])
+        return (last["base_sequence"] + last["last_offset_delta"] + 1) % 2**31
+
+    def forget(self) -> None:
+        """The broker drops the state of the producer (producer.id.expiration.ms)."""
+        self.forgotten = True
+        self.latest.clear()
 
     def append(self, whole: bytes) -> tuple[int, int]:
         """Kafka's error code and the base offset given."""
@@ -424,12 +458,16 @@ class TargetLog:
         payload = whole[oracle.HEADER :]
         if h["crc"] != oracle.shift(oracle.crc32c(covered), len(payload)) ^ checksum(payload):
             return 2, -1
+        if code := self.refuse(whole):
+            return code, -1
         first, last = h["base_sequence"], (h["base_sequence"] + h["last_offset_delta"]) % 2**31
         for known in self.latest:
             if known[:2] == (first, last):
                 return 0, known[2]
-        if first != self.counter % 2**31:
+        # A broker takes any sequence of a producer that it does not know (ProducerAppendInfo).
+        if self.expected not in (None, first):
             return 45, -1
+        self.forgotten = False
         offset = self.end
         self.latest.append((first, last, offset))
         self.batches.append(whole)

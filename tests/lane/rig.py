@@ -13,7 +13,14 @@ from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from copycore.rebatch import Rebatcher
 from copycore.split import Split, Stride
-from lane.broker import SourceBroker, SourceLog, TargetBroker, TargetLog
+from lane.broker import (
+    IN_FLIGHT,
+    ProduceRequest,
+    SourceBroker,
+    SourceLog,
+    TargetBroker,
+    TargetLog,
+)
 
 if TYPE_CHECKING:
     from copycore.lane import Event
@@ -141,6 +148,8 @@ class Rig:
         known: Sequence[tuple[int, int]] = (),
         batch_limit: int = 128 << 20,
         apart_until: int = 0,
+        single_until: int = 0,
+        unpack: bool = False,
         split: Split | None = None,
         producer: int = PRODUCER,
         outlets: Sequence[int] = (0,),
@@ -164,6 +173,8 @@ class Rig:
             known=known,
             batch_limit=batch_limit,
             apart_until=apart_until,
+            single_until=single_until,
+            unpack=unpack,
             split=split,
         )
         part.bucket = None if self.bucket is None else Bucket(self.bucket)
@@ -216,8 +227,9 @@ class Rig:
     def _take(self, event: Event) -> None:
         if event[0] == "segments":
             _, part, segments = event
-            self.chunks[part].append(list(segments))
-            self.unconfirmed.append((part, segments.first))
+            if segments:  # else a leader epoch only
+                self.chunks[part].append(list(segments))
+            self.unconfirmed.append((part, segments.gate))
             if self.confirming:
                 self.confirm()
         elif event[0] == "stride":
@@ -248,6 +260,21 @@ class Rig:
             self.step()
         state = [(p.topic, p.partition, p.position, p.acked, p.ending) for p in self.parts]
         raise AssertionError(f"not there after {turns} turns: {state}")
+
+    def fill(self, ends: Ends) -> None:
+        """Until five requests are in flight to a target that holds its answers.
+
+        It has answered the one before, with the first batch of every partition: a branch sends no
+        second batch before that.
+        """
+
+        def answer(request: ProduceRequest) -> dict[str, Any]:
+            ends.target.hold = True
+            return ends.target.take(request)
+
+        ends.target.once.append(answer)
+        self.run(lambda: len(ends.target.pending) == IN_FLIGHT)
+        assert len(ends.target.requests) == 1 + IN_FLIGHT
 
     # --- looking --------------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ def test_one_batch_of_a_partition_a_request_and_five_in_flight(rig: Rig) -> None
     logs = [dense(b"t", p, [1] * 12) for p in range(3)]
     ends = rig.pipe(*logs)
     parts = [rig.assign(ends, log) for log in logs]
-    ends.target.hold = True
+    rig.fill(ends)
     rig.step(50)
     # The broker fails the test on a sixth request and on two batches of a partition in one.
     assert len(ends.target.pending) == 5

@@ -101,8 +101,7 @@ def test_a_lane_closed_in_the_middle_gives_its_memory_back(rig: Rig) -> None:
     ends = rig.pipe(*logs)
     for log in logs:
         rig.assign(ends, log)
-    ends.target.hold = True
-    rig.run(lambda: len(ends.target.pending) == 5)
+    rig.fill(ends)
     ends.source.hold = True
     assert ends.pipe.borrowed_bytes > 0
     rig.lane.close()

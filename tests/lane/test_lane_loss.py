@@ -79,14 +79,13 @@ def test_what_is_in_flight_when_the_source_goes_is_still_answered(rig: Rig) -> N
     log = long_log()
     ends = rig.pipe(log)
     part = rig.assign(ends, log)
-    ends.target.hold = True
-    rig.run(lambda: len(ends.target.pending) == 5)
+    rig.fill(ends)
     # All is fetched, so no fetch is out: an end that lies ahead brings the next one.
     ends.source.close()
     rig.step(5)
     assert rig.ended == []
     ends.target.hold = False
-    rig.run(lambda: part.records >= 5)
+    rig.run(lambda: part.records >= 6)
     rig.run()
     check_truth(rig, ends, part, log)
     # With everything fetched the source is not needed any more.
@@ -97,8 +96,7 @@ def test_a_lost_source_drops_what_is_queued(rig: Rig) -> None:
     log = long_log()
     ends = rig.pipe(log)
     part = rig.assign(ends, log, end=COUNT + 5)
-    ends.target.hold = True
-    rig.run(lambda: len(ends.target.pending) == 5)
+    rig.fill(ends)
     ends.source.close()
     rig.run(lambda: bool(rig.closed))
     rig.step(3)
@@ -107,8 +105,8 @@ def test_a_lost_source_drops_what_is_queued(rig: Rig) -> None:
     rig.run()
     check_lost(rig, part, "source", "")  # found out by sending or by receiving
     check_truth(rig, ends, part, log)
-    assert part.records == 5
-    assert len(rig.stored(ends, part)) == 5
+    assert part.records == 6
+    assert len(rig.stored(ends, part)) == 6
 
 
 # --- the target goes away -------------------------------------------------------------------------
@@ -120,14 +118,15 @@ def test_target_closes_before_its_answer(rig: Rig) -> None:
     ends = rig.pipe(log)
     part = rig.assign(ends, log)
 
+    rig.fill(ends)
     ends.target.hook = lambda request: b"" if ends.target.take(request) else None
-    rig.run(lambda: len(ends.target.requests) >= 5)
+    ends.target.hold = False
     rig.step(3)
     ends.target.close()
     rig.run()
     check_lost(rig, part, "target", "closed the connection")
-    assert len(rig.stored(ends, part)) == 5
-    assert (part.records, part.acked, part.end_offset) == (0, 0, 0)
+    assert len(rig.stored(ends, part)) == 6
+    assert (part.records, part.acked, part.end_offset) == (1, 1, 1)
 
 
 def test_target_closes_inside_its_answer(rig: Rig) -> None:
@@ -231,12 +230,11 @@ def test_a_produce_without_answer_times_out(make_rig: Callable[..., Rig]) -> Non
     log = long_log()
     ends = rig.pipe(log)
     part = rig.assign(ends, log)
-    ends.target.hold = True
-    rig.run(lambda: len(ends.target.pending) == 5)
+    rig.fill(ends)
     rig.tick = 50
     rig.run()
     check_lost(rig, part, "target", "no answer to a Produce within 5000 ms")
-    assert part.records == 0
+    assert part.records == 1
 
 
 def test_a_target_that_takes_no_bytes_times_out(make_rig: Callable[..., Rig]) -> None:
@@ -322,16 +320,15 @@ def test_stop_finishes_what_is_in_flight(rig: Rig) -> None:
     other = long_log(1)
     ends = rig.pipe(log, other)
     part, neighbour = rig.assign(ends, log), rig.assign(ends, other)
-    ends.target.hold = True
-    rig.run(lambda: len(ends.target.pending) == 5)
+    rig.fill(ends)
     rig.lane.stop(part)
     rig.step(5)
     assert part not in rig.ended
     ends.target.hold = False
     rig.run(lambda: part in rig.ended)
-    assert (part.ending, part.records) == ("stopped", 5)
+    assert (part.ending, part.records) == ("stopped", 6)
     check_truth(rig, ends, part, log)
-    assert len(rig.stored(ends, part)) == 5, "nothing is sent after a stop"
+    assert len(rig.stored(ends, part)) == 6, "nothing is sent after a stop"
     rig.run()
     assert neighbour.ending == "done"
     assert rig.closed == []
@@ -401,8 +398,7 @@ def test_after_a_pause_nothing_more_is_sent(make_rig: Callable[..., Rig], inside
     log = long_log()
     ends = rig.pipe(log)
     part = rig.assign(ends, log)
-    ends.target.hold = True
-    rig.run(lambda: len(ends.target.pending) == 5)
+    rig.fill(ends)
     ends.target.hold = False
     ends.target.serve()  # five answers wait in the socket
     if inside:
@@ -411,7 +407,7 @@ def test_after_a_pause_nothing_more_is_sent(make_rig: Callable[..., Rig], inside
         rig.now += 15_000
         rig.lane_step()
     ends.target.serve()
-    assert len(ends.target.requests) == 5
+    assert len(ends.target.requests) == 6
     assert part.ending == "lost"
     assert "stood still" in (part.end_message or "")
 

@@ -55,6 +55,13 @@ def random_known(
     return known
 
 
+def random_pieces(rng: random.Random, start: int, end: int) -> dict[str, int]:
+    """What a refusal before may have asked for."""
+    until = rng.randrange(start, max(start, end) + 1)
+    what = rng.choice(["", "", "", "apart_until", "single_until"])
+    return ({what: until} if what else {}) | {"unpack": rng.random() < 0.2}
+
+
 def build(rig: Rig, rng: random.Random) -> list[Case]:
     cases = []
     for number in range(rng.randrange(1, 3)):
@@ -85,7 +92,7 @@ def random_case(rig: Rig, rng: random.Random, ends: Ends, log: RecordLog) -> Cas
     limit = rng.choice([1, 300, 3000, 1 << 27])
     assigned = {
         "start": start, "mapped": mapped, "end": end, "counter": counter, "known": known,
-        "batch_limit": limit,
+        "batch_limit": limit, **random_pieces(rng, start, end),
     }  # fmt: skip
     part = rig.assign(ends, log, **assigned)  # type: ignore[arg-type]
     offsets = [one.offset for one in seen]
@@ -182,6 +189,7 @@ def test_a_copy_cut_anywhere_goes_on_with_other_settings(seed: int, side: str) -
                 counter=target.counter,
                 known=[one for one in durable.segments if one[1] > target.counter],
                 batch_limit=rng.choice([300, 1 << 27]),
+                **random_pieces(rng, mapped, log.stable),
             )
             cut_at = rng.randrange(1, 60) if attempt < 5 else 1 << 30
             for _ in range(6000):

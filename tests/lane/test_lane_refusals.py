@@ -312,12 +312,10 @@ def test_a_target_error_ends_the_partition_at_once(rig: Rig, code: int, version:
 
 def test_an_error_in_between_counts_only_once(rig: Rig) -> None:
     """The first of several errors is the reason; answers behind it still count if they are good."""
-    log = SourceLog(b"t", 0, [batch(n) for n in range(5)])
+    log = SourceLog(b"t", 0, [batch(n) for n in range(6)])
     ends = rig.pipe(log)
     part = rig.assign(ends, log)
-    ends.target.hold = True
-    rig.step(20)
-    assert len(ends.target.pending) == 5
+    rig.fill(ends)
     codes = iter([0, 7, 0, 45, 6])
 
     def answer(request: ProduceRequest) -> dict[str, Any]:
@@ -332,8 +330,8 @@ def test_an_error_in_between_counts_only_once(rig: Rig) -> None:
     ends.target.hook = answer
     ends.target.hold = False
     rig.run()
-    assert (part.ending, part.end_code, part.end_offset) == ("target-error", 7, 1)
-    assert (part.acked, part.acked_counter) == (3, 3)
+    assert (part.ending, part.end_code, part.end_offset) == ("target-error", 7, 2)
+    assert (part.acked, part.acked_counter) == (4, 4)
 
 
 @pytest.mark.parametrize("shift", [1, -1, 1000, -(2**40)])

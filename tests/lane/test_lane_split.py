@@ -3,94 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from copycore.partition import PartitionCopy
-from copycore.partitioner import KINDS, choose_all
 from copycore.split import Split
 from core import oracle
-from lane.broker import ProduceRequest, TargetLog
-from lane.rig import EPOCH, PRODUCER, Ends, Rig
+from lane.broker import ProduceRequest
+from lane.rig import PRODUCER, Rig
+from lane.shared import by_offset, check, evenly, expected, outlets, share_logs
 from lane.truth import CODECS, GZIP, ZSTD, RecordLog, Row, arrived, row, rows
 
 EVERYTHING = 1 << 62
-
-
-@dataclass
-class SharedLog:
-    """A target partition that several producers write into."""
-
-    topic: bytes
-    partition: int
-    logs: dict[int, TargetLog] = field(default_factory=dict)
-    end: int = 0
-
-    def append(self, whole: bytes) -> tuple[int, int]:
-        producer = oracle.parse(whole)["producer_id"]
-        new = TargetLog(self.topic, self.partition, producer, EPOCH)
-        log = self.logs.setdefault(producer, new)
-        before = log.counter
-        code, offset = log.append(whole)
-        if log.counter > before:
-            first, last, _ = log.latest[-1]
-            log.latest[-1] = (first, last, self.end)
-            offset = self.end
-            self.end += log.counter - before
-        return code, offset
-
-    def rows(self, producer: int) -> list[Row]:
-        return arrived(self.logs[producer].batches) if producer in self.logs else []
-
-    def have(self, producer: int) -> int:
-        return self.logs[producer].counter if producer in self.logs else 0
-
-
-def share_logs(ends: Ends, topic: bytes, count: int) -> list[SharedLog]:
-    """``count`` partitions, spread over the pipe's targets in turn."""
-    logs = [SharedLog(topic, number) for number in range(count)]
-    for log in logs:
-        broker = ends.targets[log.partition % len(ends.targets)]
-        broker.logs[topic, log.partition] = log  # type: ignore[assignment]
-    return logs
-
-
-def outlets(ends: Ends, count: int) -> list[int]:
-    return [number % len(ends.targets) for number in range(count)]
-
-
-def evenly(count: int, partitioner: Any = "murmur2") -> Split:
-    """A split from the very start."""
-    return Split(partitioner, [0] * count, [0] * count)
-
-
-def by_offset(
-    keys: Sequence[bytes | None], offsets: Sequence[int], source: int, count: int
-) -> list[int]:
-    assert len(keys) == len(offsets)
-    return [(7 * offset + source) % count for offset in offsets]
-
-
-def expected(log: RecordLog, partitioner: Any, count: int, end: int) -> list[list[Row]]:
-    """What goes to each target partition, decided record by record."""
-    found: list[list[Row]] = [[] for _ in range(count)]
-    for one in log.seen(0, end, committed=True):
-        if callable(partitioner):
-            (target,) = partitioner([one.key], [one.offset], log.partition, count)
-        else:
-            numbers = memoryview(one.offset.to_bytes(8, "little")).cast("B").cast("Q")
-            kind = KINDS.index(partitioner)
-            (target,) = choose_all(kind, [one.key], numbers, log.partition, count)
-        found[target].append(one)
-    return found
-
-
-def check(logs: Sequence[SharedLog], producer: int, wanted: Sequence[Sequence[Row]]) -> None:
-    for log, content in zip(logs, wanted, strict=True):
-        assert [one.seen for one in log.rows(producer)] == [one.seen for one in content]
 
 
 def mixed_log(partition: int = 0) -> RecordLog:
@@ -283,9 +209,11 @@ def test_one_lost_target_ends_the_partition(rig: Rig) -> None:
 def test_a_refused_record_is_found_among_its_neighbours(rig: Rig) -> None:
     log = RecordLog()
     for number in range(8):
-        log.add([row(2 * number, b"guilty" if number == 5 else b"v"), row(2 * number + 1)])
+        at = 4 * number
+        log.add([row(at + n, b"guilty" if at + n == 22 else b"v") for n in range(4)])
     ends = rig.pipe(log)
     logs = share_logs(ends, b"to-t", 2)
+    refused: list[bytes] = []
 
     def refuse(request: ProduceRequest) -> dict[str, Any]:
         errors = {
@@ -293,19 +221,34 @@ def test_a_refused_record_is_found_among_its_neighbours(rig: Rig) -> None:
             for place, whole in request.batches.items()
             if any(one.value == b"guilty" for one in arrived([whole]))
         }
+        refused.extend(request.batches[place] for place in errors)
         return ends.target.take(request, errors)
 
+    def again(**settings: int) -> PartitionCopy:
+        split = Split(by_offset, [0, 0], [one.have(PRODUCER) for one in logs])
+        part = rig.assign(ends, log, split=split, outlets=[0, 0], **settings)
+        rig.run()
+        assert (part.ending, part.end_code) == ("target-error", 87)
+        return part
+
     ends.target.hook = refuse
-    first = rig.assign(ends, log, split=evenly(2, "modulo"), outlets=[0, 0])
-    rig.run()
-    assert (first.ending, first.end_code) == ("target-error", 87)
-    assert first.refused_until == 16
-    second = rig.assign(
-        ends, log, split=evenly(2, "modulo"), outlets=[0, 0], apart_until=first.refused_until
-    )
-    rig.run()
-    assert (second.ending, second.end_offset, second.refused_until) == ("target-error", 10, 0)
+    first = again()
+    assert first.refused == (16, len(refused[0]), False, True, 31)
+    assert logs[0].end == 0
+    second = again(apart_until=31)
+    assert second.end_offset == 20
+    assert second.refused == (2, len(refused[1]), False, False, 23)
     assert logs[0].end == 10
+    third = again(single_until=23)
+    assert third.end_offset == 22
+    assert third.refused == (1, len(refused[2]), False, False, 23)
+    check(logs[:1], PRODUCER, expected(log, by_offset, 2, 22)[:1])
+    ends.target.hook = None
+    split = Split(by_offset, [0, 0], [one.have(PRODUCER) for one in logs])
+    last = rig.assign(ends, log, split=split, outlets=[0, 0], single_until=23)
+    rig.run()
+    assert last.ending == "done"
+    check(logs, PRODUCER, expected(log, by_offset, 2, log.end))
 
 
 @pytest.mark.parametrize(

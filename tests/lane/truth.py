@@ -356,6 +356,39 @@ def holes(seen: Sequence[Row], mapped: int, counter: int) -> list[tuple[int, int
     return found
 
 
+def check_pieces(
+    stored: Sequence[bytes],
+    seen: Sequence[Row],
+    log: RecordLog,
+    *,
+    batch_limit: int,
+    apart_until: int,
+    single_until: int,
+    unpack: bool,
+) -> None:
+    """No batch is larger than it was asked for. The stored ones have the rows that are ``seen``."""
+    came_in = {
+        one.offset: number
+        for number, content in reversed(list(enumerate(log.content)))
+        for one in content
+    }
+    left = list(seen)
+    for whole in stored:
+        h = oracle.parse(whole)
+        content, left = left[: h["count"]], left[h["count"] :]
+        if h["count"] == 1:
+            continue
+        assert len(whole) <= batch_limit
+        first = content[0].offset
+        assert first >= single_until, "several records before single_until"
+        if first < apart_until:
+            sources = {came_in[one.offset] for one in content}
+            assert len(sources) == 1, "records of several batches before apart_until"
+        if unpack and h["attributes"] & 7:
+            records = unpacked(h["attributes"] & 7, whole[oracle.HEADER :])
+            assert oracle.HEADER + len(records) <= batch_limit
+
+
 def check_delivered(
     rig: Rig,
     ends: Ends,
@@ -368,6 +401,9 @@ def check_delivered(
     counter: int = 0,
     known: Sequence[tuple[int, int]] = (),
     batch_limit: int = 128 << 20,
+    apart_until: int = 0,
+    single_until: int = 0,
+    unpack: bool = False,
 ) -> list[bytes]:
     """Every record once and in order, in batches that a broker takes, and the map true of each."""
     start = log.start if start is None else start
@@ -384,8 +420,15 @@ def check_delivered(
         assert durable.source_of(number) == one.offset, f"of record {number}"
     if not known:
         assert rig.segments(part) == holes(seen, mapped, counter)
-    for whole in stored:
-        assert len(whole) <= batch_limit or oracle.parse(whole)["count"] == 1
+    check_pieces(
+        stored,
+        seen,
+        log,
+        batch_limit=batch_limit,
+        apart_until=apart_until,
+        single_until=single_until,
+        unpack=unpack,
+    )
     assert (part.ending, part.end_message) == ("done", None)
     assert part.records == len(seen)
     assert part.acked_counter == counter + len(seen)

@@ -13,7 +13,13 @@ from replicator.cluster.failures import (
     Unsupported,
     WrongCluster,
 )
-from replicator.cluster.messages import OffsetResult, PartitionMeta, TopicMeta, TopicPartition
+from replicator.cluster.messages import (
+    OffsetResult,
+    PartitionMeta,
+    RunningTransaction,
+    TopicMeta,
+    TopicPartition,
+)
 from replicator.cluster.retry import Backoff, RetryPolicy
 
 __all__ = [
@@ -25,6 +31,7 @@ __all__ = [
     "PartitionMeta",
     "ProtocolFault",
     "RetryPolicy",
+    "RunningTransaction",
     "TopicMeta",
     "TopicPartition",
     "Unreachable",

@@ -21,6 +21,7 @@ from replicator.cluster.messages import (
     OffsetResult,
     PartitionMeta,
     Question,
+    RunningTransaction,
     TopicMeta,
     TopicPartition,
 )
@@ -33,6 +34,12 @@ from replicator.report import Side
 _CREATION_PAUSE = 0.1
 
 _AT_ONCE = 16  # brokers that are asked at the same time
+
+_TIMESTAMPS = {
+    "earliest": messages.EARLIEST,
+    "earliest_local": messages.EARLIEST_LOCAL,
+    "latest": messages.LATEST,
+}
 
 R = TypeVar("R")
 Epochs = Mapping[TopicPartition, int]
@@ -101,7 +108,7 @@ class Cluster:
     def list_offsets(
         self,
         partitions: Iterable[TopicPartition],
-        at: Literal["earliest", "latest"] | int,
+        at: Literal["earliest", "earliest_local", "latest"] | int,
         *,
         read_committed: bool = False,
         just_created: bool = False,
@@ -110,17 +117,19 @@ class Cluster:
     ) -> dict[TopicPartition, OffsetResult]:
         """Log start, log end as consumers see it, or the first offset at a time in ms.
 
-        "latest" is the high watermark, with ``read_committed`` the last stable offset. A
-        timestamp past the last record gives offset -1. ``just_created`` waits for topics that
-        the cluster does not know yet. Where a leader gives no answer at all, that is raised, or
-        with ``apart`` the error NETWORK_EXCEPTION of its partitions.
+        "latest" is the high watermark, with ``read_committed`` the last stable offset;
+        "earliest_local" is where the part of the log begins that is not only in remote storage,
+        Unsupported before Kafka 3.6. A timestamp past the last record gives offset -1.
+        ``just_created`` waits for topics that the cluster does not know yet. Where a leader gives
+        no answer at all, that is raised, or with ``apart`` the error NETWORK_EXCEPTION of its
+        partitions.
         """
         if isinstance(at, int):
             if at < 0:
                 raise ValueError(f"timestamp {at} is negative")
             timestamp = at
         else:
-            timestamp = messages.EARLIEST if at == "earliest" else messages.LATEST
+            timestamp = _TIMESTAMPS[at]
         return self._ask_leaders(
             partitions,
             lambda epochs: messages.list_offsets(epochs, timestamp, read_committed=read_committed),
@@ -146,6 +155,33 @@ class Cluster:
             self._start(timeout, just_created),
             just_created=just_created,
         )
+
+    def epoch_end_offsets(
+        self, epochs: Mapping[TopicPartition, int], *, timeout: float | None = None
+    ) -> dict[TopicPartition, OffsetResult]:
+        """Where leader epochs of the past end in the logs as they are now.
+
+        The log end offset for the current one; -1 where a leader does not know the epoch.
+        """
+        return self._ask_leaders(
+            epochs,
+            lambda current: messages.epoch_ends(current, epochs),
+            self._start(timeout, just_created=False),
+            just_created=False,
+        )
+
+    def open_transactions(
+        self, partitions: Iterable[TopicPartition], *, timeout: float | None = None
+    ) -> dict[TopicPartition, RunningTransaction]:
+        """The first open transaction of each partition that has one, as far as it can be told."""
+        backoff = self._retry.start(timeout)
+        wanted = list(dict.fromkeys(partitions))
+        leaders = self._route(wanted, backoff, just_created=False).leaders
+        found: dict[TopicPartition, RunningTransaction] = {}
+        for answer in self._ask_each(leaders, messages.open_transactions, backoff).values():
+            if not isinstance(answer, CopystreamError):
+                found.update(answer)
+        return found
 
     def partition_bytes(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Bytes on the leader's disk; partitions nobody may or can tell about are missing.

@@ -23,6 +23,7 @@ TopicPartition = tuple[str, int]
 # Timestamps with a meaning of their own in ListOffsets.
 EARLIEST = -2
 LATEST = -1
+EARLIEST_LOCAL = -4  # of what is not only in remote storage (KIP-405)
 
 FETCH_BYTES = 4 << 20  # of an answer, but for one batch that is larger
 
@@ -185,7 +186,7 @@ def list_offsets(
 ) -> Question[dict[TopicPartition, OffsetResult]]:
     """``epochs`` has the leader epoch of each partition, so that a stale leader refuses.
 
-    ``timestamp`` is in ms, or EARLIEST or LATEST.
+    ``timestamp`` is in ms, or EARLIEST, LATEST, or EARLIEST_LOCAL, which Kafka 3.6 knows.
     """
 
     def build(version: int) -> Any:
@@ -226,7 +227,8 @@ def list_offsets(
         _expect_all(epochs, results)
         return results
 
-    return Question(2, 6, 7, build, read)
+    lowest, highest = (8, 8) if timestamp == EARLIEST_LOCAL else (6, 7)
+    return Question(2, lowest, highest, build, read)
 
 
 # OffsetForLeaderEpoch
@@ -234,14 +236,16 @@ def list_offsets(
 
 def epoch_ends(
     epochs: Mapping[TopicPartition, int],
+    wanted: Mapping[TopicPartition, int] | None = None,
 ) -> Question[dict[TopicPartition, OffsetResult]]:
-    """Where the *current* epoch of each partition ends.
+    """Where the leader epochs ``wanted`` end; None asks for the *current* ones.
 
-    A leader answers its log end offset to that, also above the high watermark
-    (``UnifiedLog.endOffsetForEpoch``), which ListOffsets never shows to a consumer.
-    Where it answers -1, "not known yet" (UNDEFINED_EPOCH_OFFSET), the result has the error
-    OFFSET_NOT_AVAILABLE, as ListOffsets says it.
+    For the current epoch a leader answers its log end offset, also above the high watermark
+    (``UnifiedLog.endOffsetForEpoch``), which ListOffsets never shows to a consumer. Where it
+    answers -1, "not known" (UNDEFINED_EPOCH_OFFSET), the result for the current epoch has the
+    error OFFSET_NOT_AVAILABLE, as ListOffsets says it; that for another one is -1.
     """
+    asked = epochs if wanted is None else wanted
 
     def build(version: int) -> Any:
         schema = _request_module("offset_for_leader_epoch", version)
@@ -254,7 +258,7 @@ def epoch_ends(
                         schema.OffsetForLeaderPartition(
                             partition=partition,
                             current_leader_epoch=epochs[topic, partition],
-                            leader_epoch=epochs[topic, partition],
+                            leader_epoch=asked[topic, partition],
                         )
                         for partition in partitions
                     ),
@@ -272,7 +276,7 @@ def epoch_ends(
                 if entry.end_offset < -1:
                     raise DecodeError(f"{topic.topic}-{entry.partition} ends at {entry.end_offset}")
                 error = int(entry.error_code)
-                if not error and entry.end_offset < 0:
+                if not error and entry.end_offset < 0 and wanted is None:
                     error = broker_errors.OFFSET_NOT_AVAILABLE
                 results[key] = OffsetResult(entry.end_offset, entry.leader_epoch, error)
         _expect_all(epochs, results)
@@ -330,6 +334,49 @@ def fetch(
         return {key: found.get(key, b"") for key in offsets}  # a throttled answer has none
 
     return Question(1, 12, 12, build, read)
+
+
+# DescribeProducers
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTransaction:
+    """The first transaction of a partition that is neither committed nor aborted."""
+
+    producer_id: int
+    start: int  # offset of its first record
+
+
+def open_transactions(
+    epochs: Mapping[TopicPartition, int],
+) -> Question[dict[TopicPartition, RunningTransaction]]:
+    """For partitions with an open transaction, the first one (KIP-664). Takes READ on Topic."""
+
+    def build(version: int) -> Any:
+        schema = _request_module("describe_producers", version)
+        return schema.DescribeProducersRequest(
+            topics=tuple(
+                schema.TopicRequest(name=topic, partition_indexes=tuple(numbers))
+                for topic, numbers in _grouped(epochs).items()
+            )
+        )
+
+    def read(response: Any) -> dict[TopicPartition, RunningTransaction]:
+        found: dict[TopicPartition, RunningTransaction] = {}
+        for topic in response.topics:
+            for entry in topic.partitions:
+                key = (topic.name, entry.partition_index)
+                _expect(key, epochs, found)
+                running = [
+                    RunningTransaction(int(one.producer_id), int(one.current_txn_start_offset))
+                    for one in entry.active_producers
+                    if one.current_txn_start_offset >= 0
+                ]
+                if running:
+                    found[key] = min(running, key=lambda one: one.start)
+        return found
+
+    return Question(61, 0, 0, build, read)
 
 
 # InitProducerId

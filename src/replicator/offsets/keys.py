@@ -39,6 +39,14 @@ class MapKeys:
         """The newest generation of any partition that was read; −1 for none."""
         return max(self._newest.values(), default=-1)
 
+    def is_newest(self, place: TopicPartition, generation: int) -> bool:
+        """Whether no record of a newer generation has been read."""
+        return generation >= self._newest.get(place, 0)
+
+    def generation(self, place: TopicPartition) -> int:
+        """That of what this session writes."""
+        return self._generations[place[0]]
+
     def take_over(self, generations: Mapping[str, int]) -> None:
         """From now on this session writes for these topics, as that generation each.
 

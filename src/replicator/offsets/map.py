@@ -85,6 +85,11 @@ class PartitionMap:
             raise LookupError(f"record number {counter} is before the map's first segment")
         return at
 
+    @property
+    def first(self) -> int:
+        """The first number that the map has."""
+        return int(self._counters[0])
+
     def source_of(self, counter: int) -> int:
         """The source offset of record number ``counter``, or where the next one is looked for.
 

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from copycore.split import Stride
 from replicator.errors import CopystreamError
+from replicator.offsets.epochs import Epochs
 from replicator.offsets.keys import MapKeys, TopicPartition
 from replicator.state import OFFSET_MAP_TOPIC
 from replicator.state.log import Delivered, StateWriter, ignored, unreadable
@@ -52,6 +53,13 @@ class SplitState(Struct, frozen=True):
     binding: SplitBinding
     points: tuple[Point, ...]
     arrivals: tuple[Arrival, ...]  # for each target partition
+    epochs: Epochs = Epochs()  # of the source
+    seen: int = -1  # source offset after the last batch fetched; −1 unknown
+
+    @property
+    def settled_seen(self) -> int:
+        """The same for what is settled: strides end where batches do, but for the last one."""
+        return min(self.seen, self.points[0].source)
 
     @property
     def settled(self) -> bool:
@@ -143,11 +151,14 @@ class Splits:
         acked: int,
         arrivals: Sequence[tuple[int, int]],
         delivered: Delivered,
+        epochs: Sequence[tuple[int, int]] = (),
+        seen: int = -1,
     ) -> None:
         """Write the state with a new stride at its end; ``delivered`` is called when it is durable.
 
         Everything before the source offset ``acked`` is on the target, and of each target
-        partition what ``arrivals`` say, as ``PartitionCopy.arrivals``. Of an earlier assignment
+        partition what ``arrivals`` say, as ``PartitionCopy.arrivals``, and new leader epochs are
+        ``epochs``, as ``PartitionCopy.epochs``, ``seen`` as there. Of an earlier assignment
         that cut further, the points behind the stride stay: some pairs may have come there.
         """
         with self._lock:
@@ -162,6 +173,8 @@ class Splits:
                 binding=state.binding,
                 points=tuple(points[max(0, behind - 1) :]),
                 arrivals=_later(state.arrivals, arrivals),
+                epochs=state.epochs.merged(epochs),
+                seen=max(state.seen, seen),
             )
         self._send(writer, place, state, delivered)
 
@@ -172,6 +185,8 @@ class Splits:
         source: int,
         counters: Sequence[int],
         arrivals: Sequence[tuple[int, int]],
+        epochs: Sequence[tuple[int, int]] = (),
+        seen: int = -1,
     ) -> None:
         """Note that everything before that source offset is on the target."""
         with self._lock:
@@ -183,6 +198,8 @@ class Splits:
                     *(point for point in known.points if point.source > source),
                 ),
                 arrivals=_later(known.arrivals, arrivals),
+                epochs=known.epochs.merged(epochs),
+                seen=max(known.seen, seen),
             )
             if state == known:
                 return

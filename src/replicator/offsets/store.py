@@ -10,6 +10,9 @@ Two kinds of records, keys in JSON:
 ``["chunk", flow, topic, partition, generation, first counter, end]``
     The same of smaller chunks that were merged; it says nothing of the counters from ``end`` on.
 
+``["epochs", flow, topic, partition, generation]``
+    JSON, ``Epochs``: the leader epochs of the source's batches, written before the records.
+
 Records count in log order: a chunk voids what was written before from its first counter on (up to
 its end, if it has one). Those of an older generation than was seen before count for nothing
 (``keys``). A map is taken over by records that say what others said before, each of which may be
@@ -20,13 +23,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from copycore.segments import Segments
 from replicator.errors import CopystreamError
+from replicator.offsets.epochs import Epochs
 from replicator.offsets.keys import MapKeys, TopicPartition
 from replicator.offsets.map import PartitionMap
 from replicator.offsets.stored import StoredRecords
@@ -71,6 +75,9 @@ class OffsetMaps:
         self._bindings: dict[TopicPartition, Binding] = {}
         self._maps: dict[TopicPartition, PartitionMap] = {}
         self._stored: dict[TopicPartition, StoredRecords] = {}
+        self._found_epochs: dict[TopicPartition, set[bytes]] = {}  # keys
+        # With the generation that wrote them: those of an older one may be incomplete.
+        self._epochs: dict[TopicPartition, tuple[int, Epochs]] = {}
         self._on_the_way: Counter[TopicPartition] = Counter()
         # From this counter on the stored map may be void, after a write that may have failed.
         self._doubtful: dict[TopicPartition, int] = {}
@@ -84,6 +91,8 @@ class OffsetMaps:
                 )
                 if flow == self._flow:
                     self._absorb_binding((topic, partition), generation, key, value)
+            elif key.startswith(b'["epochs"'):
+                self._absorb_epochs(key, value)
             elif key.startswith(b'["chunk"'):
                 chunk = msgspec.json.decode(key, type=_ChunkKey)
                 if chunk.flow == self._flow:
@@ -115,6 +124,26 @@ class OffsetMaps:
         else:
             stored.leave(key)
 
+    def _absorb_epochs(self, key: bytes, value: bytes | None) -> None:
+        _, flow, topic, partition, generation = msgspec.json.decode(
+            key, type=tuple[str, str, str, int, int]
+        )
+        place = (topic, partition)
+        if flow != self._flow:
+            return
+        if value is None:
+            self._found_epochs.get(place, set()).discard(key)
+            return
+        self._found_epochs.setdefault(place, set()).add(key)
+        if self.keys.counts(place, generation):
+            self._epochs[place] = (generation, msgspec.json.decode(value, type=Epochs))
+
+    def epochs(self, place: TopicPartition) -> Epochs:
+        """The leader epochs of the source that are stored; none where they may be incomplete."""
+        with self._lock:
+            generation, found = self._epochs.get(place, (0, Epochs()))
+            return found if self.keys.is_newest(place, generation) else Epochs()
+
     def binding(self, place: TopicPartition) -> Binding | None:
         return self._bindings.get(place)
 
@@ -133,6 +162,15 @@ class OffsetMaps:
         with self._lock:
             return self._maps[place].source_of(counter)
 
+    def around(self, place: TopicPartition, counter: int) -> tuple[int, int]:
+        """Where the next record of that number is looked for, and the source offset after the
+        record before it; −1 where there is none.
+        """
+        with self._lock:
+            known = self._maps[place]
+            after = known.source_of(counter - 1) + 1 if counter > known.first else -1
+            return known.source_of(counter), after
+
     def ahead(self, place: TopicPartition, counter: int) -> Segments:
         """The segments that begin behind this counter."""
         with self._lock:
@@ -140,17 +178,25 @@ class OffsetMaps:
             return known.tail(known.index(counter) + 1)
 
     def write_bindings(
-        self, writer: StateWriter, new: Sequence[tuple[TopicPartition, Binding, int]]
+        self,
+        writer: StateWriter,
+        new: Sequence[tuple[TopicPartition, Binding, int]],
+        epochs: Mapping[TopicPartition, Epochs] | None = None,
     ) -> None:
-        """Make bindings durable, each with the source offset of its record number 0."""
+        """Make bindings durable, each with the source offset of its record number 0, and the
+        leader epochs that are known from there on.
+        """
         records: list[Record] = []
+        known = epochs or {}
         for place, binding, start in new:
+            records += self._epochs_record(place, known.get(place, Epochs()))
             records.append((self.keys.key("binding", place), msgspec.json.encode(binding)))
             records += self._chunks(place, Segments([start], [0]))
         writer.write(OFFSET_MAP_TOPIC, records)
         for place, binding, start in new:
             self._bind(place, binding)
             self._add(place, Segments([start], [0]))
+            self._keep_epochs(place, known.get(place, Epochs()))
             self.keys.replace(self._stored.pop(place, StoredRecords()).everything)
 
     def crowded(self, place: TopicPartition) -> bool:
@@ -158,7 +204,7 @@ class OffsetMaps:
         stored = self._stored.get(place)
         return stored is not None and any(self._runs(place, stored, MAX_COUNTER))
 
-    def restate(self, writer: StateWriter, where: Iterable[tuple[TopicPartition, int]]) -> None:
+    def restate(self, writer: StateWriter, where: Sequence[tuple[TopicPartition, int]]) -> None:
         """Make these maps ours, each from some segment before this counter on: what an earlier
         session still has on its way counts for nothing after that. Small chunks are merged.
         """
@@ -167,6 +213,7 @@ class OffsetMaps:
         for place, counter in where:
             tail = self._tail(place, counter)
             stored = self._stored.pop(place, StoredRecords())
+            records += self._epochs_record(place, self.epochs(place))
             # First of all: a late record of an earlier session may replace those it replaces.
             records += self._restated(place, tail)
             for first, end, keys in self._runs(place, stored, tail.first):
@@ -176,7 +223,10 @@ class OffsetMaps:
                     records += self._chunks(place, merged, end)
                 replaced += keys
             replaced += stored.from_on(tail.first)
+        known = {place: self.epochs(place) for place, _ in where}
         writer.write(OFFSET_MAP_TOPIC, records)
+        for place, epochs in known.items():
+            self._keep_epochs(place, epochs)
         self.keys.replace(replaced)
 
     def _runs(
@@ -202,10 +252,40 @@ class OffsetMaps:
         place: TopicPartition,
         segments: Segments,
         delivered: Delivered,
+        new_epochs: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Write segments; ``delivered`` is called when they are durable."""
+        """Write segments, and leader epochs found since the assignment began; ``delivered`` is
+        called when they are durable. There may be no segment.
+        """
+        before = self.epochs(place)
+        epochs = before.merged(new_epochs)
+        with self._lock:
+            self._on_the_way[place] += 1
+
+        def finished(error: CopystreamError | None, offset: int) -> None:
+            with self._lock:
+                self._on_the_way[place] -= 1
+            delivered(error, offset)
+
+        def epochs_written(error: CopystreamError | None, offset: int) -> None:
+            if error is None:
+                self._keep_epochs(place, epochs)
+            if error is None and segments:
+                self._send_chunks(writer, place, segments, finished)
+            else:
+                finished(error, offset)
+
+        if epochs == before:
+            epochs_written(None, -1)
+        else:
+            # One after the other: a segment that is found later has its epoch.
+            for key, value in self._epochs_record(place, epochs):
+                writer.send(OFFSET_MAP_TOPIC, key, value, epochs_written)
+
+    def _send_chunks(
+        self, writer: StateWriter, place: TopicPartition, segments: Segments, delivered: Delivered
+    ) -> None:
         records = self._chunks(place, segments)
-        first = segments.first
         failures: list[CopystreamError] = []
         left = len(records)
 
@@ -216,17 +296,15 @@ class OffsetMaps:
                 failures.append(error)
             if left:
                 return
-            if not failures:
-                self._add(place, segments)
-            with self._lock:
-                self._on_the_way[place] -= 1
-                if failures:
-                    # A time-out does not tell whether it was written.
+            if failures:
+                # A time-out does not tell whether it was written.
+                with self._lock:
+                    first = segments.first
                     self._doubtful[place] = min(first, self._doubtful.get(place, first))
+            else:
+                self._add(place, segments)
             delivered(failures[0] if failures else None, offset)
 
-        with self._lock:
-            self._on_the_way[place] += 1
         for key, value in records:
             writer.send(OFFSET_MAP_TOPIC, key, value, written)
 
@@ -264,6 +342,18 @@ class OffsetMaps:
             rest = (part.first, limit) if end >= 0 else (part.first,)
             records.append((self.keys.key("chunk", place, *rest), part.encode()))
         return records
+
+    def _epochs_record(self, place: TopicPartition, epochs: Epochs) -> list[Record]:
+        if not epochs.starts:
+            return []
+        return [(self.keys.key("epochs", place), msgspec.json.encode(epochs))]
+
+    def _keep_epochs(self, place: TopicPartition, epochs: Epochs) -> None:
+        """Note that these are stored, by this session, instead of any others."""
+        with self._lock:
+            self._epochs[place] = (self.keys.generation(place), epochs)
+            mine = self.keys.key("epochs", place)
+            self.keys.replace(self._found_epochs.pop(place, set()) - {mine})
 
     def _bind(self, place: TopicPartition, binding: Binding) -> None:
         with self._lock:

@@ -1,0 +1,62 @@
+"""Open transactions of the source: what they hold back from a reader of committed records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+
+from copycore.batch import Batch
+from replicator.cluster import Cluster, RunningTransaction, TopicPartition
+from replicator.errors import CopystreamError
+from replicator.locate import last_batches
+from replicator.report import OpenTransaction
+
+ASK_TIMEOUT = 5.0  # seconds
+
+
+def open_transactions(
+    source: Cluster, held: Mapping[TopicPartition, tuple[int, int]]
+) -> dict[TopicPartition, OpenTransaction]:
+    """``held``: last stable offset and high watermark of partitions where they differ.
+
+    Producer and time are told as far as they can be found out (KIP-664; READ on Topic).
+    """
+    found: dict[TopicPartition, RunningTransaction] = {}
+    batches: dict[TopicPartition, Batch | None] = {}
+    with suppress(CopystreamError):
+        found = source.open_transactions(held, timeout=ASK_TIMEOUT)
+        batches = last_batches(source, {place: one.start for place, one in found.items()})
+    told = {}
+    for place, (stable, high) in held.items():
+        one, batch = found.get(place), batches.get(place)
+        told[place] = OpenTransaction(
+            topic=place[0],
+            partition=place[1],
+            offset=stable,
+            records=high - stable,
+            producer_id=None if one is None else one.producer_id,
+            since=None if batch is None else _moment(batch.max_timestamp),
+        )
+    return told
+
+
+def _moment(timestamp: int) -> str | None:
+    """A record's time in ms as local ISO 8601; None where it is no time."""
+    try:
+        return datetime.fromtimestamp(timestamp / 1000).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def held_text(transactions: Iterable[OpenTransaction]) -> list[str]:
+    """One line for each partition, for people."""
+    lines = []
+    for one in transactions:
+        who = "" if one.producer_id is None else f" of producer {one.producer_id}"
+        when = "" if one.since is None else f", open since {one.since}"
+        lines.append(
+            f"{one.topic}-{one.partition}: {one.records:,} offsets from {one.offset} on lie behind "
+            f"an open transaction{who}{when}"
+        )
+    return lines
