@@ -80,6 +80,11 @@ _REFUSALS: dict[int, FaultKind] = {
 }
 
 
+_LIMITS = {
+    18: "raise segment.bytes of the target topic, then run again",  # RECORD_LIST_TOO_LARGE
+}
+
+
 class Verdict(NamedTuple):
     """Either a fault, or a reason to ask the target's log and try again."""
 
@@ -200,11 +205,12 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
             reason = f"target: a batch of {part.refused.records} records is refused: {name}{detail}"
             return Verdict(None, reason, apart=True)
         case "target-error" if code in _REFUSALS:
-            text = (
-                f"the target refuses the record at source offset {part.end_offset}: {name}{detail}"
-            )
+            text = f"target cluster {target} refuses this record: {name}{detail}"
             kind = _REFUSALS[code]
-            return Verdict(fault(task, kind, "source", source, text, offset=part.end_offset), "")
+            hint = _LIMITS.get(code)
+            return Verdict(
+                fault(task, kind, "source", source, text, offset=part.end_offset, hint=hint), ""
+            )
         case _:
             reason = sided(part.end_side, part.end_message or name)
             return Verdict(None, reason, refresh=code in UNKNOWN_TOPIC)
