@@ -49,6 +49,7 @@ TOPICS = [
         (["orders.eu|nothing"], [], ["orders.eu", "ordersXeu"]),
         (["order"], [], []),  # an expression matches the whole name
         (["orders.*"], [], ["orders", "orders.eu", "ordersXeu"]),
+        ([".."], [], []),  # no topic has such a name, so it is an expression
         (["(?i)ORDERS"], [], ["orders"]),
         ([".*"], [], ["orders", "orders.eu", "ordersXeu", "payments", "test-orders"]),
         ([".*"], ["orders.*"], ["payments", "test-orders"]),

@@ -148,3 +148,25 @@ def test_a_pulse_that_fails_is_told(beating: Beating) -> None:
     beating.pulse._thread.join(30)
     with pytest.raises(ValueError, match="a bug"):
         beating.pulse.standing()
+
+
+def test_a_registry_that_takes_no_beats_is_told_once(
+    beating: Beating, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing waits for a beat, nothing else would tell that the topic was deleted."""
+
+    def pass_by(seconds: float) -> int:
+        caplog.clear()
+        for _ in range(int(seconds)):
+            clock.now += 1
+            beating.pulse.turn()
+        return sum(record.levelname == "WARNING" for record in caplog.records)
+
+    assert pass_by(2 * PATIENCE) == 0
+    beating.writer.failure = TargetError("the topic is not there")
+    assert pass_by(PATIENCE - 5) == 0
+    assert pass_by(3 * PATIENCE) == 1
+    beating.writer.failure = None
+    assert pass_by(10) == 0
+    beating.writer.failure = TargetError("again")
+    assert pass_by(2 * PATIENCE) == 1

@@ -322,3 +322,18 @@ def test_after_another_writer_the_copy_goes_on_behind_what_is_there(
 def read_all(flow: Flow, topic: str):
     ranges = log_ranges(flow.target.bootstrap, [topic])
     return read_records(flow.target.bootstrap, ranges)
+
+
+def test_state_topics_deleted_under_a_follower(fresh, topic_name, rng):
+    """What it does is still right; the next one says what is lost."""
+    topic = topic_name("t")
+    ledger = load(fresh, topic, rng)
+    with fresh.start(topic, "--until", "forever") as copier:
+        fresh.wait_for_arrivals(copier, topic, 199)
+        delete(fresh, *STATE)
+        add(fresh, ledger, 10)
+        fresh.wait_for_arrivals(copier, topic, 219)
+        copier.interrupt()
+        copier.wait(30).expect(130)
+    fresh.verify(topic)
+    expect_fault(fresh.copy(topic), "state-lost", side="target", topic=topic, exit_codes=(11,))

@@ -381,4 +381,6 @@ def _connect(
     else:
         reason = problem.strerror or str(problem)
         hint = "check the address and the network"
-    raise unreachable(side, where, f"{address}: {reason}", hint=hint) from problem
+    if address != config.bootstrap_text:  # else the cluster is named by it
+        reason = f"{address}: {reason}"
+    raise unreachable(side, where, reason, hint=hint) from problem

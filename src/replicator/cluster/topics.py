@@ -117,7 +117,7 @@ def no_such_topic(word: str, existing: Iterable[str], *, cluster: str) -> UsageE
 
 def may_be_topic(word: str) -> bool:
     """Whether this could be the name of a topic."""
-    return re.fullmatch(r"[A-Za-z0-9._-]+", word) is not None
+    return word not in (".", "..") and re.fullmatch(r"[A-Za-z0-9._-]+", word) is not None
 
 
 def _matches(word: str, names: Sequence[str], known: frozenset[str]) -> list[str]:

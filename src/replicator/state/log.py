@@ -101,6 +101,8 @@ class StateWriter:
     def send(self, topic: str, key: bytes, value: bytes | None, delivered: Delivered) -> None:
         """Hand a record over; ``delivered`` is called once it is durable or has failed."""
 
+        from confluent_kafka import KafkaException  # noqa: PLC0415 - as above
+
         def report(error: KafkaError | None, message: Message) -> None:
             if error is None:
                 # The broker does not tell the place of one that it had already.
@@ -116,6 +118,9 @@ class StateWriter:
                 return
             except BufferError:
                 self._producer.flush(0.1)
+            except KafkaException as refused:  # the topic was deleted, say
+                delivered(_failure(self._cluster, topic, "write", refused.args[0]), -1)
+                return
 
     def write(self, topic: str, records: Iterable[Record]) -> list[int]:
         """Write records and wait until all are durable; returns their offsets in order."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from replicator.errors import CopystreamError, TargetError
+from replicator.state import REGISTRY_TOPIC
 from replicator.state.claims import BEAT_INTERVAL, Claims, boot_time
 
 PATIENCE = 60.0  # seconds until what waits for a sign of life fails, as a state record that waits
@@ -41,6 +42,8 @@ class Pulse:
         self._waiting_lock = threading.Lock()
         self._woken = threading.Event()
         self._ending = False
+        self._began = clock()
+        self._warned = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -89,6 +92,7 @@ class Pulse:
             if claims.struck_out:
                 return
             proven = claims.proven
+        self._warn(now, proven)
         with self._waiting_lock:
             found = [one for one in self._waiting if one.since <= proven]
             late = [one for one in self._waiting if proven < one.since < now - PATIENCE]
@@ -99,10 +103,24 @@ class Pulse:
         for one in late:
             one.told(
                 TargetError(
-                    f"no sign of life could be written to the registry for {PATIENCE:.0f} s",
-                    hint="state is kept there: see that the topic is available",
+                    f"no sign of life could be written to {REGISTRY_TOPIC} for {PATIENCE:.0f} s",
+                    hint="see that the topic is there and has a leader, then run again",
                 )
             )
+
+    def _warn(self, now: float, proven: float) -> None:
+        """Say it once where no beat comes through: without holes in the source the copy goes on,
+        and nothing else would tell that its state topics are gone.
+        """
+        silent = now - max(proven, self._began) > PATIENCE
+        if silent and not self._warned:
+            _log.warning(
+                "no sign of life could be written to %s on the target for %.0f s: see that the "
+                "topic is there and has a leader: another copystream cannot see this one now",
+                REGISTRY_TOPIC,
+                PATIENCE,
+            )
+        self._warned = silent
 
     def _run(self) -> None:
         try:
