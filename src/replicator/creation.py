@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from replicator.cluster import Denied, Unreachable, broker_errors
 from replicator.cluster.admin import Admin, TopicSpec
-from replicator.errors import BrokerError, CopystreamError
+from replicator.errors import BrokerError, CopystreamError, ExitCode
 from replicator.report import TopicPlan
 
 # Each round of refusals takes at least one config from a topic; Kafka has about 40.
@@ -19,21 +19,28 @@ _ROUNDS = 50
 
 _BOUND = re.compile(r"Value must be (?:at least|no more than) (-?\d+)")
 
+# ``StripedReplicaPlacer``, whose count has brokers in it that are down.
+_BROKERS = re.compile(r"only (\d+) broker\(s\) are registered")
+
 # What some refusals are about, where they do not name the config.
 _UNNAMED = {"Tiered Storage functionality is disabled": "remote.storage.enable"}
 
 
-def create(admin: Admin, plans: Iterable[TopicPlan], *, validate_only: bool) -> None:
+def create(
+    admin: Admin, plans: Iterable[TopicPlan], *, validate_only: bool, lower_factor: bool
+) -> None:
     """Create the topics of ``plans``, or see what would come of it.
 
-    Changes the configs of a plan to those that the target takes, and notes a conflict where it
-    refuses the topic. Does not wait until the topics can be used.
+    With ``lower_factor`` a topic gets fewer replicas where the target has too few brokers. Changes
+    the configs of a plan to those that the target takes, and notes a conflict where it refuses the
+    topic. Does not wait until the topics can be used.
     """
     pending = list(plans)
+    wanted = [(plan, plan.replication_factor or 1) for plan in pending]
     failed: dict[str, CopystreamError] = {}
     for _ in range(_ROUNDS):
         if not pending:
-            return
+            break
         failed = admin.request_topics(
             [_spec(plan, plan.configs) for plan in pending], validate_only=validate_only
         )
@@ -48,6 +55,14 @@ def create(admin: Admin, plans: Iterable[TopicPlan], *, validate_only: bool) -> 
                     "whether the target takes the topic is not known: it limits how fast topics "
                     "are created"
                 )
+            elif _code(error) == broker_errors.INVALID_REPLICATION_FACTOR:
+                most = _most_replicas(plan, error)
+                if lower_factor and most > 0:
+                    plan.replication_factor = most
+                    again.append(plan)
+                else:
+                    refuse(plan, error)
+                    plan.conflict_exit_code = int(ExitCode.FATAL)
             elif _code(error) != broker_errors.INVALID_CONFIG or not plan.configs:
                 refuse(plan, error)
             elif _give_way(plan, error):
@@ -58,6 +73,19 @@ def create(admin: Admin, plans: Iterable[TopicPlan], *, validate_only: bool) -> 
         pending = again + [plan for plan in unclear if plan.conflict is None]
     for plan in pending:
         refuse(plan, failed[plan.target_topic])
+    for plan, factor in wanted:
+        found = plan.replication_factor or 1
+        if found < factor:
+            plan.warnings.append(
+                f"replication factor {found} instead of {factor}: the target has {found} broker(s)"
+            )
+
+
+def _most_replicas(plan: TopicPlan, error: CopystreamError) -> int:
+    """The largest replication factor that the target may take, by its refusal of a larger one."""
+    below = (plan.replication_factor or 1) - 1
+    said = _BROKERS.search(error.detail if isinstance(error, BrokerError) else "")
+    return below if said is None else min(below, int(said[1]))
 
 
 def widen(admin: Admin, plans: Iterable[TopicPlan], *, validate_only: bool) -> None:

@@ -161,7 +161,6 @@ class Planner:
         source_configs = self._source_admin.describe_topic_configs(choice.topics)
         target_configs = self._target_admin.describe_topic_configs(targets)
         facts = TargetFacts(
-            brokers=len(self._target.brokers),
             topics=frozenset(self._target.metadata()),
             defaults=self._target_admin.topic_defaults(),
         )
@@ -321,6 +320,7 @@ class Planner:
             bytes=_share(parts, facts.starts, facts.ends, facts.sizes),
             stored=Stored(
                 records=sum(_left(part, facts.ends) for part in parts),
+                following=any(part.end < 0 for part in parts),
                 largest_partition=max(
                     (facts.sizes[p] for p in facts.places if p[0] == topic and p in facts.sizes),
                     default=None,
@@ -420,7 +420,12 @@ class Planner:
                 self._judge(draft)
         fine = [draft.plan for draft in drafts if draft.plan.conflict is None]
         new, wider = [p for p in fine if p.create], [p for p in fine if p.widen]
-        creation.create(self._target_admin, new, validate_only=validate_only)
+        creation.create(
+            self._target_admin,
+            new,
+            validate_only=validate_only,
+            lower_factor=self._settings.replication_factor is None,
+        )
         creation.widen(self._target_admin, wider, validate_only=validate_only)
         for draft in drafts:
             if draft.plan.create:

@@ -49,8 +49,15 @@ def topic(name: str = "t", **configs: str) -> TopicPlan:
     return TopicPlan(topic=name, target_topic=name, partitions=1, records=0, configs=configs)
 
 
-def create(admin: PickyAdmin, *plans: TopicPlan, validate_only: bool = False) -> None:
-    creation.create(admin, plans, validate_only=validate_only)  # type: ignore[arg-type]
+def create(
+    admin: PickyAdmin, *plans: TopicPlan, validate_only: bool = False, lower_factor: bool = True
+) -> None:
+    creation.create(
+        admin,  # type: ignore[arg-type]
+        plans,
+        validate_only=validate_only,
+        lower_factor=lower_factor,
+    )
 
 
 def test_several_refused_configs_in_turn() -> None:
@@ -101,7 +108,7 @@ def test_a_bound_that_does_not_help_either() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "exit_code", "kind"), [(44, 4, "refused"), (38, 4, "refused"), (29, 4, "denied")]
+    ("code", "exit_code", "kind"), [(44, 4, "refused"), (38, 7, "refused"), (29, 4, "denied")]
 )
 def test_what_is_no_matter_of_configs_is_a_conflict(code: int, exit_code: int, kind: str) -> None:
     admin = PickyAdmin({"retention.ms": ("5", "retention.ms is too short")}, code)
@@ -112,6 +119,39 @@ def test_what_is_no_matter_of_configs_is_a_conflict(code: int, exit_code: int, k
     assert (plan.conflict_exit_code, plan.conflict_kind) == (exit_code, kind)
     assert plan.configs == {"retention.ms": "5"}
     assert fine.conflict is None
+
+
+class SmallAdmin(PickyAdmin):
+    """Of a cluster of two brokers."""
+
+    words = "Unable to replicate: only 2 broker(s) are registered."
+
+    def request_topics(
+        self, specs: Sequence[TopicSpec], *, validate_only: bool = False
+    ) -> dict[str, CopystreamError]:
+        self.errors = {
+            spec.name: broker_failure(38, "target", "b", "create", acl="", detail=self.words)
+            for spec in specs
+            if spec.replication_factor > 2
+        }
+        return super().request_topics(specs, validate_only=validate_only)
+
+
+@pytest.mark.parametrize("words", [SmallAdmin.words, "larger than available brokers: 2"])
+def test_fewer_brokers_than_replicas(words: str) -> None:
+    admin = SmallAdmin({})
+    admin.words = words
+    plan, fine = topic(), topic("fine")
+    plan.replication_factor, fine.replication_factor = 5, 2
+    create(admin, plan, fine)
+    assert (plan.conflict, plan.replication_factor, fine.replication_factor) == (None, 2, 2)
+    assert plan.warnings == ["replication factor 2 instead of 5: the target has 2 broker(s)"]
+    assert fine.warnings == []
+    chosen = topic()
+    chosen.replication_factor = 5
+    create(admin, chosen, lower_factor=False)
+    assert chosen.conflict_exit_code == 7
+    assert "--replication-factor" in (chosen.conflict_hint or "")
 
 
 def test_a_quota_on_creations_leaves_the_check_open() -> None:

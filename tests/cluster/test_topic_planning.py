@@ -151,7 +151,7 @@ def test_every_topic_is_taken_or_told_why_not(names: list[str]) -> None:
 # Planning
 
 
-STORED = ("records", "largest_partition", "oldest_timestamp")
+STORED = ("records", "following", "largest_partition", "oldest_timestamp")
 KEEPS_RECORDS = {
     "message.timestamp.before.max.ms": str(2**63 - 1),
     "message.timestamp.type": "CreateTime",
@@ -172,7 +172,7 @@ def plan(
     accept: bool = False,
     **options: Any,
 ) -> TopicPlan:
-    topic, facts = topic or source(), facts or TargetFacts(brokers=3)
+    topic, facts = topic or source(), facts or TargetFacts()
     options = {"replication_factor": None, "now_ms": NOW, **options}
     found = plan_topic(topic, target, facts, **options)
     there = {**facts.defaults, **found.configs} if target is None else target.effective or {}
@@ -239,31 +239,9 @@ def test_what_is_held_back() -> None:
     } == HELD_BACK
 
 
-@pytest.mark.parametrize(
-    ("of_source", "brokers", "wanted", "factor", "warned", "refused"),
-    [
-        (3, 3, None, 3, False, False),
-        (3, 1, None, 1, True, False),
-        (1, 3, None, 1, False, False),
-        (1, 3, 3, 3, False, False),
-        (3, 3, 1, 1, False, False),
-        (1, 1, 3, 3, False, True),
-    ],
-)
-def test_replication_factor(
-    of_source: int, brokers: int, wanted: int | None, factor: int, warned: bool, refused: bool
-) -> None:
-    found = plan(
-        source(replication_factor=of_source),
-        facts=TargetFacts(brokers=brokers),
-        replication_factor=wanted,
-    )
-    assert found.replication_factor == factor
-    assert bool(found.warnings) is warned
-    assert (found.conflict is not None) is refused
-    if refused:
-        assert found.conflict_exit_code == ExitCode.FATAL
-        assert found.conflict_hint == "--replication-factor 1 or less"
+def test_replication_factor() -> None:
+    assert plan(source(replication_factor=3)).replication_factor == 3
+    assert plan(source(replication_factor=3), replication_factor=1).replication_factor == 1
 
 
 @pytest.mark.parametrize(
@@ -307,7 +285,7 @@ def test_an_existing_target(
     ],
 )
 def test_names_kafka_takes_for_one(name: str, others: set[str], conflict: bool) -> None:
-    facts = TargetFacts(brokers=3, topics=frozenset(others))
+    facts = TargetFacts(topics=frozenset(others))
     found = plan(source(name=name), facts=facts)
     assert (found.conflict is not None) is conflict
 
@@ -471,7 +449,7 @@ def test_a_compacted_source_keeps_records_whatever_its_retention() -> None:
 def test_the_sources_retention_counts_once_it_is_carried_over() -> None:
     topic = source(overrides={"retention.ms": str(30 * DAY)}, oldest_timestamp=NOW - 8 * DAY)
     defaults = {"retention.ms": str(7 * DAY), "cleanup.policy": "delete"}
-    found = plan(topic, facts=TargetFacts(brokers=3, defaults=defaults))
+    found = plan(topic, facts=TargetFacts(defaults=defaults))
     assert (found.conflict, found.warnings) == (None, [])
 
 
@@ -518,6 +496,7 @@ def test_retention_by_size() -> None:
     # Where nothing is left to copy, nothing is lost by it.
     done = {**stored, "records": 0}
     assert plan(source(largest_partition=1001, **done), target).conflict is None
+    assert plan(source(largest_partition=1001, following=True, **done), target).conflict
 
 
 def test_configs_that_may_not_be_read_are_a_warning() -> None:

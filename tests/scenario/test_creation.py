@@ -86,7 +86,7 @@ def test_a_topic_that_grew_is_widened(flow, topic_name):
     assert partition_count(flow.target.bootstrap, topic) == 2
     outcome = flow.copy(topic).expect(0)
     assert outcome.summary.topics[0].widened == 3
-    assert "3 partitions are added" in outcome.stderr
+    assert "gets 3 partitions more" in outcome.stderr
     flow.verify(topic)
     # Only what this copy made itself, and never to fewer.
     flow.create(other, 2)

@@ -81,6 +81,31 @@ def test_a_partition_whose_broker_is_away(clusters, three, topic_name, side, how
     flow.verify(topic, other)
 
 
+def test_a_topic_made_while_a_broker_is_down_has_all_its_replicas(three, own_cluster, topic_name):
+    """It would otherwise have too few for ever."""
+    topic = topic_name("replicas")
+    flow = Flow(own_cluster("other-three", nodes=3), three)
+    create_topic(flow.source.bootstrap, topic, 3, replication_factor=3)
+    load(flow, topic, 3)
+    three.stop_node(LOST)
+    try:
+        wait_until(lambda: len(brokers(three)) == 2, "the broker is missed")
+        (planned,) = flow.copy(topic, "--dry-run").expect(0).plan.topics
+        assert (planned.replication_factor, planned.warnings) == (3, [])
+        flow.copy(topic, timeout=120).expect(0)
+    finally:
+        three.start_node(LOST)
+    flow.verify(topic)
+    admin = AdminClient({"bootstrap.servers": three.bootstrap, "log_level": 0})
+    found = admin.list_topics(topic, timeout=30).topics[topic].partitions.values()
+    assert {len(partition.replicas) for partition in found} == {3}
+
+
+def brokers(cluster: LabCluster) -> set[int]:
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
+    return set(admin.list_topics(timeout=30).brokers)
+
+
 def leader(cluster: LabCluster, topic: str, partition: int) -> int:
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
     return admin.list_topics(topic, timeout=30).topics[topic].partitions[partition].leader

@@ -60,7 +60,7 @@ def _tell_topic(output: Output, topic: TopicPlan) -> None:
         if event != "config-pinned":
             output.event("info", event, text, topic=name)
     if topic.widen:
-        text = f"{plural(topic.widen, 'partition')} are added to target topic {name}"
+        text = f"target topic {name} gets {plural(topic.widen, 'partition')} more"
         output.event("info", "widen", text, topic=name)
     for text in topic.warnings:
         output.event("warning", "warning", f"warning: {name}: {text}", topic=name)

@@ -18,6 +18,7 @@ CLUSTER_AUTHORIZATION_FAILED = 31
 UNSUPPORTED_VERSION = 35
 TOPIC_ALREADY_EXISTS = 36
 INVALID_PARTITIONS = 37
+INVALID_REPLICATION_FACTOR = 38
 INVALID_CONFIG = 40
 OFFSET_NOT_AVAILABLE = 78
 THROTTLING_QUOTA_EXCEEDED = 89
@@ -45,7 +46,7 @@ _HINTS = {
     3: "see whether the topic exists, and whether this user may DESCRIBE it",
     17: "Kafka does not take this topic name",
     36: "another client created it in the meantime: run the command again",
-    38: "choose a replication factor that the number of brokers allows",
+    38: "choose a --replication-factor that the number of brokers allows",
     37: "choose a number of partitions that the cluster allows",
     40: "the cluster does not take one of the topic's configs; its log may say which",
     35: "the broker is older than copystream supports; Kafka 2.8 and newer are",

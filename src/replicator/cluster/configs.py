@@ -55,6 +55,7 @@ class Stored:
     """What a source topic holds of records still to copy; None is not known."""
 
     records: int = 0  # offsets: an upper bound
+    following: bool = False  # without an end, so that there may be more
     largest_partition: int | None = None  # bytes on disk
     oldest_timestamp: int | None = None  # ms
 
@@ -215,7 +216,7 @@ def _room(found: Effects, source: Configs | None, target: Configs, stored: Store
     of_source = _kept(source, "retention.bytes")
     smaller = of_source is not None and (of_source < 0 or of_source > room)
     size = stored.largest_partition
-    if size is not None and size > room and stored.records:
+    if size is not None and size > room and (stored.records or stored.following):
         text = (
             f"the target keeps {room} bytes of each partition (retention.bytes), the largest "
             f"has {size}: its oldest records would be deleted at once"

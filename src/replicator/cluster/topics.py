@@ -170,7 +170,6 @@ class TargetTopic:
 class TargetFacts:
     """What planning needs to know of the target cluster."""
 
-    brokers: int
     topics: frozenset[str] = frozenset()
     defaults: Mapping[str, str] = field(default_factory=dict)  # configs of a new topic
 
@@ -188,10 +187,11 @@ def plan_topic(
 ) -> TopicPlan:
     """What to do about one topic: create it, fill it, go on with it, or refuse and say why.
 
-    ``replication_factor`` overrides the source's, which is otherwise capped by the number of
-    target brokers. ``now_ms`` is the time on the target, for what its retention would do.
-    With ``splitting`` records do not stay in their partition, and the target topic may have
-    another number of them: ``partitions`` if it is to be created, None for the source's.
+    ``replication_factor`` overrides the source's; whether there are brokers enough the target
+    says itself, since those that are down count. ``now_ms`` is the time on the target, for what
+    its retention would do. With ``splitting`` records do not stay in their partition, and the
+    target topic may have another number of them: ``partitions`` if it is to be created, None for
+    the source's.
     ``judge`` says the rest, once it is known which configs a new topic can have.
     """
     name = target_name or source.name
@@ -208,7 +208,7 @@ def plan_topic(
         if not splitting:
             _refuse_other_count(plan, source, plan.target_partitions)
         _plan_configs(plan, source, cluster, now_ms)
-        _plan_replication(plan, source, cluster, replication_factor)
+        plan.replication_factor = replication_factor or source.replication_factor
         _refuse_colliding_name(plan, cluster)
         return plan
     plan.resume = target.state == "ours"
@@ -277,27 +277,6 @@ def _plan_configs(plan: TopicPlan, source: SourceTopic, cluster: TargetFacts, no
             f"the topic is made without the configs of the source's: {source.unread}"
         )
     plan.configs = dict(sorted({**carried, **plan.pinned}.items()))
-
-
-def _plan_replication(
-    plan: TopicPlan, source: SourceTopic, cluster: TargetFacts, wanted: int | None
-) -> None:
-    if wanted is not None:
-        plan.replication_factor = wanted
-        if wanted > cluster.brokers:
-            _refuse(
-                plan,
-                f"replication factor {wanted} needs {wanted} brokers, "
-                f"the target has {cluster.brokers}",
-                f"--replication-factor {cluster.brokers} or less",
-            )
-        return
-    plan.replication_factor = min(source.replication_factor, cluster.brokers)
-    if plan.replication_factor < source.replication_factor:
-        plan.warnings.append(
-            f"replication factor {plan.replication_factor} instead of "
-            f"{source.replication_factor}: the target has {cluster.brokers} broker(s)"
-        )
 
 
 def _refuse_colliding_name(plan: TopicPlan, cluster: TargetFacts) -> None:
