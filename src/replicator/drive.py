@@ -178,7 +178,7 @@ class Driver:
         if task.split is not None and task.split.checks:
             self._checked(task, part)
             return
-        if task.absorb(part) or (part.heard and part.acked >= part.readable):
+        if task.absorb(part) or (part.heard and part.acked >= max(part.readable, part.end)):
             # A silent partition does not move, but it was served and had all that there was.
             task.attempts = 0
             task.lost_at = None

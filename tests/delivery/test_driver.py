@@ -216,6 +216,19 @@ def test_patience_counts_from_the_first_loss(world: World) -> None:
     assert drive.PATIENCE <= world.clock.now - lost <= drive.PATIENCE + 5
 
 
+def test_empty_answers_before_the_end_are_no_service(world: World) -> None:
+    """A broker that says its log is empty, though more was planned."""
+    task = world.add()
+
+    def script(part: FakePart) -> None:
+        part.heard = True
+        world.end_as(part, "short", "source")
+
+    world.script = script
+    world.run()
+    assert task.fault is not None
+
+
 def test_one_that_is_served_but_cannot_deliver_is_given_up(world: World) -> None:
     """The source answers, but what it has never arrives."""
     task = world.add()

@@ -27,8 +27,8 @@ READ_TIMEOUT = 60.0  # seconds without any progress while reading
 # has left between two beats (``claims``). A write that a slow replica holds up is sent again, which
 # the broker notices by its sequence.
 IMPATIENCE: dict[str, str | int] = {
-    "socket.timeout.ms": 3000,
-    "socket.connection.setup.timeout.ms": 3000,
+    "socket.timeout.ms": 2000,
+    "socket.connection.setup.timeout.ms": 2000,
     "reconnect.backoff.max.ms": 1000,
 }
 
