@@ -18,7 +18,7 @@ from datetime import datetime
 
 from copycore.lane import Lane
 from copycore.rebatch import Rebatcher
-from replicator import creation
+from replicator import creation, faults
 from replicator.aside import Aside
 from replicator.authors import Authors
 from replicator.cluster import Cluster, TopicMeta, TopicPartition
@@ -58,6 +58,7 @@ from replicator.state.topics import restore_registry
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask, SplitTask
 from replicator.throttle import Buckets, Throttle
+from replicator.transactions import held_text, standing
 from replicator.watch import Standing, Watch
 from replicator.worker import PAUSE_LIMIT_MS, LaneWorker, now_ms
 
@@ -129,6 +130,19 @@ class CopyJob:
             made = self._planner.make(facts, self._flow, maps, splits, authors, create=False)
             plan = made.shown
             plan.warnings += state.warnings
+            ends = {(part.topic, part.partition): part.end for part in made.partitions}
+            plan.faults += [
+                faults.at_source(
+                    "open-transaction",
+                    (one.topic, one.partition),
+                    self._source.name,
+                    held_text([one])[0],
+                    one.offset,
+                )
+                for topic in plan.topics
+                for one in standing(topic.open_transactions, datetime.now())
+                if one.offset < ends.get((one.topic, one.partition), 0)
+            ]
             return plan
 
     @property

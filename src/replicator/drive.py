@@ -29,7 +29,7 @@ from replicator.offsets.splits import Splits
 from replicator.offsets.store import OffsetMaps
 from replicator.place import Asked, Brokers, ask
 from replicator.report import Fault, FaultKind, OpenTransaction, Side
-from replicator.source_log import Finding, judge_empty
+from replicator.source_log import Finding, gap_text, judge_empty
 from replicator.split_driver import SplitDriver, SplitFound
 from replicator.state.log import StateWriter, ignored
 from replicator.stop import StopSignal
@@ -438,7 +438,7 @@ class Driver:
                 self._take_counter(task, found)
         unasked = []
         for task in ready:
-            finding, pipe = asked.findings.get(task), asked.pipes.get(task)
+            finding, pipe = asked.findings.get(task.place), asked.pipes.get(task)
             if task.finished or (not task.located and task in asked.counters | asked.splits):
                 continue
             if finding is not None and not self._can_go_on(task, finding):
@@ -712,14 +712,8 @@ class Driver:
         """Whether a task can be assigned in spite of what was found at the source."""
         if finding.gap is not None and self._accept_gap and task.skip_to(finding.gap):
             gap = task.gaps[-1]
-            _log.warning(
-                "%s-%d: offsets %d to %d were deleted before they were copied; going on at %d",
-                task.topic,
-                task.partition,
-                gap.start,
-                gap.end - 1,
-                gap.end,
-            )
+            if gap.start != task.start:  # else the plan has told it
+                _log.warning("%s", gap_text(gap))
             return True
         if finding.fault is not None:
             self._fail(task, finding.fault)

@@ -98,6 +98,24 @@ class Verdict(NamedTuple):
     diverged: bool = False  # the source's log is not the one that was copied, says its leader
 
 
+def at_source(
+    kind: FaultKind, place: tuple[str, int], cluster: str, message: str, offset: int
+) -> Fault:
+    """A fault of a partition of the source; ``message`` as for ``fault``."""
+    topic, partition = place
+    return Fault(
+        kind=kind,
+        side="source",
+        cluster=cluster,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        message=f"{topic}-{partition} at offset {offset} on source cluster {cluster}: {message}",
+        hint=_HINT[kind],
+        exit_code=int(_EXIT[kind]),
+    )
+
+
 def fault(
     task: PartitionTask,
     kind: FaultKind,

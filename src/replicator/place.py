@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from replicator.cluster import Cluster, TopicMeta
+from replicator.cluster import Cluster, TopicMeta, TopicPartition
 from replicator.cluster.failures import Unreachable
 from replicator.errors import CopystreamError
 from replicator.locate import counters
 from replicator.offsets.store import OffsetMaps
-from replicator.source_log import Finding, check
+from replicator.source_log import Finding, Position, check
 from replicator.split_driver import SplitDriver, SplitFound
 from replicator.task import PartitionTask
 from replicator.worker import LaneWorker, PipeKey
@@ -29,7 +29,7 @@ class Asked:
 
     counters: dict[PartitionTask, int | Exception] = field(default_factory=dict)
     splits: dict[PartitionTask, SplitFound | Exception] = field(default_factory=dict)
-    findings: dict[PartitionTask, Finding] = field(default_factory=dict)
+    findings: dict[TopicPartition, Finding] = field(default_factory=dict)
     pipes: dict[PartitionTask, tuple[LaneWorker, PipeKey] | CopystreamError] = field(
         default_factory=dict
     )
@@ -56,8 +56,8 @@ def ask(
         if plain:
             asked.counters = counters(target, plain)
         asked.splits = splitting.ask([task for task in lost if task.split is not None])
-        begins = {task: _begin(task, asked, maps) for task in tasks}
-        known = {task: begin for task, begin in begins.items() if begin is not None}
+        positions = {task.place: _position(task, asked, maps) for task in tasks}
+        known = {place: one for place, one in positions.items() if one is not None}
         asked.findings = check(source, known, sources)
         pipes: dict[tuple[int, int], tuple[LaneWorker, PipeKey] | CopystreamError] = {}
         for task in tasks:
@@ -70,18 +70,17 @@ def ask(
     return asked
 
 
-def _begin(task: PartitionTask, asked: Asked, maps: OffsetMaps) -> tuple[int, int] | None:
-    """The source offset at which the task will go on, and the one after the last batch that is
-    known before it, −1 for unknown; None where that was not found out.
-    """
+def _position(task: PartitionTask, asked: Asked, maps: OffsetMaps) -> Position | None:
+    """Where the task will go on; None where that was not found out."""
     found = asked.counters.get(task, asked.splits.get(task))
-    if found is None:
-        return task.begin, task.seen
-    if isinstance(found, SplitFound):
-        return found.state.points[0].source, found.state.settled_seen
     if isinstance(found, Exception):
         return None
-    return task.place_at(found, *maps.around(task.place, found))
+    begin, seen = task.begin, task.seen
+    if isinstance(found, SplitFound):
+        begin, seen = found.state.points[0].source, found.state.settled_seen
+    elif found is not None:
+        begin, seen = task.place_at(found, *maps.around(task.place, found))
+    return Position(begin, seen, task.epochs.at(seen) if task.trusts_epochs else -1)
 
 
 def _pipe(

@@ -32,9 +32,10 @@ from replicator.offsets.splits import SplitBinding, Splits, SplitState
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.oldest import Asked, oldest
 from replicator.reach import Reach, partition_fault
-from replicator.report import Conflict, Fault, FaultKind, OpenTransaction, Plan, TopicPlan
+from replicator.report import Conflict, Fault, FaultKind, Gap, OpenTransaction, Plan, TopicPlan
 from replicator.selection import AtOffsets, AtTime, Earliest, Forever, Latest, Stable
 from replicator.settings import CopySettings
+from replicator.source_log import Position, check, gap_text
 from replicator.state import OFFSET_MAP_TOPIC
 from replicator.transactions import held_text, open_transactions
 
@@ -225,6 +226,7 @@ class Planner:
         self._note_ages(drafts)
         for draft in drafts:
             self._decide(draft, facts, maps)
+        lost = self._compare(drafts, facts, maps)
         self._make_topics(drafts, facts, validate_only=not create)
         shown = sorted(
             [*(draft.plan for draft in drafts), *self._topics.refused.values()],
@@ -232,7 +234,7 @@ class Planner:
         )
         copied = {plan.topic for plan in shown if plan.conflict is None}
         limits = {draft.topic: batch_limit(draft.effective) for draft in drafts}
-        faults = [*facts.faults, *there.faults(facts.targets)]
+        faults = [*facts.faults, *there.faults(facts.targets), *lost.values()]
         return FullPlan(
             shown=Plan(
                 source=self._source.config.bootstrap_text,
@@ -247,11 +249,43 @@ class Planner:
                 faults=[fault for fault in faults if fault.topic in copied],
                 warnings=self._unused(facts, drafts, limits),
             ),
-            partitions=[p for d in drafts for p in d.parts if d.topic in copied],
+            partitions=[
+                part
+                for draft in drafts
+                for part in draft.parts
+                if draft.topic in copied and (part.topic, part.partition) not in lost
+            ],
             sources={draft.topic: facts.metas[draft.topic] for draft in drafts},
             targets=dict(facts.targets),
             batch_limits=limits,
         )
+
+    def _compare(
+        self, drafts: Sequence[Draft], facts: Facts, maps: OffsetMaps
+    ) -> dict[TopicPartition, Fault]:
+        """Compare what was copied of the partitions to be resumed with the source's logs; the
+        faults of those that cannot go on.
+        """
+        plans = {draft.topic: draft.plan for draft in drafts}
+        positions: dict[TopicPartition, Position] = {}
+        for part in (part for draft in drafts for part in draft.parts):
+            place = (part.topic, part.partition)
+            if part.binding is not None:
+                begin, seen = maps.around(place, part.counter)
+                positions[place] = Position(begin, seen, maps.epochs(place).at(seen))
+            elif part.split is not None:
+                seen = part.split.settled_seen
+                positions[place] = Position(part.start, seen, part.split.epochs.at(seen))
+        lost: dict[TopicPartition, Fault] = {}
+        for place, found in check(self._source, positions, facts.metas).items():
+            if found.gap is not None and self._settings.accept_gap:
+                begin = positions[place].begin
+                gap = Gap(topic=place[0], partition=place[1], start=begin, end=found.gap)
+                plans[place[0]].gaps.append(gap)
+                plans[place[0]].warnings.append(gap_text(gap))
+            elif found.fault is not None:
+                lost[place] = found.fault
+        return lost
 
     def _unused(
         self, facts: Facts, drafts: Sequence[Draft], limits: Mapping[str, int]

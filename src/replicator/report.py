@@ -95,6 +95,7 @@ class TopicPlan(Struct, kw_only=True, omit_defaults=True):
     widen: int = 0  # partitions to be added to a target topic that this copy made
     warnings: list[str] = []
     open_transactions: list[OpenTransaction] = []  # records behind them are not stable yet
+    gaps: list[Gap] = []  # that are accepted
     conflict: str | None = None
     conflict_hint: str | None = None
     conflict_kind: FaultKind = "refused"

@@ -13,10 +13,21 @@ from dataclasses import dataclass
 
 from replicator import faults
 from replicator.cluster import Cluster, TopicMeta, TopicPartition, Unsupported
-from replicator.report import Fault
+from replicator.report import Fault, Gap
 from replicator.task import PartitionTask
 
 ASK_TIMEOUT = 5.0  # seconds; the driver asks again
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a copy is to go on: the source offset, the one after the last batch that is known
+    before it (holes may lie between the two), and that batch's leader epoch; −1 for unknown.
+    """
+
+    begin: int
+    seen: int
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,51 +43,51 @@ class Finding:
 
 
 def check(
-    source: Cluster, begins: Mapping[PartitionTask, tuple[int, int]], metas: Mapping[str, TopicMeta]
-) -> dict[PartitionTask, Finding]:
-    """For tasks that are to go on at a source offset, given along with the one after the last batch
-    known before it (−1 for unknown): whether the log still holds what was copied and what comes
-    next. Those that can go on are missing.
+    source: Cluster, positions: Mapping[TopicPartition, Position], metas: Mapping[str, TopicMeta]
+) -> dict[TopicPartition, Finding]:
+    """Whether the logs still hold what was copied and what comes next; partitions that can simply
+    go on are missing.
     """
-    found: dict[PartitionTask, Finding] = {}
-    starts = source.list_offsets([task.place for task in begins], "earliest", timeout=ASK_TIMEOUT)
-    for task, (begin, _) in begins.items():
-        start = starts[task.place]
+    found: dict[TopicPartition, Finding] = {}
+    starts = source.list_offsets(positions, "earliest", timeout=ASK_TIMEOUT, apart=True)
+    for place, position in positions.items():
+        start = starts[place]
         if start.error:
-            found[task] = Finding(again=f"source: no log start (error {start.error})")
-        elif start.offset > begin:
-            fault = _data_loss(task, source.name, begin, start.offset)
-            found[task] = Finding(fault=fault, gap=start.offset)
-    left = {task: begin for task, begin in begins.items() if task not in found}
+            found[place] = Finding(again=f"source: no log start (error {start.error})")
+        elif start.offset > position.begin:
+            text = (
+                f"the source's log now starts at {start.offset}: offsets {position.begin} to "
+                f"{start.offset - 1} were deleted before they were copied"
+            )
+            fault = faults.at_source("data-loss", place, source.name, text, position.begin)
+            found[place] = Finding(fault=fault, gap=start.offset)
+    left = {place: position for place, position in positions.items() if place not in found}
     return found | _check_epochs(source, left, metas)
 
 
 def _check_epochs(
-    source: Cluster, begins: Mapping[PartitionTask, tuple[int, int]], metas: Mapping[str, TopicMeta]
-) -> dict[PartitionTask, Finding]:
+    source: Cluster, positions: Mapping[TopicPartition, Position], metas: Mapping[str, TopicMeta]
+) -> dict[TopicPartition, Finding]:
     """Compare the last batch with the end of its leader epoch (KIP-320), or the position with the
-    leader's log end where that epoch is not known. Holes may lie between the two.
+    leader's log end where that epoch is not known.
     """
-    found: dict[PartitionTask, Finding] = {}
+    found: dict[TopicPartition, Finding] = {}
     current = {
-        task.place: metas[task.topic].partitions[task.partition].leader_epoch for task in begins
+        (topic, partition): metas[topic].partitions[partition].leader_epoch
+        for topic, partition in positions
     }
-    wanted: dict[TopicPartition, int] = {}
-    least: dict[TopicPartition, int] = {}
-    for task, (begin, seen) in begins.items():
-        epoch = task.epochs.at(seen) if task.trusts_epochs else -1
-        wanted[task.place] = epoch if epoch >= 0 else current[task.place]
-        least[task.place] = seen if epoch >= 0 else begin
+    wanted = {p: one.epoch if one.epoch >= 0 else current[p] for p, one in positions.items()}
     try:
         ends = source.epoch_end_offsets(wanted, timeout=ASK_TIMEOUT)
     except Unsupported:
         return found
-    for task in begins:
-        end, epoch, begin = ends[task.place], wanted[task.place], least[task.place]
+    for place, position in positions.items():
+        end, epoch = ends[place], wanted[place]
+        least = position.seen if position.epoch >= 0 else position.begin
         if end.error:
-            found[task] = Finding(again=f"source: no end of epoch {epoch} (error {end.error})")
-        elif 0 <= end.offset < begin or (end.offset < 0 and current[task.place] < epoch):
-            found[task] = Finding(_truncated(task, source.name, begin, end.offset, epoch))
+            found[place] = Finding(again=f"source: no end of epoch {epoch} (error {end.error})")
+        elif 0 <= end.offset < least or (end.offset < 0 and current[place] < epoch):
+            found[place] = Finding(_truncated(place, source.name, least, end.offset, epoch))
     return found
 
 
@@ -101,19 +112,19 @@ def judge_empty(source: Cluster, task: PartitionTask) -> str:
     return ""
 
 
-def _data_loss(task: PartitionTask, cluster: str, begin: int, start: int) -> Fault:
-    text = (
-        f"the source's log now starts at {start}: offsets {begin} to {start - 1} were deleted "
-        "before they were copied"
-    )
-    return faults.fault(task, "data-loss", "source", cluster, text, offset=begin)
-
-
-def _truncated(task: PartitionTask, cluster: str, begin: int, end: int, epoch: int) -> Fault:
+def _truncated(place: TopicPartition, cluster: str, begin: int, end: int, epoch: int) -> Fault:
     if end >= 0:
         rest = f"of that it holds only what is before {end} (leader epoch {epoch} ends there)"
     else:
         rest = f"leader epoch {epoch}, which was copied, is not known there"
     what = f"the source's log was cut off or restored: it was copied up to offset {begin}"
     text = f"{what}, and {rest}"
-    return faults.fault(task, "source-truncated", "source", cluster, text, offset=max(end, 0))
+    return faults.at_source("source-truncated", place, cluster, text, max(end, 0))
+
+
+def gap_text(gap: Gap) -> str:
+    """For people."""
+    return (
+        f"{gap.topic}-{gap.partition}: offsets {gap.start} to {gap.end - 1} were deleted before "
+        f"they were copied; the copy goes on at {gap.end} (--accept-gap)"
+    )

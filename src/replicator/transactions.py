@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from copycore.batch import Batch
 from replicator.cluster import Cluster, RunningTransaction, TopicPartition
@@ -13,6 +13,7 @@ from replicator.locate import last_batches
 from replicator.report import OpenTransaction
 
 ASK_TIMEOUT = 5.0  # seconds
+PATIENCE = timedelta(seconds=10)  # as PartitionCopy's transaction_limit
 
 
 def open_transactions(
@@ -47,6 +48,13 @@ def _moment(timestamp: int) -> str | None:
         return datetime.fromtimestamp(timestamp / 1000).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def standing(transactions: Iterable[OpenTransaction], now: datetime) -> Iterator[OpenTransaction]:
+    """Those that a copy would wait for in vain if they stayed as they are: not just begun."""
+    for one in transactions:
+        if one.since is None or datetime.fromisoformat(one.since) <= now - PATIENCE:
+            yield one
 
 
 def held_text(transactions: Iterable[OpenTransaction]) -> list[str]:

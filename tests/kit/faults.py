@@ -17,6 +17,7 @@ def expect_fault(
     partition: int | None = None,
     offset: int | None = None,
     exit_codes: tuple[int, ...] = FINAL,
+    status: str = "failed",
 ) -> Fault:
     """The run's only fault, checked: its kind, side and place, and that the user is told.
 
@@ -34,7 +35,7 @@ def expect_fault(
     if offset is not None:
         assert fault.offset == offset, outcome
     assert max(f.exit_code for f in faults) == outcome.exit_code == outcome.summary.exit_code
-    assert outcome.summary.status == "failed"
+    assert outcome.summary.status == status
     assert topic in fault.message
     assert fault.cluster in fault.message
     assert fault.hint

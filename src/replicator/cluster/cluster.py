@@ -161,13 +161,15 @@ class Cluster:
     ) -> dict[TopicPartition, OffsetResult]:
         """Where leader epochs of the past end in the logs as they are now.
 
-        The log end offset for the current one; -1 where a leader does not know the epoch.
+        The log end offset for the current one; -1 where a leader does not know the epoch. Where a
+        leader gives no answer at all, the error is NETWORK_EXCEPTION.
         """
         return self._ask_leaders(
             epochs,
             lambda current: messages.epoch_ends(current, epochs),
             self._start(timeout, just_created=False),
             just_created=False,
+            apart=True,
         )
 
     def open_transactions(
