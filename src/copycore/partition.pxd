@@ -57,7 +57,7 @@ cdef class PartitionCopy:
     cdef int64_t single_until           # before it, every record has a batch of its own
     cdef bint unpack                    # no compressed batch passes
     cdef readonly int64_t seen          # source offset after the last batch fetched; −1 none
-    cdef readonly list epochs           # new leader epochs: (source offset of the first batch, epoch)
+    cdef readonly list epochs           # new ones: (source offset of the first batch, leader epoch)
     cdef list known_epochs              # those that are durable already
     cdef int32_t epoch                  # the highest of a batch so far; −1 unknown
     cdef int32_t fetched_epoch          # of the last batch fetched
