@@ -160,7 +160,7 @@ def test_denials(code: int, ending: str, side: Side, exit_code: ExitCode, right:
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_lost_connections_are_tried_again(side: str) -> None:
     verdict = judge(ended("lost", side, message="the broker closed the connection"))
-    assert verdict == (None, f"{side}: the broker closed the connection", False, False, False)
+    assert verdict == faults.Verdict(None, f"{side}: the broker closed the connection")
 
 
 @pytest.mark.parametrize("code", [3, 100, 103])
@@ -175,12 +175,24 @@ def test_unknown_topics_are_looked_at(code: int, side: str) -> None:
 
 def test_an_offset_out_of_range_is_looked_at() -> None:
     verdict = judge(ended("source-error", "source", 1))
-    assert verdict == (None, "source: OFFSET_OUT_OF_RANGE (1)", False, False, True)
+    assert verdict == faults.Verdict(None, "source: OFFSET_OUT_OF_RANGE (1)", out_of_range=True)
 
 
 def test_a_log_that_has_become_shorter_is_looked_at() -> None:
     verdict = judge(ended("short", "source", message="the source's log ends at 5 now, not at 9"))
-    assert verdict == (None, "source: the source's log ends at 5 now, not at 9", False, False, True)
+    reason = "source: the source's log ends at 5 now, not at 9"
+    assert verdict == faults.Verdict(None, reason, out_of_range=True)
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [("empty", "empty"), ("open-transaction", "held"), ("diverged", "diverged")],
+)
+def test_what_only_the_source_can_tell_is_asked(ending: str, said: str) -> None:
+    verdict = judge(ended(ending, "source"))
+    assert verdict.fault is None
+    assert verdict == faults.Verdict(None, verdict.reason, **{said: True})
+    assert verdict.reason.startswith("source: ")
 
 
 TEMPORARY_AT_SOURCE = [-1, 5, 6, 7, 9, 13, 35, 56, 74, 75, 76, 999]
@@ -214,6 +226,8 @@ def test_a_stop_that_nobody_meant_is_tried_again() -> None:
 
 EXIT_CODES: dict[FaultKind, ExitCode] = {
     "data-loss": ExitCode.FATAL,
+    "source-truncated": ExitCode.STATE,
+    "open-transaction": ExitCode.INCOMPLETE,
     "source-deleted": ExitCode.STATE,
     "source-recreated": ExitCode.STATE,
     "target-deleted": ExitCode.STATE,

@@ -159,7 +159,7 @@ class Setup:
         if self.refusal is not None:
             raise self.refusal
         self.segments.append((part, list(segments)))
-        worker.confirm(part, segments.first)
+        worker.confirm(part, segments.gate)
 
     def connect(self, key: PipeKey = KEY) -> None:
         self.worker.connect(self.source, self.target, key)  # type: ignore[arg-type]

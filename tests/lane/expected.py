@@ -22,6 +22,7 @@ class Expected:
     counter: int = 0
     skipped: int = 0
     refused: tuple[str, int] | None = None  # ending and offset of the first batch that cannot pass
+    ending: str = "done"  # of what has none
 
 
 def expect(
@@ -34,7 +35,8 @@ def expect(
 ) -> Expected:
     """The outcome for a log whose aborted transactions are known by their offsets."""
     begin = log.start if start is None else start
-    stop = (log.stable if read_committed else log.end) if end is None else end
+    readable = log.stable if read_committed else log.end
+    stop = readable if end is None else end
     out = Expected(position=begin, counter=counter)
     goes_on_at = begin  # where the present segment expects its next batch
     for whole in log.batches:
@@ -49,6 +51,8 @@ def expect(
             out.refused = ("malformed", first)
             return out
         if first >= stop:
+            # Offsets before a batch that is shown are known to be gone.
+            out.position = stop if first < readable else out.position
             break
         if kind in ("control", "empty") or (read_committed and _is_aborted(whole, log.aborted)):
             out.skipped += 1
@@ -62,7 +66,8 @@ def expect(
         out.produced.append(rewritten(whole, PRODUCER, EPOCH, out.counter))
         out.counter += after - first
         out.position = goes_on_at = after
-    out.position = max(out.position, stop)
+    if out.position < stop:
+        out.ending = "empty"
     return out
 
 

@@ -68,7 +68,10 @@ class Rig:
     closed: list[tuple[Pipe, str, str]] = field(default_factory=list)
     chunks: dict[PartitionCopy, list[list[tuple[int, int]]]] = field(default_factory=dict)
     strides: dict[PartitionCopy, list[Stride]] = field(default_factory=dict)
-    unconfirmed: list[tuple[PartitionCopy, int]] = field(default_factory=list)
+    # With what was reported for the map, which may be a leader epoch without a segment.
+    unconfirmed: list[tuple[PartitionCopy, int, list[tuple[int, int]]]] = field(
+        default_factory=list
+    )
     # Which pipes' brokers serve in a step; all of them unless a test says otherwise.
     serving: Callable[[Ends], tuple[bool, bool]] = lambda _ends: (True, True)
 
@@ -150,6 +153,10 @@ class Rig:
         apart_until: int = 0,
         single_until: int = 0,
         unpack: bool = False,
+        epoch: int = -1,
+        known_epochs: Sequence[tuple[int, int]] = (),
+        new_epochs: Sequence[tuple[int, int]] = (),
+        transaction_limit: int = 10_000,
         split: Split | None = None,
         producer: int = PRODUCER,
         outlets: Sequence[int] = (0,),
@@ -175,6 +182,10 @@ class Rig:
             apart_until=apart_until,
             single_until=single_until,
             unpack=unpack,
+            epoch=epoch,
+            known_epochs=known_epochs,
+            new_epochs=new_epochs,
+            transaction_limit=transaction_limit,
             split=split,
         )
         part.bucket = None if self.bucket is None else Bucket(self.bucket)
@@ -229,13 +240,13 @@ class Rig:
             _, part, segments = event
             if segments:  # else a leader epoch only
                 self.chunks[part].append(list(segments))
-            self.unconfirmed.append((part, segments.gate))
+            self.unconfirmed.append((part, segments.gate, list(segments)))
             if self.confirming:
                 self.confirm()
         elif event[0] == "stride":
             _, part, stride = event
             self.strides[part].append(stride)
-            self.unconfirmed.append((part, stride.start))
+            self.unconfirmed.append((part, stride.start, []))
             if self.confirming:
                 self.confirm()
         elif event[0] == "ended":
@@ -247,7 +258,7 @@ class Rig:
 
     def confirm(self) -> None:
         """All chunks of the map so far are durable."""
-        for part, counter in self.unconfirmed:
+        for part, counter, _ in self.unconfirmed:
             part.confirm(counter)
         self.unconfirmed.clear()
 

@@ -395,7 +395,7 @@ def test_a_merged_batch_waits_for_the_segments_of_all_its_records(
 ) -> None:
     rig = make_rig(maker=Rebatcher(merge="always"), confirming=False)
     log = RecordLog().add(rows(0, -3)).add(rows(3, -2)).add(rows(9, -2))
-    ends, part = start_copy(rig, log)
+    ends, part = start_copy(rig, log, epoch=3)
     rig.step(20)
     assert ends.target.requests == []
     assert rig.chunks[part] == [[(9, 5)]]
@@ -411,7 +411,7 @@ def test_what_is_before_a_hole_need_not_wait(make_rig: Callable[..., Rig]) -> No
     """A gate holds back what lies behind it only, batch by batch."""
     rig = make_rig(maker=Rebatcher(merge="never"), confirming=False)
     log = RecordLog().add(rows(0, -3)).add(rows(3, 7))
-    ends, part = start_copy(rig, log)
+    ends, part = start_copy(rig, log, epoch=3)
     rig.step(20)
     assert part.records == 3
     rig.confirm()
