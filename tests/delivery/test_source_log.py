@@ -1,0 +1,353 @@
+"""A source whose log is not what it was: holes, remote storage, logs cut off or restored, gaps, and
+open transactions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+
+from core import oracle
+from delivery.job import END, FakePart, World
+from replicator import drive
+from replicator.cluster import RunningTransaction, Unsupported
+from replicator.errors import ExitCode, SourceError
+from replicator.offsets.epochs import Epochs
+from replicator.offsets.splits import Arrival, Point, SplitState
+from replicator.report import Gap, OpenTransaction
+from replicator.task import PartitionTask, SplitTask
+
+Script = Callable[[FakePart], None]
+
+
+def first_ends(world: World, ending: str, count: int = 30) -> Script:
+    """The first assignment copies so many records and ends like that; the next one copies all."""
+
+    def script(part: FakePart) -> None:
+        if len(world.parts) == 1:
+            world.write(part, count)
+            world.end_as(part, ending)
+        else:
+            world.finish(part)
+
+    return script
+
+
+# --- nothing but empty answers --------------------------------------------------------------------
+
+
+def test_a_hole_before_the_end_is_the_end(world: World) -> None:
+    """Its offsets were removed: the copy is done, and no absence is stored for a later run."""
+    task = world.add()
+    before = len(world.state.records)
+    world.script = first_ends(world, "empty")
+    driver = world.run()
+    assert task.done
+    assert (task.fault, task.position, task.total("records")) == (None, 30, 30)
+    assert (driver.recoveries, len(world.parts)) == (0, 1)
+    assert len(world.state.records) == before
+    assert world.stored_map().source_of(task.place, 30) == 30
+
+
+def test_remote_storage_that_gives_nothing_is_asked_again(world: World) -> None:
+    """Before the local log start an empty answer proves nothing, however often it comes (C01)."""
+    task = world.add()
+    world.source.log("orders").local_start = 31
+
+    def script(part: FakePart) -> None:
+        if len(world.parts) <= 3:
+            world.write(part, 10 if len(world.parts) == 1 else 0)
+            world.end_as(part, "empty")
+        else:
+            world.finish(part)
+
+    world.script = script
+    driver = world.run()
+    assert task.done
+    assert [part.start for part in world.parts] == [0, 10, 10, 10]
+    assert (task.total("records"), driver.recoveries) == (END, 3)
+
+
+def test_remote_storage_that_never_gives_anything_is_a_fault(world: World) -> None:
+    task = world.add()
+    world.source.log("orders").local_start = END
+
+    def script(part: FakePart) -> None:
+        world.write(part, 10 if len(world.parts) == 1 else 0)
+        world.end_as(part, "empty")
+
+    world.script = script
+    world.run()
+    found = world.fault()
+    assert not task.done
+    assert (found.kind, found.side, found.offset) == ("unreachable", "source", 10)
+    assert found.exit_code == int(ExitCode.INCOMPLETE)
+    assert "remote storage gives nothing at offset 10" in found.message
+    assert f"goes on to {END}" in found.message
+
+
+def test_the_first_offset_of_the_local_log_may_be_a_hole(world: World) -> None:
+    task = world.add()
+    world.source.log("orders").local_start = 30
+    world.script = first_ends(world, "empty")
+    world.run()
+    assert (task.done, len(world.parts)) == (True, 1)
+
+
+def test_a_source_without_remote_storage_need_not_know_the_question(world: World) -> None:
+    task = world.add()
+    world.source.failures["earliest_local"] = Unsupported("ListOffsets 8", hint="")
+    world.script = first_ends(world, "empty")
+    world.run()
+    assert (task.done, len(world.parts)) == (True, 1)
+
+
+@pytest.mark.parametrize("how", ["refused", "unreachable"])
+def test_without_an_answer_nothing_is_taken_for_a_hole(world: World, how: str) -> None:
+    task = world.add()
+    log = world.source.log("orders")
+
+    def script(part: FakePart) -> None:
+        if len(world.parts) == 1:
+            world.write(part, 30)
+            if how == "refused":
+                log.error = 6
+            else:
+                world.source.failures["earliest_local"] = SourceError("it is gone", hint="")
+            world.end_as(part, "empty")
+        else:
+            world.finish(part)
+
+    def heal() -> None:
+        log.error = 0
+
+    world.inbox.ticks.append(heal)
+    world.script = script
+    driver = world.run()
+    assert task.done
+    assert task.total("records") == END
+    assert driver.recoveries >= 1
+
+
+# --- cut off or restored --------------------------------------------------------------------------
+
+
+def test_a_log_whose_epoch_ends_before_the_position_was_cut_off(world: World) -> None:
+    """An unclean election: the new leader wrote other records over what was copied (C20)."""
+    task = world.add()
+
+    def script(part: FakePart) -> None:
+        part.epochs = [(0, 4)]
+        world.write(part, 30)
+        world.source.log("orders").epochs = [(0, 4), (20, 6)]
+        world.lose(part)
+
+    world.script = script
+    world.run()
+    found = world.fault()
+    assert not task.done
+    assert (found.kind, found.side, found.offset) == ("source-truncated", "source", 20)
+    assert found.exit_code == int(ExitCode.STATE)
+    assert "copied up to offset 30" in found.message
+    assert "only what is before 20 (leader epoch 4 ends there)" in found.message
+    assert len(world.parts) == 1
+
+
+def test_a_log_that_ends_before_the_position_was_cut_off(world: World) -> None:
+    """Without an epoch that is known, the leader's log end tells."""
+    world.add()
+
+    def script(part: FakePart) -> None:
+        world.write(part, 30)
+        world.source.log("orders").end = 25
+        world.lose(part)
+
+    world.script = script
+    world.run()
+    found = world.fault()
+    assert (found.kind, found.offset, len(world.parts)) == ("source-truncated", 25, 1)
+    assert "copied up to offset 30" in found.message
+    assert "only what is before 25" in found.message
+
+
+def test_a_log_that_does_not_know_the_epoch_yet_was_restored(world: World) -> None:
+    """Its current epoch is lower than that of records which were copied: an older disk."""
+    world.add()
+
+    def script(part: FakePart) -> None:
+        part.epochs = [(0, 4), (20, 9)]
+        world.write(part, 30)
+        world.lose(part)
+
+    world.script = script
+    world.run()
+    found = world.fault()
+    assert (found.kind, found.exit_code) == ("source-truncated", int(ExitCode.STATE))
+    assert "leader epoch 9, which was copied, is not known there" in found.message
+    assert len(world.parts) == 1
+
+
+@pytest.mark.parametrize("end", [30, 31, 60])
+def test_an_epoch_that_ends_at_the_position_or_later_is_fine(world: World, end: int) -> None:
+    task = world.add()
+
+    def script(part: FakePart) -> None:
+        if len(world.parts) == 1:
+            part.epochs = [(0, 4)]
+            world.write(part, 30)
+            world.source.log("orders").epochs = [(0, 4), (end, 6)]
+            world.lose(part)
+        else:
+            world.finish(part)
+
+    world.script = script
+    world.run()
+    assert task.done
+    assert world.parts[1].rest["epoch"] == 4
+    assert world.parts[1].rest["new_epochs"] == ((0, 4),), "it was not stored"
+
+
+@pytest.mark.parametrize("failure", ["error", "unsupported", "unreachable"])
+def test_a_check_without_an_answer(world: World, failure: str) -> None:
+    """One that a broker refuses or does not answer is made again; before Kafka 2.0 there is none."""
+    task = world.add()
+    log = world.source.log("orders")
+
+    def script(part: FakePart) -> None:
+        if len(world.parts) > 1:
+            world.finish(part)
+            return
+        world.write(part, 30)
+        if failure == "error":
+            log.error = 75
+        else:
+            error = Unsupported if failure == "unsupported" else SourceError
+            world.source.failures["epochs"] = error("no", hint="")
+        world.lose(part)
+
+    def heal() -> None:
+        log.error = 0
+        if failure == "unreachable" and world.clock.now > 5010:
+            world.source.failures.clear()
+
+    world.inbox.ticks.append(heal)
+    world.script = script
+    world.run()
+    assert task.done
+    assert task.total("records") == END
+
+
+def test_a_leader_that_only_lost_an_epoch_is_believed(world: World) -> None:
+    """Its answer to the Fetch says that the log is another one, but the epoch ends late enough:
+    the next assignment asks without it, the one after that with it again.
+    """
+    task = world.add()
+    world.source.log("orders").epochs = [(0, 4), (90, 5)]
+
+    def script(part: FakePart) -> None:
+        match len(world.parts):
+            case 1:
+                part.epochs = [(0, 4)]
+                world.write(part, 30)
+                world.end_as(part, "diverged")
+            case 2:
+                world.write(part, 10)
+                part.epochs = [(30, 5)]
+                world.lose(part)
+            case _:
+                world.finish(part)
+
+    world.script = script
+    world.run()
+    assert task.done
+    assert [part.rest["epoch"] for part in world.parts] == [-1, -1, 5]
+    assert task.epochs == Epochs(((0, 4), (30, 5)))
+
+
+def test_a_diverged_log_that_was_cut_off_is_a_fault(world: World) -> None:
+    """Without the epoch, the log's end still tells that what was copied is not there."""
+    world.add()
+
+    def script(part: FakePart) -> None:
+        part.epochs = [(0, 4)]
+        world.write(part, 30)
+        world.source.log("orders").epochs = [(0, 4), (20, 6)]
+        world.source.log("orders").end = 25
+        world.end_as(part, "diverged")
+
+    world.script = script
+    world.run()
+    assert world.fault().kind == "source-truncated"
+
+
+# --- gaps -----------------------------------------------------------------------------------------
+
+
+def gapped(world: World, start: int) -> Script:
+    def script(part: FakePart) -> None:
+        if len(world.parts) == 1:
+            world.write(part, 30)
+            world.source.log("orders").start = start
+            world.lose(part)
+        else:
+            world.finish(part)
+
+    return script
+
+
+def test_a_gap_is_skipped_when_that_is_accepted(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = world.add()
+    world.accept_gap = True
+    world.script = gapped(world, 45)
+    with caplog.at_level(logging.WARNING, logger="replicator.drive"):
+        world.run()
+    assert task.done
+    assert task.gaps == [Gap(topic="orders", partition=0, start=30, end=45)]
+    second = world.parts[1]
+    assert (second.start, second.counter, second.rest["mapped"]) == (45, 30, 30)
+    assert task.total("records") == 30 + END - 45
+    (line,) = [r.getMessage() for r in caplog.records if "--accept-gap" in r.getMessage()]
+    assert line.startswith("orders-0: offsets before 45 were deleted")
+
+
+def test_a_gap_that_is_not_accepted_is_data_loss(world: World) -> None:
+    task = world.add()
+    world.script = gapped(world, 45)
+    world.run()
+    found = world.fault()
+    assert (found.kind, found.offset, task.gaps) == ("data-loss", 30, [])
+    assert "offsets 30 to 44" in found.message
+    assert "--accept-gap" in found.hint
+
+
+def split_up(world: World, task: PartitionTask, *, points: tuple[Point, ...], counter: int) -> None:
+    """The task's records go to two target partitions, as the stored state says."""
+    state = SplitState(
+        binding=None,  # type: ignore[arg-type]
+        points=points,
+        arrivals=(Arrival(0, 0), Arrival(0, 0)),
+    )
+    task.split = SplitTask("murmur2", points[0], points[0].counters)
+    task.split.resume(state, [counter, 0])
+
+
+def test_a_gap_of_a_split_partition_is_skipped_where_everything_has_arrived(world: World) -> None:
+    task = world.add()
+    split_up(world, task, points=(Point(30, (20, 0)),), counter=20)
+    assert task.split is not None
+    assert task.skip_to(45)
+    assert task.begin == 45
+    assert (task.split.begin.counters, task.gaps[0].end) == ((20, 0), 45)
+
+
+def test_a_gap_of_a_split_partition_with_strides_on_the_way_is_refused(world: World) -> None:
+    """Which of the deleted records the target has cannot be known."""
+    task = world.add()
+    split_up(world, task, points=(Point(30, (20, 0)), Point(40, (30, 0))), counter=25)
+    assert not task.skip_to(45)
+    assert (task.begin, task.gaps) == (30, [])
