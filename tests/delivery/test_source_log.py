@@ -10,11 +10,12 @@ from datetime import datetime
 
 import pytest
 
+from copycore.partition import Unanswered
 from core import oracle
 from delivery.job import END, FakePart, World
 from replicator import drive
 from replicator.cluster import RunningTransaction, Unsupported
-from replicator.errors import ExitCode, SourceError
+from replicator.errors import ExitCode, SourceError, TargetError
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import Arrival, Point, SplitState
 from replicator.report import Gap, OpenTransaction
@@ -351,3 +352,245 @@ def test_a_gap_of_a_split_partition_with_strides_on_the_way_is_refused(world: Wo
     split_up(world, task, points=(Point(30, (20, 0)), Point(40, (30, 0))), counter=25)
     assert not task.skip_to(45)
     assert (task.begin, task.gaps) == (30, [])
+
+
+# --- open transactions ----------------------------------------------------------------------------
+
+STARTED = 1_700_000_000_000  # ms
+SINCE = datetime.fromtimestamp(STARTED / 1000).isoformat(timespec="seconds")
+
+
+def open_transaction(world: World, *, start: int, producer: int = 4711) -> None:
+    """One of which the source has the first batch."""
+    log = world.source.log("orders")
+    log.batches = [
+        oracle.build(b"x", base_offset=start, count=1, max_timestamp=STARTED, producer_id=producer)
+    ]
+    world.source.running["orders", 0] = RunningTransaction(producer, start)
+
+
+def held_at(part: FakePart, position: int, since: float) -> None:
+    part.position = part.acked = part.held_at = position
+    part.held_since = int(since * 1000)
+    part.high_watermark = 250
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        ("all", f" of producer 4711, open since {SINCE}"),
+        ("producer", " of producer 4711"),
+        ("nothing", ""),
+        ("refused", ""),
+    ],
+)
+def test_a_copy_that_an_open_transaction_holds_names_it(
+    world: World, known: str, text: str
+) -> None:
+    """As far as it can be told: DescribeProducers takes READ, and the batch may be gone (C08)."""
+    task = world.add()
+    open_transaction(world, start=30)
+    if known == "producer":
+        world.source.log("orders").batches = []
+    elif known == "nothing":
+        world.source.running.clear()
+    elif known == "refused":
+        world.source.failures["transactions"] = SourceError("denied", hint="")
+
+    def script(part: FakePart) -> None:
+        world.write(part, 30)
+        held_at(part, 30, world.clock.now)
+        world.end_as(part, "open-transaction")
+
+    world.script = script
+    world.run()
+    found = world.fault()
+    assert not task.done
+    assert (found.kind, found.side, found.offset) == ("open-transaction", "source", 30)
+    assert found.exit_code == int(ExitCode.INCOMPLETE)
+    # Of what was asked for: the log goes on to 250.
+    assert found.message.endswith(
+        f": orders-0: 70 offsets from 30 on lie behind an open transaction{text}"
+    )
+    assert "kafka-transactions.sh abort" in found.hint
+    (held,) = task.held
+    assert (held.offset, held.records) == (30, 70)
+    assert held.producer_id == (4711 if "4711" in text else None)
+    assert held.since == (SINCE if "since" in text else None)
+
+
+def test_a_time_that_is_none_is_not_told(world: World) -> None:
+    world.add()
+    open_transaction(world, start=30)
+    log = world.source.log("orders")
+    log.batches = [oracle.build(b"x", base_offset=30, count=1, max_timestamp=2**63 - 1)]
+
+    def script(part: FakePart) -> None:
+        held_at(part, 30, world.clock.now)
+        world.end_as(part, "open-transaction")
+
+    world.script = script
+    world.run()
+    assert world.fault().message.endswith("an open transaction of producer 4711")
+
+
+def test_a_follower_is_told_once_what_holds_it_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After some seconds, and again only at another offset; it goes on waiting."""
+    monkeypatch.setattr(drive, "now_ms", lambda: int(world.clock.now * 1000))
+    task = world.add(end=-1)
+    open_transaction(world, start=30)
+    began = world.clock.now
+    told: list[tuple[float, str]] = []
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "open transaction" in record.getMessage():
+                told.append((world.clock.now - began, record.getMessage()))
+
+    def script(part: FakePart) -> None:
+        held_at(part, 30, world.clock.now)
+
+    def go_on() -> None:
+        (part,) = world.parts
+        if world.clock.now > began + 60 and part.position == 30:
+            part.position = part.acked = 40
+        elif world.clock.now > began + 90 and part.position == 40 and part.held_at == 30:
+            held_at(part, 40, world.clock.now)
+        elif world.clock.now > began + 150:
+            world.stop.request()
+
+    world.script = script
+    world.inbox.ticks.append(go_on)
+    handler = Heard()
+    monkeypatch.setattr(drive, "_log", logging.Logger("drive", logging.WARNING))
+    drive._log.addHandler(handler)
+    world.run()
+    assert [text.split(" lie ")[0] for _, text in told] == [
+        "orders-0: 220 offsets from 30 on",
+        "orders-0: 210 offsets from 40 on",
+    ]
+    assert 10 <= told[0][0] <= 10 + 2 * drive.ID_CHECK_INTERVAL
+    assert 100 <= told[1][0] <= 100 + 2 * drive.ID_CHECK_INTERVAL
+    assert told[0][1].endswith(f"producer 4711, open since {SINCE}")
+    assert task.fault is None
+    assert task.held == [
+        OpenTransaction(
+            topic="orders", partition=0, offset=40, records=210, producer_id=4711, since=SINCE
+        )
+    ], "for the summary"
+    assert world.source.asked.count("transactions") == 2
+
+
+def test_what_held_a_copy_back_once_is_forgotten(world: World) -> None:
+    task = world.add(end=-1)
+    task.held = [OpenTransaction(topic="orders", partition=0, offset=30, records=5)]
+
+    def script(part: FakePart) -> None:
+        held_at(part, 30, world.clock.now)
+        part.position = part.acked = 36
+
+    world.script = script
+    world.inbox.ticks.append(world.stop.request)
+    world.run()
+    assert task.held == []
+
+
+def test_a_copy_with_an_end_is_not_told_before_it_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drive, "now_ms", lambda: int(world.clock.now * 1000))
+    world.add()
+    world.script = lambda part: held_at(part, 30, world.clock.now)
+    began = world.clock.now
+
+    def stop() -> None:
+        if world.clock.now > began + 60:
+            world.stop.request()
+
+    world.inbox.ticks.append(stop)
+    world.run()
+    assert "transactions" not in world.source.asked
+
+
+# --- what arrived without an answer ---------------------------------------------------------------
+
+
+def unanswered(world: World, part: FakePart, count: int, *, stored: bool) -> None:
+    """A batch of the last request; the target has it or has not."""
+    behind = part.acked_counter + count
+    part.unanswered.append(Unanswered(0, behind, count, 100 * count, False))
+    if stored:
+        world.target.log("orders").write(count, part.acked_counter)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_at_the_end_the_log_tells_what_arrived_without_an_answer(
+    world: World, stored: bool
+) -> None:
+    """The run is stopped, so no later assignment asks the target's log."""
+    task = world.add()
+
+    def script(part: FakePart) -> None:
+        world.write(part, 30)
+        unanswered(world, part, 5, stored=stored)
+
+    world.script = script
+    world.inbox.ticks.append(world.stop.request)
+    world.run()
+    assert task.stopped
+    assert task.total("records") == (35 if stored else 30)
+    assert task.total("bytes") == (500 if stored else 0)
+    assert task.unanswered == []
+
+
+def test_a_log_that_is_not_committed_yet_is_asked_again_for_a_while(world: World) -> None:
+    task = world.add()
+    log = world.target.log("orders")
+    asked = 0
+
+    def script(part: FakePart) -> None:
+        world.write(part, 30)
+        unanswered(world, part, 5, stored=True)
+        log.high = 30
+
+    def commit() -> None:
+        nonlocal asked
+        asked += world.target.asked[-1] == "latest"
+        world.clock.now += 0.1
+        if world.target.asked.count("latest") > 2:
+            log.high = None
+
+    world.script = script
+    world.inbox.ticks.append(world.stop.request)
+    world.target.on_ask = commit
+    world.run()
+    assert asked >= 2
+    assert task.total("records") == 35
+
+
+@pytest.mark.parametrize("failure", ["never committed", "unreachable"])
+def test_a_target_that_cannot_tell_does_not_hold_the_end_up(world: World, failure: str) -> None:
+    """What is not known is not counted."""
+    task = world.add()
+
+    def script(part: FakePart) -> None:
+        world.write(part, 30)
+        unanswered(world, part, 5, stored=True)
+        if failure == "unreachable":
+            world.target.failures["ends"] = TargetError("gone", hint="")
+            world.target.failures["latest"] = TargetError("gone", hint="")
+        else:
+            world.target.log("orders").high = 30
+
+    def pass_time() -> None:
+        world.clock.now += 0.1
+
+    world.script = script
+    world.inbox.ticks.append(world.stop.request)
+    world.target.on_ask = pass_time
+    began = world.clock.now
+    world.run()
+    assert task.total("records") == 30
+    assert world.clock.now - began <= drive.COUNT_PATIENCE + 5

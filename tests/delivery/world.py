@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core import oracle
@@ -73,7 +73,7 @@ def _next_offset(whole: bytes) -> int:
 
 class FakeCluster:
     """What ``Cluster`` answers, from ``topics``. ``failures`` has an error for a kind of question:
-    metadata, ends, earliest, latest or fetch.
+    metadata, ends, epochs, earliest, earliest_local, latest, transactions or fetch.
     """
 
     def __init__(self, side: Side) -> None:
@@ -86,6 +86,8 @@ class FakeCluster:
         self.fetched: list[Place] = []
         self.fetches = 0
         self.tampered = bytes
+        self.running: dict[Place, RunningTransaction] = {}
+        self.on_ask: Callable[[], None] = lambda: None  # with ``asked`` up to date
 
     def add(self, topic: str, partitions: int = 1) -> Topic:
         self.topics[topic] = Topic({p: Log() for p in range(partitions)})
@@ -96,6 +98,7 @@ class FakeCluster:
 
     def say(self, question: str) -> None:
         self.asked.append(question)
+        self.on_ask()
         if question in self.failures:
             raise self.failures[question]
 
@@ -132,7 +135,7 @@ class FakeCluster:
         self, partitions: Iterable[Place], *, timeout: float | None = None
     ) -> dict[Place, RunningTransaction]:
         self.say("transactions")
-        return {}
+        return {place: self.running[place] for place in partitions if place in self.running}
 
     def list_offsets(
         self,
