@@ -55,6 +55,8 @@ class FakePart:
         self.unanswered: list[Unanswered] = []
         self.epochs: list[tuple[int, int]] = []
         self.seen = -1
+        self.counters: list[int] = []  # where it is split, of each target partition
+        self.arrivals: list[tuple[int, int]] = []
         self.held_at = self.held_since = -1
         self.high_watermark = start
 

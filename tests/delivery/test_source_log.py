@@ -7,17 +7,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 
 from copycore.partition import Unanswered
 from core import oracle
 from delivery.job import END, FakePart, World
+from delivery.world import PRODUCER
 from replicator import drive
 from replicator.cluster import RunningTransaction, Unsupported
 from replicator.errors import ExitCode, SourceError, TargetError
 from replicator.offsets.epochs import Epochs
-from replicator.offsets.splits import Arrival, Point, SplitState
+from replicator.offsets.splits import Arrival, Point, SplitBinding, Splits, SplitState, fresh
 from replicator.report import Gap, OpenTransaction
 from replicator.task import PartitionTask, SplitTask
 
@@ -213,7 +215,7 @@ def test_an_epoch_that_ends_at_the_position_or_later_is_fine(world: World, end: 
 
 @pytest.mark.parametrize("failure", ["error", "unsupported", "unreachable"])
 def test_a_check_without_an_answer(world: World, failure: str) -> None:
-    """One that a broker refuses or does not answer is made again; before Kafka 2.0 there is none."""
+    """One that is refused or not answered is made again; before Kafka 2.0 there is none."""
     task = world.add()
     log = world.source.log("orders")
 
@@ -594,3 +596,138 @@ def test_a_target_that_cannot_tell_does_not_hold_the_end_up(world: World, failur
     world.run()
     assert task.total("records") == 30
     assert world.clock.now - began <= drive.COUNT_PATIENCE + 5
+
+
+# --- split partitions -----------------------------------------------------------------------------
+
+
+def add_split(world: World, *points: Point) -> PartitionTask:
+    """A task whose records go to the one partition of another topic by their keys, say; with the
+    points that are stored."""
+    task = world.add()
+    task.located = False
+    binding = SplitBinding(
+        task.binding.source_id, "orders", task.binding.target_id, PRODUCER, 0, "murmur2", (0,)
+    )
+    state = fresh(binding, 0)
+    if points:
+        state = SplitState(binding, points, state.arrivals)
+    world.splits.keys.take_over({"orders": 1})
+    world.splits.restate(world.writer, {task.place: state})  # type: ignore[arg-type]
+    task.split = SplitTask("murmur2", state.points[0], state.points[0].counters)
+    return task
+
+
+def stride(world: World, part: FakePart, end: int, counter: int) -> None:
+    """The records up to ``end`` are cut; after them the target's next one has this number."""
+    assert world.driver is not None
+    found = SimpleNamespace(start=part.position, end=end, counters=[counter])
+    part.arrivals = [(-1, -1)]
+    world.driver.write_stride(world.workers[0], part, found)  # type: ignore[arg-type]
+    part.position = end
+    part.counters = [counter]
+
+
+def arrive(world: World, part: FakePart, count: int) -> None:
+    log = world.target.log("orders")
+    log.write(count, log.end)
+    part.records += count
+    part.arrivals = [(log.end, log.end)]
+
+
+def stored_splits(world: World) -> SplitState:
+    splits = Splits("f")
+    for _, key, value in world.state.records:
+        splits.absorb(key, value)
+    found = splits.state(("orders", 0))
+    assert found is not None
+    return found
+
+
+def test_a_split_copy_that_ends_in_a_hole_is_settled(world: World) -> None:
+    """All that was cut is on the target: the next run need not split it up again to know."""
+    task = add_split(world)
+
+    def script(part: FakePart) -> None:
+        stride(world, part, 30, 30)
+        arrive(world, part, 30)
+        part.acked = 30
+        world.end_as(part, "empty")
+
+    world.script = script
+    world.run()
+    assert (task.done, task.fault, len(world.parts)) == (True, None, 1)
+    assert stored_splits(world).settled
+    assert stored_splits(world).points == (Point(30, (30,)),), "the hole is not part of it"
+
+
+def test_a_hole_where_a_split_partition_is_counted_again_is_no_end(world: World) -> None:
+    """The records before the point were cleaned away since; what lies after it is not copied."""
+    task = add_split(world, Point(0, (0,)), Point(50, (30,)))
+    world.target.log("orders").write(10, 0)
+    assert task.split is not None
+
+    def script(part: FakePart) -> None:
+        if len(world.parts) == 1:
+            assert part.end == 50, "counted as far as the point"
+            part.counters = [30]
+            world.end_as(part, "empty")
+            return
+        assert part.end == END
+        stride(world, part, END, 60)
+        arrive(world, part, 50)
+        part.acked = END
+        world.end_as(part, "done")
+
+    world.script = script
+    world.run()
+    assert task.done
+    assert len(world.parts) == 2
+    assert world.target.log("orders").end == 60
+
+
+def test_a_gap_that_was_accepted_for_a_split_partition_stays_accepted(world: World) -> None:
+    """Strides after the gap were on their way when the connection broke: where they begin is
+    stored with them."""
+    task = add_split(world)
+    world.accept_gap = True
+    world.source.log("orders").start = 45
+
+    def script(part: FakePart) -> None:
+        match len(world.parts):
+            case 1:
+                stride(world, part, 60, 15)
+                world.target.log("orders").write(5, 0)
+                world.lose(part)
+            case 2:  # counting what it had cut
+                part.counters = [15]
+                world.end_as(part, "done")
+            case _:
+                stride(world, part, END, 55)
+                arrive(world, part, 50)
+                part.acked = END
+                world.end_as(part, "done")
+
+    world.script = script
+    world.run()
+    assert task.fault is None
+    assert task.done
+    assert [part.start for part in world.parts] == [45, 45, 45]
+    assert [(gap.start, gap.end) for gap in task.gaps] == [(0, 45)]
+
+
+def test_an_accepted_gap_after_the_end_leaves_nothing_to_copy(world: World) -> None:
+    """The log begins after where this run was to end."""
+    task = world.add()
+    world.accept_gap = True
+    world.source.log("orders").start = END + 20
+    world.source.log("orders").end = END + 90
+
+    def script(part: FakePart) -> None:
+        assert part.start == END + 20
+        world.end_as(part, "done")  # as a lane does when there is nothing before the end
+
+    world.script = script
+    world.run()
+    assert (task.done, task.total("records")) == (True, 0)
+    assert [(gap.start, gap.end) for gap in task.gaps] == [(0, END + 20)]
