@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from copycore.partition import PartitionCopy
 from copycore.rebatch import Rebatcher
 from core import oracle
-from lane.broker import Asked, SourceLog, batch
+from lane.broker import Asked, FetchRequest, SourceLog, batch, framed
 from lane.expected import expect
 from lane.random_records import random_maker, random_records
 from lane.rig import Ends, Rig
@@ -375,9 +375,9 @@ def test_other_tags_of_an_answer_say_nothing(rig: Rig) -> None:
     log = log_of(3, (0, 3))
     ends = rig.pipe(log)
 
-    def tagged(_request: object, answer: dict[str, Any]) -> dict[str, Any]:
-        answer["topics"][0][1][0]["tags"] = [(1, b"\1\2\3"), (2, b""), (99, bytes(300))]
-        return answer
+    def tagged(request: FetchRequest, answer: dict[str, Any]) -> bytes:
+        tags = [(1, b"\1\2\3"), (2, b""), (99, bytes(300))]
+        return framed(request.correlation, oracle.fetch_response(request.version, answer, tags))
 
     ends.source.hook = tagged
     part = rig.assign(ends, log)

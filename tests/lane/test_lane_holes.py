@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_hole_is_asked_for_with_longer_and_longer_pauses(rig: Rig, end: int | 
     part = rig.assign(ends, log, end=end)
     rig.run(lambda: part.records == 3)
     times = asked_at(rig, ends, log, 2500)
-    pauses = [after - before for before, after in zip(times, times[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(times)]
     assert len(times) <= 20, "no busy loop"
     assert all(map(int.__ge__, pauses, [5, 10, 20, 40, 80, 160]))
     for pause, wanted in zip(pauses[-5:], [200] * 5, strict=True):
@@ -92,6 +93,7 @@ def test_a_follower_with_a_hole_never_ends(rig: Rig) -> None:
     rig.run(lambda: part.records == 5)
 
 
+@pytest.mark.timeout(60)
 def test_the_lane_may_wait_while_a_partition_pauses(rig: Rig) -> None:
     """Its next deadline is the end of the pause, so a real lane neither spins nor sleeps longer."""
     log = holed()
@@ -103,10 +105,33 @@ def test_the_lane_may_wait_while_a_partition_pauses(rig: Rig) -> None:
     rig.run(lambda: len(ends.source.requests) == asked + 1)
     rig.step(3)  # the answer is read: now it pauses
     before = rig.now
-    rig.lane_step(timeout=10_000)  # in real time: it wakes up by itself
+    rig.lane_step(timeout=600_000)  # in real time: it wakes up by itself
     rig.now = before + 200
     rig.step(3)
     assert len(ends.source.requests) == asked + 2
+
+
+def test_a_long_poll_ends_when_a_pause_does(rig: Rig) -> None:
+    """The source may let a Fetch for those that are caught up wait, but no longer than that."""
+    log, good = holed(), SourceLog(b"good", 0, [batch(0)])
+    ends = rig.pipe(log, good)
+    part = rig.assign(ends, log, end=-1)
+    rig.assign(ends, good, end=-1)
+    rig.run(lambda: part.records == 3)
+    asked_at(rig, ends, log, 2000)
+    before, now, waits = len(ends.source.requests), rig.now, []
+    while rig.now < now + 600:
+        rig.step()
+        new = ends.source.requests[before + len(waits) :]
+        waits += [request.max_wait_ms for request in new]
+    shared = [
+        wait
+        for wait, request in zip(waits, ends.source.requests[before:], strict=True)
+        if (log.topic_id, 0) not in request.partitions
+    ]
+    assert 150 < max(shared) <= 200 < rig.poll_wait
+    # The broker answers at once here, so many are asked in a pause: each for what is left of it.
+    assert len(set(shared)) > 20
 
 
 # --- how a copy with an end comes to it -----------------------------------------------------------
@@ -136,7 +161,7 @@ def test_each_hole_has_its_own_three_seconds(rig: Rig) -> None:
     for position in range(1, 6):
         rig.run(lambda position=position: part.position >= position)  # type: ignore[misc]
         blocked_until = rig.now + 2500
-        rig.run(lambda: rig.now >= blocked_until)
+        rig.run(lambda until=blocked_until: rig.now >= until)  # type: ignore[misc]
         assert part.ending is None
     rig.run()
     assert (part.ending, part.records) == ("done", 6)
@@ -218,7 +243,7 @@ def test_partitions_with_holes_do_not_slow_others_down(
     while alone_asked[-1]:
         alone_asked.pop()  # the neighbour has everything by then
     assert any(alone_asked)
-    assert not any(a and b for a, b in zip(alone_asked, alone_asked[1:], strict=False))
+    assert not any(a and b for a, b in pairwise(alone_asked))
     # Each hole pauses 200 ms in the end, so almost all turns are the neighbour's.
     assert together <= 1.25 * alone + 40 * holes
     assert sum(alone_asked) <= holes * (together / 200 + 10)
