@@ -267,6 +267,7 @@ cdef class PartitionCopy:
                 continue  # the broker may start with batches before the asked offset
             self.note_epoch(&view)
             if view.kind == OLD_MAGIC:
+                self.gate_epoch(segments)
                 self.take_messages(&view, pool, segments)
                 continue
             if self.end >= 0 and view.base_offset >= self.end:
@@ -345,7 +346,8 @@ cdef class PartitionCopy:
             if epoch == view.leader_epoch and source <= view.base_offset:
                 return 0
         self.known_epochs = []  # what is reported replaces those from there on
-        self.epochs.append((view.base_offset, view.leader_epoch))
+        # It may have begun at any offset since the batch before, if others were removed.
+        self.epochs.append((min(self.position, view.base_offset), view.leader_epoch))
         self.epoch_due = True
         return 0
 
@@ -622,9 +624,11 @@ cdef class PartitionCopy:
             self.barren = self.barren + 1 if was_alone else 0
             self.not_before = now + self.pause
             self.pause = min(2 * self.pause, LONGEST_PAUSE)
-            if (self.end >= 0 and self.barren >= BARREN_LIMIT
-                    and now - self.empty_since >= EMPTY_LIMIT):
-                self.finish("empty", "source", 0, self.position, None, True)
+            if self.barren >= BARREN_LIMIT and now - self.empty_since >= EMPTY_LIMIT:
+                if stable < (self.end if self.end >= 0 else high):
+                    self.hold(high, now)  # after a hole, more lies behind an open transaction
+                elif self.end >= 0:
+                    self.finish("empty", "source", 0, self.position, None, True)
         elif self.position < high:
             self.hold(high, now)
         return 0

@@ -203,10 +203,17 @@ class Driver:
             return
         if self._stopping:
             task.stopped = True
+        elif part.ending == "empty":
+            self._ask_of(task, partial(self._ask_empty, task, part))
         elif part.ending != "done":
             task.located = False
             self._judge(task, part)
-        elif not task.split.check(part.counters):
+        else:
+            self._recounted(task, part)
+
+    def _recounted(self, task: PartitionTask, part: PartitionCopy) -> None:
+        assert task.split is not None
+        if not task.split.check(part.counters):
             text = (
                 "the source has lost records since they were split up: nobody can tell which of "
                 "them the target has"
@@ -238,7 +245,7 @@ class Driver:
             self._again(task, "target", verdict.reason, at_once=True)
             return
         if verdict.empty:
-            self._ask_of(task, partial(self._ask_empty, task))
+            self._ask_of(task, partial(self._ask_empty, task, part))
             return
         if verdict.held:
             high = min(part.high_watermark, task.end)
@@ -287,6 +294,8 @@ class Driver:
                     left.remove(task)
                 if isinstance(answer, int):
                     task.count_stored({task.partition: answer})
+            if left:
+                self._take_reports()  # waits
 
     def _again(
         self, task: PartitionTask, side: Side, reason: str, *, at_once: bool = False
@@ -711,6 +720,8 @@ class Driver:
     def _can_go_on(self, task: PartitionTask, finding: Finding) -> bool:
         """Whether a task can be assigned in spite of what was found at the source."""
         if finding.gap is not None and self._accept_gap and task.skip_to(finding.gap):
+            if task.split is not None:
+                self._splitting.skip(task)
             gap = task.gaps[-1]
             if gap.start != task.start:  # else the plan has told it
                 _log.warning("%s", gap_text(gap))
@@ -736,24 +747,30 @@ class Driver:
         if not task.finished:
             then()
 
-    def _ask_empty(self, task: PartitionTask) -> Then:
+    def _ask_empty(self, task: PartitionTask, part: PartitionCopy) -> Then:
         """Beside the driver."""
         try:
-            return partial(self._passed_hole, task, judge_empty(self._source, task))
+            again = judge_empty(self._source, task.place, part.position, part.end)
         except CopystreamError as error:
-            return partial(self._passed_hole, task, f"source: {error.message}")
+            again = f"source: {error.message}"
+        return partial(self._passed_hole, task, part, again)
 
-    def _passed_hole(self, task: PartitionTask, again: str) -> None:
-        """Nothing lies between the position and the end, unless there is a reason to try again.
+    def _passed_hole(self, task: PartitionTask, part: PartitionCopy, again: str) -> None:
+        """Nothing lies between the position and the end of an assignment, unless there is a reason
+        to try ``again``.
 
         The position stays where the last batch was: no absence is stored for a later run.
         """
         if again:
             task.trouble = again
             self._again(task, "source", again)
+            return
+        _log.info("%s-%d: nothing from %d to %d", *task.place, part.position, part.end)
+        if task.split is not None and task.split.checks:
+            self._recounted(task, part)
         else:
-            _log.info("%s-%d: nothing from %d to %d", *task.place, task.position, task.end)
             task.done = True
+            self._note_tail(task, part)
 
     def _ask_held(self, held: Mapping[PartitionTask, tuple[int, int]]) -> Then:
         """Beside the driver; ``held`` has last stable offset and high watermark of tasks."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from replicator import faults
 from replicator.cluster import Cluster, TopicMeta, TopicPartition, Unsupported
 from replicator.report import Fault, Gap
-from replicator.task import PartitionTask
 
 ASK_TIMEOUT = 5.0  # seconds; the driver asks again
 
@@ -91,23 +90,23 @@ def _check_epochs(
     return found
 
 
-def judge_empty(source: Cluster, task: PartitionTask) -> str:
-    """For a partition with nothing but empty answers before its end: why it may be that something
-    is there all the same. Empty where there is nothing: the last records before the end are gone.
+def judge_empty(source: Cluster, place: TopicPartition, position: int, end: int) -> str:
+    """For a partition with nothing but empty answers from a position to its end: why it may be
+    that something is there all the same. Empty where there is nothing: the records were removed.
 
     The part of a log that is only in remote storage (KIP-405) may answer empty for any time.
     """
     try:
-        local = source.list_offsets([task.place], "earliest_local", timeout=ASK_TIMEOUT)
+        local = source.list_offsets([place], "earliest_local", timeout=ASK_TIMEOUT)
     except Unsupported:
         return ""  # before Kafka 3.6: no remote storage
-    start = local[task.place]
+    start = local[place]
     if start.error:
         return f"source: no local log start (error {start.error})"
-    if task.position < start.offset:
+    if position < start.offset:
         return (
-            f"source: remote storage gives nothing at offset {task.position}, although the log "
-            f"goes on to {task.end}"
+            f"source: remote storage gives nothing at offset {position}, although the log goes on "
+            f"to {end}"
         )
     return ""
 

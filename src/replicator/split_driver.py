@@ -99,6 +99,12 @@ class SplitDriver:
             part.seen,
         )
 
+    def skip(self, task: PartitionTask) -> None:
+        """The task begins later: what comes before that is gone from the source."""
+        start = _split(task).start
+        nothing = [(-1, -1)] * len(start.counters)  # has arrived since
+        self._splits.settle(self._writer, task.place, start.source, start.counters, nothing)
+
     def settle_idle(self, worker: LaneWorker, task: PartitionTask) -> None:
         """The same for one that goes on, if there is nothing on its way just now."""
         part = task.part

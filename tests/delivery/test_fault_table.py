@@ -111,7 +111,7 @@ def test_refusals_of_the_target(code: int, text: str | None) -> None:
     found = check_fault(verdict.fault, kind, "source", ExitCode.FATAL)
     assert found.offset == 1234
     assert f"{name} ({code})" in found.message
-    assert "target refuses" in found.message
+    assert "refuses this record" in found.message
     assert text is None or text in found.message
 
 

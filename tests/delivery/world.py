@@ -144,6 +144,7 @@ class FakeCluster:
         *,
         read_committed: bool = False,
         timeout: float | None = None,
+        apart: bool = False,
     ) -> dict[Place, OffsetResult]:
         self.say(at)
         return {place: self._result(place, at) for place in partitions}

@@ -183,6 +183,7 @@ class Rig:
             single_until=single_until,
             unpack=unpack,
             epoch=epoch,
+            fetched_epoch=epoch,
             known_epochs=known_epochs,
             new_epochs=new_epochs,
             transaction_limit=transaction_limit,

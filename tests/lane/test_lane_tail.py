@@ -139,9 +139,10 @@ def test_what_is_in_flight_behind_a_throttled_answer_is_waited_for(rig: Rig) -> 
     log = SourceLog(b"t", 0, [batch(n) for n in range(12)])
     ends = rig.pipe(log)
     part = rig.assign(ends, log)
+    rig.fill(ends)
     allowed = 0
     ends.target.per_turn = lambda: allowed
-    rig.run(lambda: len(ends.target.pending) == 5)
+    ends.target.hold = False
     most = 5
     ends.target.hook = lambda request: ends.target.take(request) | {"throttle_ms": 50_000}
     told = []

@@ -268,11 +268,13 @@ class OffsetMaps:
             delivered(error, offset)
 
         def epochs_written(error: CopystreamError | None, offset: int) -> None:
-            if error is None:
-                self._keep_epochs(place, epochs)
+            # The segments first: once the epochs are known to be stored, those of a later call do
+            # not wait for them.
             if error is None and segments:
                 self._send_chunks(writer, place, segments, finished)
-            else:
+            if error is None:
+                self._keep_epochs(place, epochs)
+            if error is not None or not segments:
                 finished(error, offset)
 
         if epochs == before:
