@@ -221,20 +221,22 @@ def test_a_check_without_an_answer(world: World, failure: str) -> None:
 
     def script(part: FakePart) -> None:
         if len(world.parts) > 1:
+            assert not log.epoch_error, "not before the source has answered"
             world.finish(part)
             return
         world.write(part, 30)
         if failure == "error":
-            log.error = 75
+            log.epoch_error = 75
         else:
             error = Unsupported if failure == "unsupported" else SourceError
             world.source.failures["epochs"] = error("no", hint="")
         world.lose(part)
 
     def heal() -> None:
-        log.error = 0
-        if failure == "unreachable" and world.clock.now > 5010:
-            world.source.failures.clear()
+        if world.clock.now > 5010:
+            log.epoch_error = 0
+            if failure == "unreachable":
+                world.source.failures.clear()
 
     world.inbox.ticks.append(heal)
     world.script = script

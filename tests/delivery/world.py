@@ -27,14 +27,15 @@ class Log:
     leader: int = 0
     replicas: tuple[int, ...] = (0,)  # of which broker 0 is in sync
     error: int = 0  # of every question about its offsets
+    epoch_error: int = 0  # of a question about the end of a leader epoch
     batches: list[bytes] = field(default_factory=list)
     local_start: int = 0  # what is before it is in remote storage only
     epochs: list[tuple[int, int]] = field(default_factory=lambda: [(0, 4)])  # (first offset, epoch)
 
     def epoch_end(self, epoch: int) -> OffsetResult:
         """As ``LeaderEpochFileCache.endOffsetFor``."""
-        if self.error:
-            return OffsetResult(-1, -1, self.error)
+        if self.error or self.epoch_error:
+            return OffsetResult(-1, -1, self.error or self.epoch_error)
         if epoch == self.epochs[-1][1]:
             return OffsetResult(self.end, epoch, 0)
         later = [first for first, known in self.epochs if known > epoch]
