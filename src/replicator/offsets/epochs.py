@@ -16,7 +16,9 @@ LATEST_EPOCHS = 100  # kept of a partition; the position of a copy is in one of 
 
 
 class Epochs(Struct, frozen=True):
-    """The epochs of a partition's batches as (source offset of the first batch, epoch)."""
+    """The epochs of a partition as (source offset, epoch): no batch from there on has an older one,
+    and none before has it.
+    """
 
     starts: tuple[tuple[int, int], ...] = ()
 
