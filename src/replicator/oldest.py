@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from replicator.cluster import Cluster
 from replicator.errors import CopystreamError
-from replicator.locate import last_batches
+from replicator.locate import NotYet, read_batches
 from replicator.reach import Reach
 
 TopicPartition = tuple[str, int]
@@ -44,23 +44,29 @@ def oldest(source: Cluster, topics: Sequence[Asked], now_ms: int) -> dict[str, i
         young = leaders.offsets(starts, cut)
         # Where no record is young enough, all there are count.
         ends = leaders.offsets([place for place, offset in young.items() if offset < 0], "latest")
-        older: dict[str, tuple[TopicPartition, int]] = {}
         for place, offset in {**young, **ends}.items():
-            if offset > starts[place]:
-                older.setdefault(place[0], (place, starts[place]))
-        times = _times(source, dict(older.values()))
-        found.update({topic: min(times.get(topic, cut - 1), cut - 1) for topic in older})
+            if offset > starts[place] and place[0] not in found:
+                time = _time_before(source, place, starts[place], offset, cut)
+                if time is not None:
+                    found[place[0]] = time
     return found
 
 
-def _times(source: Cluster, offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
-    """By topic, the time of the batch at an offset, where it can be told."""
+def _time_before(
+    source: Cluster, place: TopicPartition, start: int, young: int, cut: int
+) -> int | None:
+    """The time of a record before the first one that is young enough; None where none is shown.
+
+    The offsets before it may be a hole that compaction left.
+    """
     try:
-        batches = last_batches(source, offsets)
-    except CopystreamError:
-        return {}
-    return {
-        place[0]: batch.max_timestamp
-        for place, batch in batches.items()
-        if batch is not None and batch.magic == 2 and batch.max_timestamp >= 0
-    }
+        batch = next(read_batches(source, place, start, young), None)
+    except (NotYet, CopystreamError):
+        return None
+    if batch is None or batch.is_control:
+        return None
+    if batch.magic == 2 and 0 <= batch.max_timestamp < cut:
+        return batch.max_timestamp
+    # A record before it is older; a batch that goes on beyond it may have a hole instead.
+    shown = batch.next_offset <= young or (batch.magic == 2 and batch.kind == "dense")
+    return cut - 1 if shown else None

@@ -28,6 +28,7 @@ from replicator.cluster.topics import (
 from replicator.effects import unused
 from replicator.errors import BrokerError, CopystreamError, ExitCode, UsageError
 from replicator.faults import UNKNOWN_TOPIC
+from replicator.locate import last_batches
 from replicator.offsets.splits import SplitBinding, Splits, SplitState
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.oldest import Asked, oldest
@@ -268,11 +269,13 @@ class Planner:
         """
         plans = {draft.topic: draft.plan for draft in drafts}
         positions: dict[TopicPartition, Position] = {}
+        bindings: dict[TopicPartition, Binding] = {}
         for part in (part for draft in drafts for part in draft.parts):
             place = (part.topic, part.partition)
             if part.binding is not None:
                 begin, seen = maps.around(place, part.counter)
                 positions[place] = Position(begin, seen, maps.epochs(place).at(seen))
+                bindings[place] = part.binding
             elif part.split is not None:
                 seen = part.split.settled_seen
                 positions[place] = Position(part.start, seen, part.split.epochs.at(seen))
@@ -283,9 +286,23 @@ class Planner:
                 gap = Gap(topic=place[0], partition=place[1], start=begin, end=found.gap)
                 plans[place[0]].gaps.append(gap)
                 plans[place[0]].warnings.append(gap_text(gap))
-            elif found.fault is not None:
+            elif found.fault is not None and self._ends_with_ours(place, bindings.get(place)):
                 lost[place] = found.fault
         return lost
+
+    def _ends_with_ours(self, place: TopicPartition, binding: Binding | None) -> bool:
+        """Whether the target's log shows that its last batch is of this copy: counted along with
+        records of others, its position means nothing. Split partitions are not counted so.
+        """
+        if binding is None:
+            return True
+        target = (binding.target_topic, place[1])
+        try:
+            end = self._target.list_offsets([target], "latest")[target].offset
+            batch = last_batches(self._target, {target: end - 1})[target]
+        except CopystreamError:
+            return False
+        return batch is not None and batch.producer_id == binding.producer_id
 
     def _unused(
         self, facts: Facts, drafts: Sequence[Draft], limits: Mapping[str, int]

@@ -129,7 +129,10 @@ def test_completions() -> None:
         (["copy", *CLUSTERS, "orders", "--from", "./gone.txt"], "no such offsets file"),
         (["copy", *CLUSTERS, "orders", "--from", "latest"], "copies only what arrives later"),
         (["copy", *CLUSTERS, "orders", "--from", "-1h", "--until", "-2h"], "nothing lies between"),
-        (["copy", *CLUSTERS, "orders", "--until", "end"], "expected current, forever or a time"),
+        (
+            ["copy", *CLUSTERS, "orders", "--until", "end"],
+            "expected current, stable, forever or a time",
+        ),
         (["copy", *CLUSTERS, "orders", "--isolation", "none"], "or read_uncommitted"),
         (["copy", *CLUSTERS, "orders", "--replication-factor", "0"], "the least is 1"),
         (["copy", *CLUSTERS, "orders", "--replication-factor", "two"], "a whole number"),

@@ -71,10 +71,15 @@ def test_the_copy_ends_at_an_open_transaction_and_goes_on_after_its_end(flow, to
         with Writer(flow.source.bootstrap) as writer:
             for index in range(90):
                 writer.send(topic, index % 3, Payload(None, b"behind %d" % index))
-        flow.copy(topic).expect(0)
+        faults = flow.copy(topic).expect(5).summary.faults
+        assert {(one.kind, one.partition) for one in faults} == {
+            ("open-transaction", 0),
+            ("open-transaction", 1),
+        }
         flow.verify(topic)  # both sides as a read-committed consumer sees them now
         assert log_end(flow.source.bootstrap, topic, 0) == stable
-        assert flow.copy(topic).expect(0).summary.status == "nothing-left"
+        again = flow.copy(topic, "--until", "stable").expect(0)
+        assert again.summary.status == "nothing-left"
         getattr(held, finish)()
         settle(flow.source.bootstrap, topic)
         flow.copy(topic).expect(0)

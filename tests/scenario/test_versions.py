@@ -52,7 +52,8 @@ def test_every_pair_of_versions(clusters_of, topic_name, rng, source_version, ta
     transactions(bootstrap, mixed, [0, 1], rng, rounds=5)
     held = open_transaction(bootstrap, mixed, [1], rng, records=10)
 
-    flow.copy(plain, mixed).expect(0)
+    (fault,) = flow.copy(plain, mixed).expect(5).summary.faults
+    assert (fault.kind, fault.topic, fault.partition) == ("open-transaction", mixed, 1)
     flow.verify(plain, mixed)
     held.commit()
     settle(bootstrap, mixed)
