@@ -412,7 +412,8 @@ class Copying:
         """An unclean election: acknowledged records are gone, of a partition not finished yet.
 
         Requests on their way reach the old leader, which refuses them. Where the new leader knows
-        our producer they may arrive at it all the same; an empty log would take any of them.
+        our producer they may arrive at it all the same; one that knows nothing of it would take any
+        of them.
         """
         for ends in self.process.pipes:
             ends.target.close()
@@ -424,7 +425,7 @@ class Copying:
                     log.counter -= oracle.parse(log.batches.pop())["count"]
                 log.latest.clear()
                 self.elected.add(p)
-                if not log.counter:
+                if log.expected is None:
                     leads_no_more = TargetLog(b"t", p, PRODUCER, refuse=lambda _whole: NOT_LEADER)
                     for broker in before:
                         broker.logs[b"t", p] = leads_no_more
