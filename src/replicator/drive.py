@@ -692,15 +692,14 @@ class Driver:
         return True
 
     def _lost_data(self, task: PartitionTask) -> bool:
-        """After OFFSET_OUT_OF_RANGE: whether the source's log has left our position behind."""
+        """After OFFSET_OUT_OF_RANGE: whether the source's log has lost its end. ``check`` notices
+        before the next assignment where it has lost its start.
+        """
         try:
-            begin = self._source.list_offsets([task.place], "earliest", timeout=ASK_TIMEOUT)
             end = self._source.list_offsets([task.place], "latest", timeout=ASK_TIMEOUT)
         except CopystreamError:
             return False
-        first, last = begin[task.place], end[task.place]
-        if not first.error and first.offset > task.position:
-            return False  # ``check`` says so before the next assignment
+        last = end[task.place]
         reached = max(task.position, task.end)
         if not last.error and last.offset < reached and task.attempts > 5:
             text = (
