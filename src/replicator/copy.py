@@ -51,7 +51,7 @@ from replicator.splitting import load
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 from replicator.state import topics as state_topics
 from replicator.state.claims import Claims
-from replicator.state.log import StateReader, StateWriter
+from replicator.state.log import StateConsumer, StateReader, StateWriter
 from replicator.state.producers import Producers
 from replicator.state.pulse import Pulse
 from replicator.state.topics import restore_registry
@@ -118,13 +118,15 @@ class CopyJob:
             choice, metas = self._planner.choose()
             state = state_topics.check(self._target, self._target_admin, change=False)
             producers, maps, splits = Producers(), OffsetMaps(self._flow), Splits(self._flow)
-            if not self._target.metadata([REGISTRY_TOPIC])[REGISTRY_TOPIC].error:
-                with closing(StateReader(self._target, REGISTRY_TOPIC)) as registry:
+            found = self._target.metadata(state_topics.TOPICS)
+            there = [name for name, meta in found.items() if not meta.error]
+            with closing(StateConsumer(self._target, there)) as consumer:
+                if REGISTRY_TOPIC in there:
+                    registry = StateReader(self._target, consumer, REGISTRY_TOPIC)
                     for _, key, value in registry.read_to_end():
                         producers.absorb(key, value)
-            if not self._target.metadata([OFFSET_MAP_TOPIC])[OFFSET_MAP_TOPIC].error:
-                with closing(StateReader(self._target, OFFSET_MAP_TOPIC)) as stored:
-                    _absorb(stored, maps, splits)
+                if OFFSET_MAP_TOPIC in there:
+                    _absorb(StateReader(self._target, consumer, OFFSET_MAP_TOPIC), maps, splits)
             facts = self._planner.gather(choice, metas)
             authors = Authors(self._source, self._target, producers, self._flow, state.lost)
             made = self._planner.make(facts, self._flow, maps, splits, authors, create=False)
@@ -187,16 +189,17 @@ class CopyJob:
             state = state_topics.check(self._target, self._target_admin, change=True)
             writer = StateWriter(self._target)
             stack.callback(writer.close)
-            registry = StateReader(self._target, REGISTRY_TOPIC)
-            stack.callback(registry.close)
-
+            consumer = stack.enter_context(
+                closing(StateConsumer(self._target, state_topics.TOPICS))
+            )
+            registry = StateReader(self._target, consumer, REGISTRY_TOPIC)
             producers = Producers()
             claims = Claims(registry, writer, self._flow)
             for offset, key, value in registry.read_to_end():
                 producers.absorb(key, value)
                 claims.absorb(offset, key, value)
             maps, splits = OffsetMaps(self._flow), Splits(self._flow)
-            stored = stack.enter_context(closing(StateReader(self._target, OFFSET_MAP_TOPIC)))
+            stored = StateReader(self._target, consumer, OFFSET_MAP_TOPIC)
             _absorb(stored, maps, splits)
             state.warnings += restore_registry(
                 self._target,

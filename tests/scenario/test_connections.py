@@ -12,7 +12,7 @@ from kit.loads import load_mixed
 from kit.runner import Copier
 from replicator.lab.seed import Payload, Writer
 
-LIMIT = 5  # connections from one address; a copy opens 7 if it may, and needs 4
+LIMIT = 5  # connections from one address; a copy opens 7 if it may, and needs these
 IDLE_MS = 1000
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -153,15 +154,16 @@ class StateWriter:
         self._thread.join(5)
 
 
-class StateReader:
-    """Reads one state topic from its start, and later what has been added since."""
+class StateConsumer:
+    """Fetches state topics from their start, for their readers. One for all of a cluster's, since
+    each client costs two connections and brokers may limit those. Any thread may call.
+    """
 
-    def __init__(self, cluster: Cluster, topic: str) -> None:
+    def __init__(self, cluster: Cluster, topics: Iterable[str]) -> None:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition  # noqa: PLC0415 - as above
 
-        self._cluster = cluster
-        self._topic = topic
-        self._next = 0
+        self._lock = threading.Lock()  # guards what follows
+        self._fetched: dict[str, deque[Message]] = {topic: deque() for topic in topics}
         self._consumer: Consumer = Consumer(
             {
                 **cluster.config.librdkafka(),
@@ -176,7 +178,52 @@ class StateReader:
                 "log_level": 0,
             }
         )
-        self._consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+        # All at once: librdkafka asks for the leader of a later one only after a second.
+        partitions = [TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in self._fetched]
+        self._consumer.assign(partitions)
+
+    def remove(self, topic: str) -> None:
+        """Fetch the topic no more."""
+        from confluent_kafka import TopicPartition  # noqa: PLC0415 - as above
+
+        with self._lock:
+            self._consumer.incremental_unassign([TopicPartition(topic, 0)])
+            del self._fetched[topic]
+
+    def take(self, topic: str, wait: float = 0.0) -> list[Message]:
+        """The messages of the topic that have come, errors among them; waits up to so many seconds
+        for a first one of any topic.
+        """
+        with self._lock:
+            waiting = self._fetched[topic]
+            # consume() waits for as many as it is asked for: wait for one, take what is there.
+            messages = self._consumer.consume(1, wait) if wait and not waiting else []
+            messages += self._consumer.consume(1000, 0)
+            for message in messages:
+                name, error = message.topic(), message.error()
+                if name in self._fetched:
+                    self._fetched[name].append(message)
+                elif name is None and error is not None:
+                    # About brokers, which librdkafka tries again, or about the group, whose
+                    # coordinator it looks for although it is not needed: that takes no right to it.
+                    _log.info("reading state: %s", library_reason(error))
+            taken = list(waiting)
+            waiting.clear()
+            return taken
+
+    def close(self) -> None:
+        with self._lock:
+            self._consumer.close()
+
+
+class StateReader:
+    """Reads one of the consumer's topics from its start, and later what has been added since."""
+
+    def __init__(self, cluster: Cluster, consumer: StateConsumer, topic: str) -> None:
+        self._cluster = cluster
+        self._consumer = consumer
+        self._topic = topic
+        self._next = 0
 
     def read_to_end(self) -> Iterator[tuple[int, bytes, bytes | None]]:
         """(offset, key, value) of everything up to the end as it is now."""
@@ -188,9 +235,7 @@ class StateReader:
             )
         deadline = time.monotonic() + READ_TIMEOUT
         while self._next < end.offset:
-            # consume() waits for as many as it is asked for: wait for one, take what is there.
-            messages = self._consumer.consume(1, 1.0)
-            messages += self._consumer.consume(1000, 0)
+            messages = self._consumer.take(self._topic, 1.0)
             if time.monotonic() > deadline:
                 raise _failure(self._cluster, self._topic, "read", None)
             for message in messages:
@@ -198,15 +243,15 @@ class StateReader:
                     self._next = max(self._next, message.offset() or 0)
                     continue
                 deadline = time.monotonic() + READ_TIMEOUT
-                yield self._take(message)
+                yield self._record(message)
 
     def read_new(self) -> Iterator[tuple[int, bytes, bytes | None]]:
         """What has arrived by now, without waiting."""
-        for message in self._consumer.consume(1000, 0):
+        for message in self._consumer.take(self._topic):
             if not self._no_record(message):
-                yield self._take(message)
+                yield self._record(message)
 
-    def _no_record(self, message: Any) -> bool:
+    def _no_record(self, message: Message) -> bool:
         from confluent_kafka import KafkaError  # noqa: PLC0415 - as above
 
         error = message.error()
@@ -214,16 +259,15 @@ class StateReader:
             return False
         if error.code() == KafkaError._PARTITION_EOF:
             return True
-        # What names no topic is about brokers, which librdkafka tries again, or about the group,
-        # whose coordinator it looks for although it is not needed: that takes no right to a group.
-        if message.topic() is None or error.retriable():
+        if error.retriable():
             _log.info("reading %s: %s", self._topic, library_reason(error))
             return True
         raise _failure(self._cluster, self._topic, "read", error)
 
-    def _take(self, message: Any) -> tuple[int, bytes, bytes | None]:
+    def _record(self, message: Any) -> tuple[int, bytes, bytes | None]:
         self._next = message.offset() + 1
         return message.offset(), message.key() or b"", message.value()
 
     def close(self) -> None:
-        self._consumer.close()
+        """Read no more; the consumer stays open for the others."""
+        self._consumer.remove(self._topic)
