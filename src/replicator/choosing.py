@@ -21,7 +21,7 @@ from replicator.cluster.topics import (
 from replicator.errors import CopystreamError, ExitCode
 from replicator.faults import UNKNOWN_TOPIC
 from replicator.report import TopicPlan
-from replicator.settings import CopySettings
+from replicator.options.settings import CopySettings
 
 
 class Choosing:

@@ -35,7 +35,7 @@ from replicator.offsets.store import Binding, OffsetMaps
 from replicator.others import Others
 from replicator.outcome import outcome, since_process_start, strongest
 from replicator.plan import KEEP, FullPlan, PartitionPlan, Planner
-from replicator.rates import OFF, print_rate
+from replicator.options.rates import OFF, print_rate
 from replicator.reach import unready_fault
 from replicator.report import (
     Fault,
@@ -46,7 +46,7 @@ from replicator.report import (
     TopicPlan,
     TopicSummary,
 )
-from replicator.settings import CopySettings
+from replicator.options.settings import CopySettings
 from replicator.splitting import load
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 from replicator.state import topics as state_topics

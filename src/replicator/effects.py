@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from replicator.options import options_of
-from replicator.rates import Rate
+from replicator.options.table import options_of
+from replicator.options.rates import Rate
 from replicator.report import TopicPlan
-from replicator.selection import AtOffsets, Forever
-from replicator.settings import CopySettings
-from replicator.values import print_size
+from replicator.options.selection import AtOffsets, Forever
+from replicator.options.settings import CopySettings
+from replicator.options.quantities import print_size
 
 _FLAGS = {option.dest: option.flags[0] for option in options_of("copy") if option.flags}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from copycore.allowance import Allowance
 from replicator.report import Limit, LimitName
-from replicator.settings import Merge
+from replicator.options.settings import Merge
 
 FEW_RECORDS = 100_000  # as one-record batches they take a target some two seconds
 

@@ -34,8 +34,8 @@ from replicator.offsets.store import Binding, OffsetMaps
 from replicator.oldest import Asked, oldest
 from replicator.reach import Reach, partition_fault
 from replicator.report import Conflict, Fault, FaultKind, Gap, OpenTransaction, Plan, TopicPlan
-from replicator.selection import AtOffsets, AtTime, Earliest, Forever, Latest, Stable
-from replicator.settings import CopySettings
+from replicator.options.selection import AtOffsets, AtTime, Earliest, Forever, Latest, Stable
+from replicator.options.settings import CopySettings
 from replicator.source_log import Position, check, gap_text
 from replicator.state import OFFSET_MAP_TOPIC
 from replicator.transactions import held_text, open_transactions

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import Struct
 
 from replicator.polite import Polite, Sample
-from replicator.rates import OFF, Rate, Timetable, print_rate
+from replicator.options.rates import OFF, Rate, Timetable, print_rate
 
 if TYPE_CHECKING:
     from copycore.bucket import Bucket

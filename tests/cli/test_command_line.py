@@ -13,7 +13,7 @@ import pytest
 from binary import BINARY, CLUSTERS, Ran, clean_environment
 
 from replicator import __version__
-from replicator.options import OPTIONS
+from replicator.options.table import OPTIONS
 
 Run = Callable[..., Ran]
 

@@ -10,10 +10,10 @@ import pytest
 from replicator.cli.copy import command
 from replicator.cli.params import click_parameters
 from replicator.errors import UsageError
-from replicator.options import OPTIONS, Option, options_of
-from replicator.rates import AUTO, always
-from replicator.selection import AtTime, Forever, Partitions
-from replicator.settings import CopySettings, copy_settings
+from replicator.options.table import OPTIONS, Option, options_of
+from replicator.options.rates import AUTO, always
+from replicator.options.selection import AtTime, Forever, Partitions
+from replicator.options.settings import CopySettings, copy_settings
 
 IDS = [option.name for option in OPTIONS]
 

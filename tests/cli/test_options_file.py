@@ -14,8 +14,8 @@ import pytest
 from binary import CLUSTERS, Ran, read_until, started
 from test_running import SETTINGS, TEXTS
 
-from replicator.options import OPTIONS
-from replicator.rates import Rate, print_rate
+from replicator.options.table import OPTIONS
+from replicator.options.rates import Rate, print_rate
 
 Run = Callable[..., Ran]
 JSON = ("-o", "json", "--progress", "none")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replicator.rates import (
+from replicator.options.rates import (
     AUTO,
     OFF,
     WEEKDAYS,

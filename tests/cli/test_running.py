@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from binary import CLUSTERS, Ran, read_until, started
 
-from replicator.options import OPTIONS
+from replicator.options.table import OPTIONS
 
 Run = Callable[..., Ran]
 COPY = ("copy", *CLUSTERS, "orders")

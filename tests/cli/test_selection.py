@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.errors import UsageError
-from replicator.selection import (
+from replicator.options.selection import (
     AtOffsets,
     AtTime,
     Current,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.values import (
+from replicator.options.quantities import (
     parse_compression,
     parse_duration,
     parse_size,

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from replicator.polite import START, Sample
-from replicator.rates import AUTO, OFF, Rate, always, parse_rate, parse_timetable
+from replicator.options.rates import AUTO, OFF, Rate, always, parse_rate, parse_timetable
 from replicator.throttle import Buckets, Throttle
 
 NOON = datetime(2024, 5, 3, 12)  # a Friday

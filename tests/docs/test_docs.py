@@ -11,7 +11,7 @@ import pytest
 
 from replicator import docs
 from replicator.errors import ExitCode
-from replicator.options import OPTIONS
+from replicator.options.table import OPTIONS
 from replicator.report import FaultKind
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from replicator import drive
 from replicator.cli.copy import command
 from replicator.copy import CopyJob
 from replicator.report import Summary
-from replicator.settings import copy_settings
+from replicator.options.settings import copy_settings
 from replicator.stop import StopSignal
 
 PATIENCE = 2.0  # seconds, instead of two minutes

@@ -21,10 +21,10 @@ from replicator.cli.signals import Interrupts
 from replicator.cli.state import RunState
 from replicator.cli.tables import plan_text, summary_text
 from replicator.errors import UsageError, worst
-from replicator.options import CONFIG
+from replicator.options.table import CONFIG
 from replicator.report import Plan, Snapshot, Summary
-from replicator.selection import Forever
-from replicator.settings import CopySettings, copy_settings
+from replicator.options.selection import Forever
+from replicator.options.settings import CopySettings, copy_settings
 from replicator.stop import StopSignal
 
 _HELP = """\

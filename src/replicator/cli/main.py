@@ -15,7 +15,7 @@ from replicator import __version__
 from replicator.cli.output import flush
 from replicator.cli.state import RunState
 from replicator.errors import CopystreamError, ExitCode
-from replicator.options import ENV_PREFIX, OPTIONS
+from replicator.options.table import ENV_PREFIX, OPTIONS
 
 PROGRAM = "copystream"
 _COMPLETE_VARIABLE = "_COPYSTREAM_COMPLETE"

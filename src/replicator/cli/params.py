@@ -10,8 +10,8 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from replicator.option_types import OPTIONS_FILE, ValueType
-from replicator.options import ENV_PREFIX, Option, options_of
+from replicator.options.types import OPTIONS_FILE, ValueType
+from replicator.options.table import ENV_PREFIX, Option, options_of
 
 # Generic for type checkers only: not every supported click can be subscripted.
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _parameter(option: Option) -> click.Parameter:
 def _read_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """The file's values count where neither a flag nor a variable gives one."""
     if value and not ctx.resilient_parsing:
-        from replicator.options_file import read_options  # noqa: PLC0415 - only for such a file
+        from replicator.options.file import read_options  # noqa: PLC0415 - only for such a file
 
         ctx.default_map = read_options(Path(value), ctx.command.name or "")
     return value

@@ -9,7 +9,7 @@ from replicator.cli.notes import config_notes
 from replicator.cli.units import clock, count, plural, short
 from replicator.cli.view import THROTTLERS
 from replicator.report import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
-from replicator.values import print_duration, print_size
+from replicator.options.quantities import print_duration, print_size
 
 Paint = Callable[[str, str], str]
 Align = Literal["left", "right"]

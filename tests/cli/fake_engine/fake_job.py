@@ -19,7 +19,7 @@ from replicator.report import (
     TopicPlan,
     TopicSummary,
 )
-from replicator.settings import CopySettings
+from replicator.options.settings import CopySettings
 from replicator.stop import StopSignal
 from replicator.throttle import Throttle
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from replicator.rates import Timetable, parse_timetable, print_timetable
-from replicator.selection import (
+from replicator.options.rates import Timetable, parse_timetable, print_timetable
+from replicator.options.selection import (
     parse_partitions,
     parse_start,
     parse_until,
@@ -17,7 +17,7 @@ from replicator.selection import (
     print_start,
     print_until,
 )
-from replicator.values import (
+from replicator.options.quantities import (
     MAX_OFFSET,
     parse_compression,
     parse_duration,

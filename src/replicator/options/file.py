@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from replicator.errors import ConfigError
-from replicator.options import CONFIG, Option, options_of
+from replicator.options.table import CONFIG, Option, options_of
 
 FileValue = str | bool | int | list[str]  # of a value, a switch, a count, and one that is repeated
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from replicator.option_types import (
+from replicator.options.types import (
     BATCH_SIZE,
     BOOTSTRAP,
     COMPRESSION,

@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from replicator.errors import UsageError
-from replicator.values import MAX_OFFSET, parse_timestamp, print_timestamp
+from replicator.options.quantities import MAX_OFFSET, parse_timestamp, print_timestamp
 
 Range = tuple[int, int]  # partitions from the first to the second, both included
 

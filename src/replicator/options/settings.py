@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from replicator.errors import UsageError
-from replicator.options import options_of
-from replicator.rates import Timetable
+from replicator.options.table import options_of
+from replicator.options.rates import Timetable
 from replicator.report import Side
-from replicator.selection import AtTime, Current, Latest, Partitions, Stable, Start, Until
-from replicator.values import Compression
+from replicator.options.selection import AtTime, Current, Latest, Partitions, Stable, Start, Until
+from replicator.options.quantities import Compression
 
 if TYPE_CHECKING:
     from replicator.config import ClientConfig

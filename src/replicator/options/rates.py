@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from replicator.values import MAX_OFFSET, parse_size, print_size
+from replicator.options.quantities import MAX_OFFSET, parse_size, print_size
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MINUTES_A_DAY = 24 * 60

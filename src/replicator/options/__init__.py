@@ -1,0 +1,1 @@
+"""How a user writes what is wanted: the table of options, value types, the settings of a copy."""
