@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from fakebroker import FakeBroker
 from replicator.cluster import RetryPolicy
-from replicator.config import ClientConfig
+from replicator.cluster.config import ClientConfig
 
 
 class FakeTime:

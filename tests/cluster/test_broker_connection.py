@@ -30,9 +30,10 @@ from fakebroker import (
     Silence,
     Twice,
 )
-from replicator.cluster import Connection, ProtocolFault, Unreachable, Unsupported, messages
+from replicator.cluster import questions as messages
+from replicator.cluster import Connection, ProtocolFault, Unreachable, Unsupported
 from replicator.cluster.connection import MAX_FRAME, MAX_HANDSHAKE_FRAME
-from replicator.config import ClientConfig
+from replicator.cluster.config import ClientConfig
 from replicator.errors import CopystreamError, SourceError, TargetError
 from replicator.report import Side
 

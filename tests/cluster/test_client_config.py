@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replicator.config import ClientConfig, format_address, load_client_config
+from replicator.cluster.config import ClientConfig, format_address, load_client_config
 from replicator.errors import ConfigError, ExitCode, UsageError
 
 SECRET = "hunter2-Z9q"

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from replicator.cluster import Cluster, Connection, OffsetResult, Unreachable
-from replicator.config import load_client_config
+from replicator.cluster.config import load_client_config
 from replicator.lab import LabCluster
 from replicator.lab.seed import (
     Payload,

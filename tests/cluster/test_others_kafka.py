@@ -16,7 +16,7 @@ from confluent_kafka.admin import (
 )
 
 from replicator.cluster import Cluster
-from replicator.config import load_client_config
+from replicator.cluster.config import load_client_config
 from replicator.lab import LabCluster
 from replicator.lab.seed import Payload, Writer, create_topic
 from replicator.others import Others

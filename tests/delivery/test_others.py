@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from replicator.cluster import broker_errors
-from replicator.cluster.messages import OffsetResult, PartitionMeta, TopicMeta
+from replicator.cluster.questions import OffsetResult, PartitionMeta, TopicMeta
 from replicator.errors import TargetError
 from replicator.others import FRESH, INTERVAL, LISTED_EVERY, PARTITIONS, Others
 

@@ -8,7 +8,7 @@ from kio.schema.alter_client_quotas.v1 import request as quotas
 from kio.static.primitive import f64
 
 from replicator.cluster import Connection
-from replicator.config import load_client_config
+from replicator.cluster.config import load_client_config
 from replicator.lab import LabCluster
 
 

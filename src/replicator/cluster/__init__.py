@@ -13,7 +13,7 @@ from replicator.cluster.failures import (
     Unsupported,
     WrongCluster,
 )
-from replicator.cluster.messages import (
+from replicator.cluster.questions import (
     OffsetResult,
     PartitionMeta,
     RunningTransaction,

@@ -14,7 +14,7 @@ import time
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from replicator.cluster import messages
+from replicator.cluster import questions as messages
 from replicator.cluster.connection import Connection
 from replicator.cluster.decode import DecodeError
 from replicator.cluster.failures import (
@@ -24,9 +24,9 @@ from replicator.cluster.failures import (
     failure,
     unreachable,
 )
-from replicator.cluster.messages import MetadataAnswer, Question
+from replicator.cluster.questions import MetadataAnswer, Question
 from replicator.cluster.retry import Backoff, RetryPolicy
-from replicator.config import ClientConfig, format_address
+from replicator.cluster.config import ClientConfig, format_address
 from replicator.errors import CopystreamError
 from replicator.report import Side
 

@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from replicator.cluster import broker_errors, messages
+from replicator.cluster import questions as messages
+from replicator.cluster import broker_errors
 from replicator.cluster.brokers import CONNECT_TIMEOUT, REQUEST_TIMEOUT, Brokers
 from replicator.cluster.connection import Connection
 from replicator.cluster.failures import Unreachable, broker_failure
-from replicator.cluster.messages import (
+from replicator.cluster.questions import (
     OffsetResult,
     PartitionMeta,
     Question,
@@ -26,7 +27,7 @@ from replicator.cluster.messages import (
     TopicPartition,
 )
 from replicator.cluster.retry import Backoff, RetryPolicy
-from replicator.config import ClientConfig
+from replicator.cluster.config import ClientConfig
 from replicator.errors import CopystreamError
 from replicator.report import Side
 

@@ -28,7 +28,7 @@ from replicator.cluster.failures import (
     failure,
     unreachable,
 )
-from replicator.config import ClientConfig, format_address
+from replicator.cluster.config import ClientConfig, format_address
 from replicator.errors import CopystreamError
 from replicator.report import Side
 

@@ -16,7 +16,7 @@ from replicator.options.selection import AtTime, Current, Latest, Partitions, St
 from replicator.options.quantities import Compression
 
 if TYPE_CHECKING:
-    from replicator.config import ClientConfig
+    from replicator.cluster.config import ClientConfig
 
 Isolation = Literal["read_committed", "read_uncommitted"]
 Merge = Literal["auto", "always", "never"]
@@ -90,7 +90,7 @@ def copy_settings(values: Mapping[str, Any], given: Collection[str] = ()) -> Cop
 
 def _client(side: Side, values: Mapping[str, Any]) -> ClientConfig:
     # Imported here: `copystream copy --help` and completion do without the properties parser.
-    from replicator.config import load_client_config  # noqa: PLC0415
+    from replicator.cluster.config import load_client_config  # noqa: PLC0415
 
     file = values[f"{side}_config"]
     return load_client_config(
