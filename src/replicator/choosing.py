@@ -19,8 +19,8 @@ from replicator.cluster.topics import (
     nothing_chosen,
 )
 from replicator.errors import CopystreamError, ExitCode
-from replicator.faults import UNKNOWN_TOPIC
-from replicator.report import TopicPlan
+from replicator.report.faults import UNKNOWN_TOPIC
+from replicator.report.model import TopicPlan
 from replicator.options.settings import CopySettings
 
 

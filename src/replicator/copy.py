@@ -18,7 +18,8 @@ from datetime import datetime
 
 from copycore.lane import Lane
 from copycore.rebatch import Rebatcher
-from replicator import creation, faults
+from replicator.report import faults
+from replicator import creation
 from replicator.aside import Aside
 from replicator.authors import Authors
 from replicator.cluster import Cluster, TopicMeta, TopicPartition
@@ -33,11 +34,11 @@ from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
 from replicator.offsets.store import Binding, OffsetMaps
 from replicator.others import Others
-from replicator.outcome import outcome, since_process_start, strongest
+from replicator.report.outcome import outcome, since_process_start, strongest
 from replicator.plan import KEEP, FullPlan, PartitionPlan, Planner
 from replicator.options.rates import OFF, print_rate
 from replicator.reach import unready_fault
-from replicator.report import (
+from replicator.report.model import (
     Fault,
     Plan,
     Snapshot,

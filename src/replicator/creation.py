@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from replicator.cluster import Denied, Unreachable, broker_errors
 from replicator.cluster.admin import Admin, TopicSpec
 from replicator.errors import BrokerError, CopystreamError, ExitCode
-from replicator.report import TopicPlan
+from replicator.report.model import TopicPlan
 
 # Each round of refusals takes at least one config from a topic; Kafka has about 40.
 _ROUNDS = 50

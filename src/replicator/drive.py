@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
 from copycore.split import Stride
-from replicator import faults
+from replicator.report import faults
 from replicator.aside import Aside, Then
 from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta, broker_errors
 from replicator.errors import CopystreamError
@@ -28,7 +28,7 @@ from replicator.locate import ForeignWriter, NotYet, counters
 from replicator.offsets.splits import Splits
 from replicator.offsets.store import OffsetMaps
 from replicator.place import Asked, Brokers, ask
-from replicator.report import Fault, FaultKind, OpenTransaction, Side
+from replicator.report.model import Fault, FaultKind, OpenTransaction, Side
 from replicator.source_log import Finding, gap_text, judge_empty
 from replicator.split_driver import SplitDriver, SplitFound
 from replicator.state.log import StateWriter, ignored

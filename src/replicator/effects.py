@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from replicator.options.table import options_of
 from replicator.options.rates import Rate
-from replicator.report import TopicPlan
+from replicator.report.model import TopicPlan
 from replicator.options.selection import AtOffsets, Forever
 from replicator.options.settings import CopySettings
 from replicator.options.quantities import print_size

@@ -8,7 +8,7 @@ flight by then is finished.
 from __future__ import annotations
 
 from copycore.allowance import Allowance
-from replicator.report import Limit, LimitName
+from replicator.report.model import Limit, LimitName
 from replicator.options.settings import Merge
 
 FEW_RECORDS = 100_000  # as one-record batches they take a target some two seconds

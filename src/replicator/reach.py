@@ -7,7 +7,7 @@ from typing import Literal
 
 from replicator.cluster import Cluster, PartitionMeta, TopicMeta, broker_errors
 from replicator.errors import CopystreamError, ExitCode
-from replicator.report import Fault
+from replicator.report.model import Fault
 
 TopicPartition = tuple[str, int]
 

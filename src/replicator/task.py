@@ -11,7 +11,7 @@ from copycore.segments import Segments
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import Point, SplitState
 from replicator.offsets.store import Binding
-from replicator.report import Fault, Gap, OpenTransaction, PartitionProgress, PartitionState
+from replicator.report.model import Fault, Gap, OpenTransaction, PartitionProgress, PartitionState
 
 Partitioner = str | Callable[..., Sequence[int]]
 

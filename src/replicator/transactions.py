@@ -10,7 +10,7 @@ from copycore.batch import Batch
 from replicator.cluster import Cluster, RunningTransaction, TopicPartition
 from replicator.errors import CopystreamError
 from replicator.locate import last_batches
-from replicator.report import OpenTransaction
+from replicator.report.model import OpenTransaction
 
 ASK_TIMEOUT = 5.0  # seconds
 PATIENCE = timedelta(seconds=10)  # as PartitionCopy's transaction_limit

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from replicator.cli.tables import plan_text, summary_text, table
-from replicator.report import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
+from replicator.report.model import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
 
 
 def unpainted(text: str, style: str) -> str:

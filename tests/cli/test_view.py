@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from replicator.cli.rates import RateWindow
 from replicator.cli.units import clock, count, plural, short
 from replicator.cli.view import Observer, View, live_block, plain_line
-from replicator.report import PartitionProgress, Snapshot
+from replicator.report.model import PartitionProgress, Snapshot
 
 
 def test_a_rate_needs_two_samples() -> None:

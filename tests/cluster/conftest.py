@@ -11,7 +11,7 @@ from cluster_kit import FakeTime, config_for
 
 from fakebroker import FakeBroker, FakeCluster
 from replicator.cluster import Cluster
-from replicator.report import Side
+from replicator.report.model import Side
 
 
 @pytest.fixture

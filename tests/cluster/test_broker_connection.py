@@ -35,7 +35,7 @@ from replicator.cluster import Connection, ProtocolFault, Unreachable, Unsupport
 from replicator.cluster.connection import MAX_FRAME, MAX_HANDSHAKE_FRAME
 from replicator.cluster.config import ClientConfig
 from replicator.errors import CopystreamError, SourceError, TargetError
-from replicator.report import Side
+from replicator.report.model import Side
 
 HOST = "127.0.0.1"
 

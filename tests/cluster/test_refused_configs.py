@@ -10,7 +10,7 @@ from replicator import creation
 from replicator.cluster.admin import TopicSpec
 from replicator.cluster.failures import broker_failure, unreachable
 from replicator.errors import CopystreamError
-from replicator.report import TopicPlan
+from replicator.report.model import TopicPlan
 
 TIERED = (
     "Tiered Storage functionality is disabled in the broker. "

@@ -21,7 +21,7 @@ from replicator.cluster.topics import (
     plan_topic,
 )
 from replicator.errors import ExitCode, UsageError
-from replicator.report import TopicPlan
+from replicator.report.model import TopicPlan
 
 DAY = 86_400_000
 NOW = 1_700_000_000_000

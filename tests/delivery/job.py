@@ -16,7 +16,7 @@ from replicator.errors import CopystreamError
 from replicator.limits import RunLimits
 from replicator.offsets.splits import Splits
 from replicator.offsets.store import OffsetMaps
-from replicator.report import Fault
+from replicator.report.model import Fault
 from replicator.state.pulse import Told
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask

@@ -9,9 +9,9 @@ import pytest
 
 from copycore.partition import Refusal
 from delivery.world import make_task
-from replicator import faults
+from replicator.report import faults
 from replicator.errors import ExitCode
-from replicator.report import Fault, FaultKind, Side
+from replicator.report.model import Fault, FaultKind, Side
 
 SOURCE = "src1:9092 (AbCdEf)"
 TARGET = "dst1:9092,dst2:9092 (GhIjKl)"

@@ -7,10 +7,10 @@ import itertools
 import pytest
 
 from delivery.world import make_task
-from replicator import faults
+from replicator.report import faults
 from replicator.errors import ExitCode
-from replicator.outcome import outcome, strongest
-from replicator.report import Fault, Limit, LimitName
+from replicator.report.outcome import outcome, strongest
+from replicator.report.model import Fault, Limit, LimitName
 
 # The fault that a rerun helps least comes first.
 PRECEDENCE = [

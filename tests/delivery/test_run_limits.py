@@ -8,7 +8,7 @@ import pytest
 
 from delivery.job import END, FakePart, World
 from replicator.limits import FEW_RECORDS, RunLimits
-from replicator.report import Limit
+from replicator.report.model import Limit
 
 COUNT = 10  # records of a batch
 SIZE = 100  # bytes of a batch

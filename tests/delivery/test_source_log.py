@@ -20,7 +20,7 @@ from replicator.cluster import RunningTransaction, Unsupported
 from replicator.errors import ExitCode, SourceError, TargetError
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import Arrival, Point, SplitBinding, Splits, SplitState, fresh
-from replicator.report import Gap, OpenTransaction
+from replicator.report.model import Gap, OpenTransaction
 from replicator.task import PartitionTask, SplitTask
 
 Script = Callable[[FakePart], None]

@@ -19,7 +19,7 @@ from delivery.world import make_task
 from lane.broker import TargetLog
 from lane.rig import EPOCH, PRODUCER, Rig
 from lane.truth import CODECS, DurableMap, RecordLog, Row, arrived, unpacked
-from replicator import faults
+from replicator.report import faults
 from replicator.errors import ExitCode
 from replicator.offsets.splits import Point, SplitBinding, fresh
 from replicator.split_driver import ALL

@@ -10,7 +10,7 @@ from core import oracle
 from replicator.cluster import OffsetResult, PartitionMeta, RunningTransaction, TopicMeta
 from replicator.errors import CopystreamError
 from replicator.offsets.store import Binding
-from replicator.report import Side
+from replicator.report.model import Side
 from replicator.task import PartitionTask
 
 Place = tuple[str, int]

@@ -12,7 +12,7 @@ import pytest
 from replicator import docs
 from replicator.errors import ExitCode
 from replicator.options.table import OPTIONS
-from replicator.report import FaultKind
+from replicator.report.model import FaultKind
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}

@@ -20,7 +20,7 @@ from fakebroker import FETCH, SPOKEN, FakeBroker, FakeCluster, PlacedLog
 from kit.runner import Copier, Outcome, copy_arguments
 from lane.broker import SourceLog
 from lane.truth import LATER, LZ4, RecordLog, Row, arrived, made, row, rows
-from replicator.report import Fault
+from replicator.report.model import Fault
 
 TOPIC = "t"
 BEFORE = rows(0, -2)

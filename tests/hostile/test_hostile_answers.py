@@ -20,7 +20,7 @@ from lane.truth import RecordLog
 from replicator import drive
 from replicator.cli.copy import command
 from replicator.copy import CopyJob
-from replicator.report import Summary
+from replicator.report.model import Summary
 from replicator.options.settings import copy_settings
 from replicator.stop import StopSignal
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kit.runner import Outcome
-from replicator.report import Fault, FaultKind, Side
+from replicator.report.model import Fault, FaultKind, Side
 
 FINAL = (7, 11)
 """Exit codes of faults that a rerun does not cure: 7, or 11 where the state does not match."""

@@ -17,7 +17,7 @@ from typing import IO, Self
 
 import msgspec
 
-from replicator.report import Fault, Plan, Summary
+from replicator.report.model import Fault, Plan, Summary
 
 BINARY = Path(sys.executable).with_name("copystream")
 NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child")

@@ -22,7 +22,7 @@ from replicator.cli.state import RunState
 from replicator.cli.tables import plan_text, summary_text
 from replicator.errors import UsageError, worst
 from replicator.options.table import CONFIG
-from replicator.report import Plan, Snapshot, Summary
+from replicator.report.model import Plan, Snapshot, Summary
 from replicator.options.selection import Forever
 from replicator.options.settings import CopySettings, copy_settings
 from replicator.stop import StopSignal

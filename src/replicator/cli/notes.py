@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from replicator.cli.output import Output
 from replicator.cli.units import plural
-from replicator.report import Plan, TopicPlan, TopicSummary
+from replicator.report.model import Plan, TopicPlan, TopicSummary
 
 
 def config_notes(topic: TopicPlan | TopicSummary) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ import msgspec
 
 from replicator.cli.output import Output, is_terminal
 from replicator.cli.view import Line, Observer, View, live_block, plain_line
-from replicator.report import Fault, Snapshot
+from replicator.report.model import Fault, Snapshot
 from replicator.stop import StopSignal
 
 if TYPE_CHECKING:

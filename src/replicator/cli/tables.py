@@ -8,7 +8,7 @@ from typing import Literal
 from replicator.cli.notes import config_notes
 from replicator.cli.units import clock, count, plural, short
 from replicator.cli.view import THROTTLERS
-from replicator.report import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
+from replicator.report.model import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
 from replicator.options.quantities import print_duration, print_size
 
 Paint = Callable[[str, str], str]

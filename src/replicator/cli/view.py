@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from replicator.cli.rates import RateWindow
 from replicator.cli.units import clock, count, plural, short
-from replicator.report import PartitionProgress, Snapshot, Throttler
+from replicator.report.model import PartitionProgress, Snapshot, Throttler
 
 WINDOW = 10.0  # seconds a shown rate is taken over
 SLOWEST = 3  # partitions named in the live block

@@ -28,7 +28,7 @@ from replicator.cluster.questions import MetadataAnswer, Question
 from replicator.cluster.retry import Backoff, RetryPolicy
 from replicator.cluster.config import ClientConfig, format_address
 from replicator.errors import CopystreamError
-from replicator.report import Side
+from replicator.report.model import Side
 
 # Seconds for one TCP connection with its handshake, and for one exchange on it. Both are well
 # below the deadline of an operation, so that a stopped broker leaves time to ask another.

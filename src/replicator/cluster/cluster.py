@@ -29,7 +29,7 @@ from replicator.cluster.questions import (
 from replicator.cluster.retry import Backoff, RetryPolicy
 from replicator.cluster.config import ClientConfig
 from replicator.errors import CopystreamError
-from replicator.report import Side
+from replicator.report.model import Side
 
 # Seconds at most between two looks at a topic that is just being created.
 _CREATION_PAUSE = 0.1

@@ -30,7 +30,7 @@ from replicator.cluster.failures import (
 )
 from replicator.cluster.config import ClientConfig, format_address
 from replicator.errors import CopystreamError
-from replicator.report import Side
+from replicator.report.model import Side
 
 if TYPE_CHECKING:
     from kio.static.protocol import Entity

@@ -13,7 +13,7 @@ from typing import Literal
 
 from replicator.cluster.configs import HELD_BACK, Stored, effects, pinned, safe
 from replicator.errors import ExitCode, UsageError
-from replicator.report import TopicPlan
+from replicator.report.model import TopicPlan
 
 TargetState = Literal["empty", "ours", "foreign"]
 

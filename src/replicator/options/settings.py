@@ -11,7 +11,7 @@ from msgspec import Struct
 from replicator.errors import UsageError
 from replicator.options.table import options_of
 from replicator.options.rates import Timetable
-from replicator.report import Side
+from replicator.report.model import Side
 from replicator.options.selection import AtTime, Current, Latest, Partitions, Stable, Start, Until
 from replicator.options.quantities import Compression
 

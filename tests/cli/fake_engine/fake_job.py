@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from replicator.errors import StateError, TargetError
-from replicator.report import (
+from replicator.report.model import (
     Fault,
     Limit,
     PartitionProgress,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from replicator.errors import ExitCode, worst
-from replicator.report import Fault, Limit, Throttler
+from replicator.report.model import Fault, Limit, Throttler
 from replicator.worker import now_ms
 
 

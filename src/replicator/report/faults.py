@@ -8,7 +8,7 @@ from typing import NamedTuple
 from copycore.partition import PartitionCopy
 from replicator.cluster import broker_errors
 from replicator.errors import ExitCode
-from replicator.report import Fault, FaultKind, Side
+from replicator.report.model import Fault, FaultKind, Side
 from replicator.task import PartitionTask
 
 OFFSET_OUT_OF_RANGE = 1
