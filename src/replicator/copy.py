@@ -27,7 +27,7 @@ from replicator.cluster.admin import Admin
 from replicator.cluster.topics import Choice
 from replicator.drive import Driver, Report, writing_leaders
 from replicator.errors import ExitCode
-from replicator.identity import check_two_clusters, flow_name, origin_name
+from replicator.state.identity import check_two_clusters, flow_name, origin_name
 from replicator.limits import RunLimits
 from replicator.logical import Sampler
 from replicator.offsets.epochs import Epochs
@@ -50,12 +50,12 @@ from replicator.report.model import (
 from replicator.options.settings import CopySettings
 from replicator.splitting import load
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
-from replicator.state import topics as state_topics
+from replicator.state import checks as state_topics
 from replicator.state.claims import Claims
-from replicator.state.log import StateConsumer, StateReader, StateWriter
+from replicator.state.topics import StateConsumer, StateReader, StateWriter
 from replicator.state.producers import Producers
 from replicator.state.pulse import Pulse
-from replicator.state.topics import restore_registry
+from replicator.state.checks import restore_registry
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask, SplitTask
 from replicator.throttle import Buckets, Throttle

@@ -31,7 +31,7 @@ from replicator.place import Asked, Brokers, ask
 from replicator.report.model import Fault, FaultKind, OpenTransaction, Side
 from replicator.source_log import Finding, gap_text, judge_empty
 from replicator.split_driver import SplitDriver, SplitFound
-from replicator.state.log import StateWriter, ignored
+from replicator.state.topics import StateWriter, ignored
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
 from replicator.transactions import held_text, open_transactions

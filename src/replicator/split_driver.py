@@ -13,7 +13,7 @@ from replicator.errors import CopystreamError
 from replicator.locate import ForeignWriter, NotYet
 from replicator.offsets.splits import Splits, SplitState
 from replicator.splitting import counters, foreign_offset
-from replicator.state.log import StateWriter
+from replicator.state.topics import StateWriter
 from replicator.task import PartitionTask, SplitTask
 from replicator.worker import LaneWorker, WhenFound, gate_opener
 

@@ -18,7 +18,7 @@ from copycore.split import Stride
 from replicator.aside import Then
 from replicator.cluster import Cluster
 from replicator.errors import CopystreamError
-from replicator.state.log import Delivered
+from replicator.state.topics import Delivered
 from replicator.state.pulse import Told
 
 if TYPE_CHECKING:

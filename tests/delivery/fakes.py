@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from replicator.errors import CopystreamError
-from replicator.state.log import Delivered, Record
+from replicator.state.topics import Delivered, Record
 
 Stored = tuple[int, bytes, bytes | None]  # offset, key, value
 

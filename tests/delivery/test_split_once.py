@@ -19,7 +19,7 @@ from replicator.locate import ForeignWriter, NotYet
 from replicator.offsets.splits import Point, SplitBinding, Splits, SplitState, fresh
 from replicator.split_driver import ALL, SplitDriver, SplitFound
 from replicator.splitting import counters, foreign_offset
-from replicator.state.log import ignored
+from replicator.state.topics import ignored
 from replicator.task import PartitionTask, SplitTask
 
 TOPIC = "orders"

@@ -22,9 +22,9 @@ from msgspec import Struct
 from copycore.split import Stride
 from replicator.errors import CopystreamError
 from replicator.offsets.epochs import Epochs
-from replicator.offsets.keys import MapKeys, TopicPartition
+from replicator.state.generations import MapKeys, TopicPartition
 from replicator.state import OFFSET_MAP_TOPIC
-from replicator.state.log import Delivered, StateWriter, ignored, unreadable
+from replicator.state.topics import Delivered, StateWriter, ignored, unreadable
 
 
 class SplitBinding(Struct, frozen=True):

@@ -31,11 +31,11 @@ from msgspec import Struct
 from copycore.segments import Segments
 from replicator.errors import CopystreamError
 from replicator.offsets.epochs import Epochs
-from replicator.offsets.keys import MapKeys, TopicPartition
+from replicator.state.generations import MapKeys, TopicPartition
 from replicator.offsets.map import PartitionMap
 from replicator.offsets.stored import StoredRecords
 from replicator.state import OFFSET_MAP_TOPIC
-from replicator.state.log import Delivered, Record, StateWriter, ignored, unreadable
+from replicator.state.topics import Delivered, Record, StateWriter, ignored, unreadable
 
 MAX_COUNTER = (1 << 63) - 1
 LARGEST_CHUNK = 50_000  # segments; about 100 kB, and below a broker's limit of 1 MB for any holes

@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from replicator.errors import CopystreamError, IncompleteError
 from replicator.state import REGISTRY_TOPIC
-from replicator.state.log import Record, StateReader, StateWriter, ignored, unreadable
+from replicator.state.topics import Record, StateReader, StateWriter, ignored, unreadable
 
 BEAT_INTERVAL = 3.0  # seconds
 LEASE = 10.0  # seconds without a beat after which a session of another machine is dead

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from replicator.cluster.cluster import Cluster
 from replicator.state import REGISTRY_TOPIC
-from replicator.state.log import Record, StateWriter, unreadable
+from replicator.state.topics import Record, StateWriter, unreadable
 
 
 class ProducerIdentity(Struct, frozen=True):

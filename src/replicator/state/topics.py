@@ -1,251 +1,273 @@
-"""The topics that hold copystream's state: made where they are missing, checked at every start.
+"""Reading and writing the compacted single-partition topics that hold copystream's state.
 
-State is lost where such a topic deletes what is old, and has no single order where it has several
-partitions. A wrong config is put right where this user may do so, and told; what cannot be put
-right is refused before anything is written.
+One partition gives one order of everything, which the readers of the records rely on. The client
+is confluent-kafka: state is small, and its producer and consumer are well kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from replicator.cluster.cluster import Cluster
+from replicator.cluster.failures import library_reason, unreachable
+from replicator.errors import CopystreamError, StateError
 
-from replicator.cluster import Cluster, Denied, TopicMeta, Unreachable, broker_errors
-from replicator.cluster.admin import Admin, TopicSpec
-from replicator.cluster.failures import failure
-from replicator.errors import CopystreamError, TargetError
-from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
-from replicator.state.log import StateWriter
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, KafkaError, Message, Producer
 
-TOPICS = (REGISTRY_TOPIC, OFFSET_MAP_TOPIC)
-POLICY = "compact"
-REPLICAS = 3  # as Kafka's own state has; fewer where there are fewer brokers
-LARGEST_RECORD = 1_048_588  # bytes: Kafka's own limit of a batch, which chunks are cut for
-SEGMENT = 100 << 20  # bytes, as Kafka's own state has: a batch must fit into one
-FILLER = b'["filler"]'  # the key of records that only take up an offset
-FILLERS = 100_000  # written at once
-RIGHTS = "DESCRIBE, READ and WRITE"
+DELIVERY_TIMEOUT = 60.0  # seconds until a state record counts as not written
+READ_TIMEOUT = 60.0  # seconds without any progress while reading
 
+# A broker that hangs is noticed after that long, and its successor found. It is below what a lease
+# has left between two beats (``claims``). A write that a slow replica holds up is sent again, which
+# the broker notices by its sequence.
+IMPATIENCE: dict[str, str | int] = {
+    "socket.timeout.ms": 2000,
+    "socket.connection.setup.timeout.ms": 2000,
+    "reconnect.backoff.max.ms": 1000,
+}
 
-class StateTopics(Struct):
-    """What was found: ``warnings`` for the user, and ``lost``, what tells of lost records."""
+_log = logging.getLogger(__name__)
 
-    warnings: list[str] = []
-    lost: list[str] = []
+Record = tuple[bytes, bytes | None]
+# Error, or the record's offset; −1 where it is durable and the broker does not tell.
+Delivered = Callable[[CopystreamError | None, int], None]
 
 
-def check(cluster: Cluster, admin: Admin, *, change: bool) -> StateTopics:
-    """Look at the state topics of a target; with ``change`` make and mend them.
+def ignored(_error: CopystreamError | None, _offset: int) -> None:
+    """For records whose loss does no harm."""
 
-    Raises ``TargetError`` where they cannot be used as they are, naming all that are wrong.
+
+def _failure(cluster: Cluster, topic: str, verb: str, error: KafkaError | None) -> CopystreamError:
+    """The error for state that cannot be read or written; None where nothing has answered."""
+    if error is not None and error.code() > 0:
+        right = "READ" if verb == "read" else "WRITE"
+        return cluster.error(error.code(), f"{verb} topic {topic}", acl=f"{right} on Topic {topic}")
+    seconds = READ_TIMEOUT if verb == "read" else DELIVERY_TIMEOUT
+    reason = f"nothing came of it for {seconds:.0f} s" if error is None else library_reason(error)
+    return unreachable(
+        cluster.side,
+        f"{cluster.side} cluster {cluster.name}",
+        f"cannot {verb} topic {topic}, where the state of copies is kept: {reason}",
+        hint="see that its partition has a leader and enough in-sync replicas (kafka-topics "
+        f"--describe --topic {topic}), then run the same command again",
+    )
+
+
+def unreadable(what: str, error: Exception) -> StateError:
+    """The error for a state record that cannot be decoded; ``what`` says where it is."""
+    return StateError(
+        f"{what} that cannot be read: {error}",
+        hint="a newer copystream may have written it: use that version",
+    )
+
+
+class StateWriter:
+    """Writes state records durably (acks=all, idempotent); one for all state topics of a cluster.
+
+    Callbacks run in the writer's own thread.
     """
-    result = StateTopics()
-    found = cluster.metadata(TOPICS)
-    missing = [name for name in TOPICS if _missing(cluster, found[name])]
-    if missing and change:
-        _create(cluster, admin, missing)
-    result.lost += [f"{name} was not there" for name in missing]
-    there = [name for name in TOPICS if name not in missing]
-    extents = _extents(cluster, there)
-    for name, (start, end) in extents.items():
-        if start == end:
-            result.lost.append(f"{name} is empty")
-        elif start > 0:
-            lost = f"{name} begins at offset {start}: what was before has been deleted"
-            result.lost.append(lost)
-            result.warnings.append(f"the state topic {lost}, and with it perhaps state of copies")
-    _check_partitions(cluster, {name: found[name] for name in there}, extents, result)
-    for name in there:
-        _check_configs(cluster, admin, name, result, change=change)
-        _check_replicas(cluster, found[name], result)
-    return result
+
+    def __init__(self, cluster: Cluster) -> None:
+        from confluent_kafka import Producer  # noqa: PLC0415 - costs start-up time
+
+        self._cluster = cluster
+        self._producer: Producer = Producer(
+            {
+                **cluster.config.librdkafka(),
+                **IMPATIENCE,
+                "acks": "all",
+                "enable.idempotence": True,
+                # At 0 librdkafka polls without a pause while something is on its way.
+                "linger.ms": 1,
+                "compression.type": "lz4",
+                "delivery.timeout.ms": int(DELIVERY_TIMEOUT * 1000),
+                "log_level": 0,
+            }
+        )
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="state-writer", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.2)
+
+    def send(self, topic: str, key: bytes, value: bytes | None, delivered: Delivered) -> None:
+        """Hand a record over; ``delivered`` is called once it is durable or has failed."""
+
+        from confluent_kafka import KafkaException  # noqa: PLC0415 - as above
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                # The broker does not tell the place of one that it had already.
+                offset = message.offset()
+                delivered(None, -1 if offset is None else offset)
+            else:
+                _log.debug("state record for %s not written: %s", topic, error)
+                delivered(_failure(self._cluster, topic, "write", error), -1)
+
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition=0, on_delivery=report)
+                return
+            except BufferError:
+                self._producer.flush(0.1)
+            except KafkaException as refused:  # the topic was deleted, say
+                delivered(_failure(self._cluster, topic, "write", refused.args[0]), -1)
+                return
+
+    def write(self, topic: str, records: Iterable[Record]) -> list[int]:
+        """Write records and wait until all are durable; returns their offsets in order."""
+        batch = list(records)
+        if not batch:
+            return []
+        offsets = [-1] * len(batch)
+        failures: list[CopystreamError] = []
+        left = len(batch)
+        done = threading.Event()
+
+        def delivered(place: int, error: CopystreamError | None, offset: int) -> None:
+            nonlocal left
+            offsets[place] = offset
+            if error is not None:
+                failures.append(error)
+            left -= 1
+            if left == 0:
+                done.set()
+
+        for place, (key, value) in enumerate(batch):
+            self.send(topic, key, value, partial(delivered, place))
+        if not done.wait(DELIVERY_TIMEOUT + 5) or failures:
+            raise failures[0] if failures else _failure(self._cluster, topic, "write", None)
+        return offsets
+
+    def close(self) -> None:
+        self._producer.flush(5)
+        self._closing.set()
+        self._thread.join(5)
 
 
-def restore_registry(cluster: Cluster, writer: StateWriter, newest: int) -> list[str]:
-    """Take the registry's log end beyond ``newest``, the newest generation in the offset map.
-
-    A claim's offset is its holder's generation. Where the registry was lost, new claims would have
-    older generations than the map, and what their holders write would count for nothing. Returns
-    the warning, if any.
+class StateConsumer:
+    """Fetches state topics from their start, for their readers. One for all of a cluster's, since
+    each client costs two connections and brokers may limit those. Any thread may call.
     """
-    place = (REGISTRY_TOPIC, 0)
-    end = cluster.list_offsets([place], "latest")[place].offset
-    if end > newest:
-        return []
-    for at in range(end, newest + 1, FILLERS):
-        count = min(FILLERS, newest + 1 - at)
-        writer.write(REGISTRY_TOPIC, [(FILLER, b"1")] * count)
-    return [
-        f"{REGISTRY_TOPIC} had lost its records, and {OFFSET_MAP_TOPIC} has not: the copy goes on "
-        "with what that holds"
-    ]
+
+    def __init__(self, cluster: Cluster, topics: Iterable[str]) -> None:
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition  # noqa: PLC0415 - as above
+
+        self._lock = threading.Lock()  # guards what follows
+        self._fetched: dict[str, deque[Message]] = {topic: deque() for topic in topics}
+        self._consumer: Consumer = Consumer(
+            {
+                **cluster.config.librdkafka(),
+                **IMPATIENCE,
+                "group.id": "copystream-state",  # never joined, nothing is committed
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "queued.max.messages.kbytes": 4096,
+                "fetch.message.max.bytes": 1 << 20,
+                "check.crcs": True,
+                "log_level": 0,
+            }
+        )
+        # All at once: librdkafka asks for the leader of a later one only after a second.
+        partitions = [TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in self._fetched]
+        self._consumer.assign(partitions)
+
+    def remove(self, topic: str) -> None:
+        """Fetch the topic no more."""
+        from confluent_kafka import TopicPartition  # noqa: PLC0415 - as above
+
+        with self._lock:
+            self._consumer.incremental_unassign([TopicPartition(topic, 0)])
+            del self._fetched[topic]
+
+    def take(self, topic: str, wait: float = 0.0) -> list[Message]:
+        """The messages of the topic that have come, errors among them; waits up to so many seconds
+        for a first one of any topic.
+        """
+        with self._lock:
+            waiting = self._fetched[topic]
+            # consume() waits for as many as it is asked for: wait for one, take what is there.
+            messages = self._consumer.consume(1, wait) if wait and not waiting else []
+            messages += self._consumer.consume(1000, 0)
+            for message in messages:
+                name, error = message.topic(), message.error()
+                if name in self._fetched:
+                    self._fetched[name].append(message)
+                elif name is None and error is not None:
+                    # About brokers, which librdkafka tries again, or about the group, whose
+                    # coordinator it looks for although it is not needed: that takes no right to it.
+                    _log.info("reading state: %s", library_reason(error))
+            taken = list(waiting)
+            waiting.clear()
+            return taken
+
+    def close(self) -> None:
+        with self._lock:
+            self._consumer.close()
 
 
-def _missing(cluster: Cluster, topic: TopicMeta) -> bool:
-    if not topic.error:
-        return False
-    # To who may not DESCRIBE a topic, brokers do not tell whether there is one.
-    if topic.error in (
-        broker_errors.UNKNOWN_TOPIC_OR_PARTITION,
-        broker_errors.TOPIC_AUTHORIZATION_FAILED,
-    ):
-        return True
-    raise cluster.error(
-        topic.error, f"look at topic {topic.name}", acl=f"DESCRIBE on Topic {topic.name}"
-    )
+class StateReader:
+    """Reads one of the consumer's topics from its start, and later what has been added since."""
 
+    def __init__(self, cluster: Cluster, consumer: StateConsumer, topic: str) -> None:
+        self._cluster = cluster
+        self._consumer = consumer
+        self._topic = topic
+        self._next = 0
 
-def _create(cluster: Cluster, admin: Admin, names: Sequence[str]) -> None:
-    replicas = min(REPLICAS, len(cluster.brokers))
-    configs = {
-        "cleanup.policy": POLICY,
-        "compression.type": "producer",
-        "max.message.bytes": str(LARGEST_RECORD),
-        "segment.bytes": str(SEGMENT),
-    }
-    specs = [TopicSpec(name, 1, replicas, configs) for name in names]
-    # Another copystream may have been quicker.
-    failed = {
-        name: error
-        for name, error in admin.create_topics(specs).items()
-        if cluster.metadata([name])[name].error
-    }
-    for error in failed.values():
-        if isinstance(error, Unreachable):
-            raise error
-    if failed:
-        raise _not_created(cluster, failed, replicas)
-
-
-def _not_created(
-    cluster: Cluster, failed: Mapping[str, CopystreamError], replicas: int
-) -> CopystreamError:
-    """One error for all that are missing: who may make topics is asked once."""
-    denied = any(isinstance(error, Denied) for error in failed.values())
-    reason = next(iter(failed.values())).reason
-    message = (
-        f"target cluster {cluster.name}: the state of copies is kept there in {_and(failed)}, "
-        f"which cannot be found or made: {reason}"
-    )
-    make = " && ".join(
-        f"kafka-topics --bootstrap-server {cluster.config.bootstrap_text} --create --topic {name} "
-        f"--partitions 1 --replication-factor {replicas} --config cleanup.policy={POLICY}"
-        for name in failed
-    )
-    hint = (
-        f"grant CREATE, {RIGHTS} on {_resources(failed)} to the user of this client; or let an "
-        f"administrator make each with 1 partition, replication factor {replicas} and "
-        f"cleanup.policy={POLICY}, and grant {RIGHTS} on them: {make}"
-    )
-    return (
-        failure(Denied, "target", message, hint=hint) if denied else TargetError(message, hint=hint)
-    )
-
-
-def _extents(cluster: Cluster, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Log start and end of each topic's partition 0."""
-    places = [(name, 0) for name in names]
-    starts = cluster.list_offsets(places, "earliest")
-    ends = cluster.list_offsets(places, "latest")
-    for name in names:
-        code = starts[name, 0].error or ends[name, 0].error
-        if code:
-            raise cluster.error(code, f"read topic {name}", acl=f"{RIGHTS} on Topic {name}")
-    return {name: (starts[name, 0].offset, ends[name, 0].offset) for name in names}
-
-
-def _check_partitions(
-    cluster: Cluster,
-    topics: Mapping[str, TopicMeta],
-    extents: Mapping[str, tuple[int, int]],
-    result: StateTopics,
-) -> None:
-    refused: dict[str, int] = {}
-    for name, topic in topics.items():
-        count = len(topic.partitions)
-        if count == 1:
-            continue
-        if extents[name][0] == extents[name][1]:
-            refused[name] = count
-        else:  # written by an earlier version, all of it to partition 0
-            result.warnings.append(
-                f"the state topic {name} has {count} partitions: only partition 0 is used"
+    def read_to_end(self) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """(offset, key, value) of everything up to the end as it is now."""
+        place = (self._topic, 0)
+        end = self._cluster.list_offsets([place], "latest")[place]
+        if end.error:
+            raise self._cluster.error(
+                end.error, f"read topic {self._topic}", acl=f"READ on Topic {self._topic}"
             )
-    if refused:
-        counts = " and ".join(f"{name} has {count} partitions" for name, count in refused.items())
-        raise TargetError(
-            f"target cluster {cluster.name}: {counts}; a state topic has exactly 1, which gives "
-            "one order of everything",
-            hint=f"nothing is in it yet: delete {_and(refused)} and run again, so that copystream "
-            f"makes it; or make it with 1 partition and cleanup.policy={POLICY}",
-        )
+        deadline = time.monotonic() + READ_TIMEOUT
+        while self._next < end.offset:
+            messages = self._consumer.take(self._topic, 1.0)
+            if time.monotonic() > deadline:
+                raise _failure(self._cluster, self._topic, "read", None)
+            for message in messages:
+                if self._no_record(message):
+                    self._next = max(self._next, message.offset() or 0)
+                    continue
+                deadline = time.monotonic() + READ_TIMEOUT
+                yield self._record(message)
 
+    def read_new(self) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """What has arrived by now, without waiting."""
+        for message in self._consumer.take(self._topic):
+            if not self._no_record(message):
+                yield self._record(message)
 
-def _check_configs(
-    cluster: Cluster, admin: Admin, name: str, result: StateTopics, *, change: bool
-) -> None:
-    found = admin.describe_topic_configs([name])[name]
-    if isinstance(found, Denied):
-        result.warnings.append(
-            f"the configs of the state topic {name} may not be read, so it is not known that its "
-            f"cleanup.policy is {POLICY}: grant DESCRIBE_CONFIGS on Topic {name}"
-        )
-        return
-    if isinstance(found, CopystreamError):
-        raise found
-    configs = found.effective
-    wrong = {}
-    policy = configs.get("cleanup.policy", POLICY)
-    if policy != POLICY:
-        wrong["cleanup.policy"] = POLICY
-        result.lost.append(f"{name} had cleanup.policy={policy}")
-    if int(configs.get("max.message.bytes", LARGEST_RECORD)) < LARGEST_RECORD:
-        wrong["max.message.bytes"] = str(LARGEST_RECORD)
-    if not wrong:
-        return
-    are = ", ".join(f"{key}={configs[key]}" for key in wrong)
-    shall = ",".join(f"{key}={value}" for key, value in wrong.items())
-    if change:
-        try:
-            admin.alter_topic_configs(name, wrong)
-        except Unreachable:
-            raise
-        except CopystreamError as error:
-            raise _not_mended(cluster, name, are, shall, error) from None
-    had, was = ("had", "was") if change else ("has", "would be")
-    why = ", by which records are deleted" if "delete" in policy else ""
-    result.warnings.append(f"the state topic {name} {had} {are}{why}: it {was} set to {shall}")
+    def _no_record(self, message: Message) -> bool:
+        from confluent_kafka import KafkaError  # noqa: PLC0415 - as above
 
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:
+            return True
+        if error.retriable():
+            _log.info("reading %s: %s", self._topic, library_reason(error))
+            return True
+        raise _failure(self._cluster, self._topic, "read", error)
 
-def _not_mended(
-    cluster: Cluster, name: str, are: str, shall: str, error: CopystreamError
-) -> CopystreamError:
-    message = (
-        f"target cluster {cluster.name}: the state topic {name} has {are}, with which the state of "
-        f"copies may be lost, and it cannot be set to {shall}: {error.reason}"
-    )
-    hint = (
-        f"grant ALTER_CONFIGS on Topic {name} to the user of this client, or let an administrator "
-        f"run: kafka-configs --bootstrap-server {cluster.config.bootstrap_text} --alter "
-        f"--entity-type topics --entity-name {name} --add-config {shall}"
-    )
-    return failure(Denied, "target", message, hint=hint)
+    def _record(self, message: Any) -> tuple[int, bytes, bytes | None]:
+        self._next = message.offset() + 1
+        return message.offset(), message.key() or b"", message.value()
 
-
-def _check_replicas(cluster: Cluster, topic: TopicMeta, result: StateTopics) -> None:
-    replicas = len(topic.partitions[0].replicas)
-    if replicas == 1 and len(cluster.brokers) > 1:
-        result.warnings.append(
-            f"the state topic {topic.name} has one replica on a cluster of "
-            f"{len(cluster.brokers)} brokers: with broker {topic.partitions[0].replicas[0]} the "
-            "state of all copies would be lost; give it more (kafka-reassign-partitions)"
-        )
-
-
-def _and(names: Iterable[str]) -> str:
-    return " and ".join(names)
-
-
-def _resources(names: Iterable[str]) -> str:
-    return _and(f"Topic {name}" for name in names)
+    def close(self) -> None:
+        """Read no more; the consumer stays open for the others."""
+        self._consumer.remove(self._topic)

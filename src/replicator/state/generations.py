@@ -13,7 +13,7 @@ import msgspec
 
 from replicator.errors import StateError
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
-from replicator.state.log import StateWriter, ignored
+from replicator.state.topics import StateWriter, ignored
 
 TopicPartition = tuple[str, int]
 
