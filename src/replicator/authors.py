@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from copycore.batch import Batch
 from replicator.cluster import Cluster, TopicPartition
-from replicator.locate import SEQUENCES, last_batches
+from replicator.offsets.log_end import SEQUENCES, last_batches
 from replicator.report.model import Conflict
 from replicator.state import OFFSET_MAP_TOPIC
 from replicator.state.producers import Producers

@@ -32,7 +32,7 @@ from replicator.limits import RunLimits
 from replicator.logical import Sampler
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
-from replicator.offsets.store import Binding, OffsetMaps
+from replicator.offsets.maps import Binding, OffsetMaps
 from replicator.others import Others
 from replicator.report.outcome import outcome, since_process_start, strongest
 from replicator.plan import KEEP, FullPlan, PartitionPlan, Planner
@@ -48,7 +48,7 @@ from replicator.report.model import (
     TopicSummary,
 )
 from replicator.options.settings import CopySettings
-from replicator.splitting import load
+from replicator.offsets.split_end import load
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 from replicator.state import checks as state_topics
 from replicator.state.claims import Claims
@@ -59,7 +59,7 @@ from replicator.state.checks import restore_registry
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask, SplitTask
 from replicator.throttle import Buckets, Throttle
-from replicator.transactions import held_text, standing
+from replicator.offsets.transactions import held_text, standing
 from replicator.watch import Standing, Watch
 from replicator.worker import PAUSE_LIMIT_MS, LaneWorker, now_ms
 

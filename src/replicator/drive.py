@@ -24,17 +24,17 @@ from replicator.aside import Aside, Then
 from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta, broker_errors
 from replicator.errors import CopystreamError
 from replicator.limits import RunLimits
-from replicator.locate import ForeignWriter, NotYet, counters
+from replicator.offsets.log_end import ForeignWriter, NotYet, counters
 from replicator.offsets.splits import Splits
-from replicator.offsets.store import OffsetMaps
+from replicator.offsets.maps import OffsetMaps
 from replicator.place import Asked, Brokers, ask
 from replicator.report.model import Fault, FaultKind, OpenTransaction, Side
-from replicator.source_log import Finding, gap_text, judge_empty
+from replicator.offsets.source_log import Finding, gap_text, judge_empty
 from replicator.split_driver import SplitDriver, SplitFound
 from replicator.state.topics import StateWriter, ignored
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
-from replicator.transactions import held_text, open_transactions
+from replicator.offsets.transactions import held_text, open_transactions
 from replicator.worker import LaneWorker, PipeKey, WhenFound, gate_opener, now_ms
 
 if TYPE_CHECKING:

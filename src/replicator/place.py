@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from replicator.cluster import Cluster, TopicMeta, TopicPartition
 from replicator.cluster.failures import Unreachable
 from replicator.errors import CopystreamError
-from replicator.locate import counters
-from replicator.offsets.store import OffsetMaps
-from replicator.source_log import Finding, Position, check
+from replicator.offsets.log_end import counters
+from replicator.offsets.maps import OffsetMaps
+from replicator.offsets.source_log import Finding, Position, check
 from replicator.split_driver import SplitDriver, SplitFound
 from replicator.task import PartitionTask
 from replicator.worker import LaneWorker, PipeKey

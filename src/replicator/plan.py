@@ -28,17 +28,17 @@ from replicator.cluster.topics import (
 from replicator.effects import unused
 from replicator.errors import BrokerError, CopystreamError, ExitCode, UsageError
 from replicator.report.faults import UNKNOWN_TOPIC
-from replicator.locate import last_batches
+from replicator.offsets.log_end import last_batches
 from replicator.offsets.splits import SplitBinding, Splits, SplitState
-from replicator.offsets.store import Binding, OffsetMaps
+from replicator.offsets.maps import Binding, OffsetMaps
 from replicator.oldest import Asked, oldest
 from replicator.reach import Reach, partition_fault
 from replicator.report.model import Conflict, Fault, FaultKind, Gap, OpenTransaction, Plan, TopicPlan
 from replicator.options.selection import AtOffsets, AtTime, Earliest, Forever, Latest, Stable
 from replicator.options.settings import CopySettings
-from replicator.source_log import Position, check, gap_text
+from replicator.offsets.source_log import Position, check, gap_text
 from replicator.state import OFFSET_MAP_TOPIC
-from replicator.transactions import held_text, open_transactions
+from replicator.offsets.transactions import held_text, open_transactions
 
 TopicPartition = tuple[str, int]
 

@@ -10,9 +10,9 @@ from copycore.partition import PartitionCopy
 from copycore.split import Split, Stride
 from replicator.cluster import Cluster
 from replicator.errors import CopystreamError
-from replicator.locate import ForeignWriter, NotYet
+from replicator.offsets.log_end import ForeignWriter, NotYet
 from replicator.offsets.splits import Splits, SplitState
-from replicator.splitting import counters, foreign_offset
+from replicator.offsets.split_end import counters, foreign_offset
 from replicator.state.topics import StateWriter
 from replicator.task import PartitionTask, SplitTask
 from replicator.worker import LaneWorker, WhenFound, gate_opener

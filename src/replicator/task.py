@@ -10,7 +10,7 @@ from copycore.partition import PartitionCopy, Refusal, Unanswered
 from copycore.segments import Segments
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import Point, SplitState
-from replicator.offsets.store import Binding
+from replicator.offsets.maps import Binding
 from replicator.report.model import Fault, Gap, OpenTransaction, PartitionProgress, PartitionState
 
 Partitioner = str | Callable[..., Sequence[int]]

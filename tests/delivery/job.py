@@ -15,7 +15,7 @@ from replicator.aside import Then
 from replicator.errors import CopystreamError
 from replicator.limits import RunLimits
 from replicator.offsets.splits import Splits
-from replicator.offsets.store import OffsetMaps
+from replicator.offsets.maps import OffsetMaps
 from replicator.report.model import Fault
 from replicator.state.pulse import Told
 from replicator.stop import StopSignal

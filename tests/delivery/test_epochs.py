@@ -12,7 +12,7 @@ from delivery.fakes import FakeReader, FakeWriter, StateTopic
 from delivery.test_offset_map import BINDING, PLACE, ours, replayed, taken_over
 from replicator.errors import CopystreamError, StateError, TargetError
 from replicator.offsets.epochs import LATEST_EPOCHS, Epochs
-from replicator.offsets.store import OffsetMaps
+from replicator.offsets.maps import OffsetMaps
 from replicator.state import OFFSET_MAP_TOPIC
 
 Pairs = tuple[tuple[int, int], ...]

@@ -38,7 +38,7 @@ from replicator import drive
 from replicator.aside import Then
 from replicator.errors import TargetError
 from replicator.offsets.splits import Splits
-from replicator.offsets.store import Binding, OffsetMaps
+from replicator.offsets.maps import Binding, OffsetMaps
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask
 from replicator.worker import PipeKey

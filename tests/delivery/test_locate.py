@@ -10,7 +10,7 @@ import pytest
 from core import oracle
 from delivery.world import PRODUCER, FakeCluster, Log, make_task
 from replicator.cluster.failures import TargetUnreachable
-from replicator.locate import SEQUENCES, ForeignWriter, NotYet, counters, last_batches
+from replicator.offsets.log_end import SEQUENCES, ForeignWriter, NotYet, counters, last_batches
 from replicator.task import PartitionTask
 
 Answer = int | Exception

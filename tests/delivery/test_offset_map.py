@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from copycore.segments import Segments
 from delivery.fakes import FakeReader, FakeWriter, StateTopic
 from replicator.errors import ExitCode, StateError, TargetError
-from replicator.offsets import store, stored
-from replicator.offsets.map import PartitionMap
-from replicator.offsets.store import LARGEST_CHUNK, Binding, OffsetMaps
+from replicator.offsets import maps as store
+from replicator.offsets import stored
+from replicator.offsets.partition_map import PartitionMap
+from replicator.offsets.maps import LARGEST_CHUNK, Binding, OffsetMaps
 from replicator.offsets.stored import FULL
 from replicator.state import OFFSET_MAP_TOPIC
 

@@ -15,10 +15,10 @@ import pytest
 from delivery.fakes import FakeReader, FakeWriter, StateTopic
 from delivery.world import FakeCluster, make_task
 from lane.broker import IN_FLIGHT
-from replicator.locate import ForeignWriter, NotYet
+from replicator.offsets.log_end import ForeignWriter, NotYet
 from replicator.offsets.splits import Point, SplitBinding, Splits, SplitState, fresh
 from replicator.split_driver import ALL, SplitDriver, SplitFound
-from replicator.splitting import counters, foreign_offset
+from replicator.offsets.split_end import counters, foreign_offset
 from replicator.state.topics import ignored
 from replicator.task import PartitionTask, SplitTask
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from core import oracle
 from replicator.cluster import OffsetResult, PartitionMeta, RunningTransaction, TopicMeta
 from replicator.errors import CopystreamError
-from replicator.offsets.store import Binding
+from replicator.offsets.maps import Binding
 from replicator.report.model import Side
 from replicator.task import PartitionTask
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from replicator.cluster import Cluster
 from replicator.errors import UsageError
-from replicator.locate import ASK_TIMEOUT, SEQUENCES, ForeignWriter, NotYet, extents, read_batches
+from replicator.offsets.log_end import ASK_TIMEOUT, SEQUENCES, ForeignWriter, NotYet, extents, read_batches
 from replicator.offsets.splits import SplitState
 from replicator.task import Partitioner
 

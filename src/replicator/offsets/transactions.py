@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from copycore.batch import Batch
 from replicator.cluster import Cluster, RunningTransaction, TopicPartition
 from replicator.errors import CopystreamError
-from replicator.locate import last_batches
+from replicator.offsets.log_end import last_batches
 from replicator.report.model import OpenTransaction
 
 ASK_TIMEOUT = 5.0  # seconds

@@ -32,7 +32,7 @@ from copycore.segments import Segments
 from replicator.errors import CopystreamError
 from replicator.offsets.epochs import Epochs
 from replicator.state.generations import MapKeys, TopicPartition
-from replicator.offsets.map import PartitionMap
+from replicator.offsets.partition_map import PartitionMap
 from replicator.offsets.stored import StoredRecords
 from replicator.state import OFFSET_MAP_TOPIC
 from replicator.state.topics import Delivered, Record, StateWriter, ignored, unreadable
