@@ -33,7 +33,7 @@ from replicator.logical import Sampler
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
 from replicator.offsets.maps import Binding, OffsetMaps
-from replicator.others import Others
+from replicator.pace.neighbours import Others
 from replicator.report.outcome import outcome, since_process_start, strongest
 from replicator.plan import KEEP, FullPlan, PartitionPlan, Planner
 from replicator.options.rates import OFF, print_rate
@@ -58,9 +58,9 @@ from replicator.state.pulse import Pulse
 from replicator.state.checks import restore_registry
 from replicator.stop import StopSignal
 from replicator.task import PartitionTask, SplitTask
-from replicator.throttle import Buckets, Throttle
+from replicator.pace.throttle import Buckets, Throttle
 from replicator.offsets.transactions import held_text, standing
-from replicator.watch import Standing, Watch
+from replicator.pace.sampling import Standing, Watch
 from replicator.worker import PAUSE_LIMIT_MS, LaneWorker, now_ms
 
 PIPES_PER_BROKERS = 3  # connections of a lane to the same two brokers: some wait, one works

@@ -19,7 +19,7 @@ from replicator.cluster import Cluster
 from replicator.cluster.config import load_client_config
 from replicator.lab import LabCluster
 from replicator.lab.seed import Payload, Writer, create_topic
-from replicator.others import Others
+from replicator.pace.neighbours import Others
 
 AUTHORIZER = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",

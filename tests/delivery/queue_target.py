@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from copycore.bucket import BURST, CHUNK, LARGE
-from replicator.polite import ENOUGH, LONGEST, LOOK, Polite, Sample
+from replicator.pace.auto import ENOUGH, LONGEST, LOOK, Polite, Sample
 
 MB = 1_000_000.0
 RECORD = 1000  # bytes

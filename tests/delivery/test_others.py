@@ -10,7 +10,7 @@ import pytest
 from replicator.cluster import broker_errors
 from replicator.cluster.questions import OffsetResult, PartitionMeta, TopicMeta
 from replicator.errors import TargetError
-from replicator.others import FRESH, INTERVAL, LISTED_EVERY, PARTITIONS, Others
+from replicator.pace.neighbours import FRESH, INTERVAL, LISTED_EVERY, PARTITIONS, Others
 
 Place = tuple[str, int]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery.queue_target import MB, Target, between, quantile
-from replicator.polite import FLOOR, GIVEN_UP, START, Polite, Sample
+from replicator.pace.auto import FLOOR, GIVEN_UP, START, Polite, Sample
 
 CAPACITY = 600 * MB
 

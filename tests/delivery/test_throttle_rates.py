@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from replicator.polite import START, Sample
+from replicator.pace.auto import START, Sample
 from replicator.options.rates import AUTO, OFF, Rate, always, parse_rate, parse_timetable
-from replicator.throttle import Buckets, Throttle
+from replicator.pace.throttle import Buckets, Throttle
 
 NOON = datetime(2024, 5, 3, 12)  # a Friday
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from replicator.polite import ENOUGH, LONGEST, LOOK
-from replicator.watch import Standing, Watch
+from replicator.pace.auto import ENOUGH, LONGEST, LOOK
+from replicator.pace.sampling import Standing, Watch
 
 
 @dataclass

@@ -14,7 +14,7 @@ from kit.flow import Flow
 from kit.quota import limit_producers
 from kit.runner import wait_until
 from replicator.lab.seed import Payload, Text, Writer, create_topic
-from replicator.polite import START
+from replicator.pace.auto import START
 
 BATCH = 20_000  # bytes, about
 

@@ -11,7 +11,7 @@ from replicator.cli.output import Output
 from replicator.errors import ConfigError
 from replicator.options.table import Option, options_of
 from replicator.options.file import parse_option, read_options
-from replicator.throttle import Throttle
+from replicator.pace.throttle import Throttle
 
 
 class Reload:

@@ -21,7 +21,7 @@ from replicator.report.model import (
 )
 from replicator.options.settings import CopySettings
 from replicator.stop import StopSignal
-from replicator.throttle import Throttle
+from replicator.pace.throttle import Throttle
 
 log = logging.getLogger("replicator.copy")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from replicator.polite import ENOUGH, LONGEST, LOOK, Sample
+from replicator.pace.auto import ENOUGH, LONGEST, LOOK, Sample
 
 if TYPE_CHECKING:
     from copycore.lane import Lane

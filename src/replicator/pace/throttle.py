@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
-from replicator.polite import Polite, Sample
+from replicator.pace.auto import Polite, Sample
 from replicator.options.rates import OFF, Rate, Timetable, print_rate
 
 if TYPE_CHECKING:
