@@ -19,12 +19,12 @@ from datetime import datetime
 from copycore.lane import Lane
 from copycore.rebatch import Rebatcher
 from replicator.report import faults
-from replicator import creation
+from replicator.plan import creation
 from replicator.aside import Aside
-from replicator.authors import Authors
+from replicator.plan.authors import Authors
 from replicator.cluster import Cluster, TopicMeta, TopicPartition
 from replicator.cluster.admin import Admin
-from replicator.cluster.topics import Choice
+from replicator.plan.topics import Choice
 from replicator.drive import Driver, Report, writing_leaders
 from replicator.errors import ExitCode
 from replicator.state.identity import check_two_clusters, flow_name, origin_name
@@ -35,9 +35,9 @@ from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
 from replicator.offsets.maps import Binding, OffsetMaps
 from replicator.pace.neighbours import Others
 from replicator.report.outcome import outcome, since_process_start, strongest
-from replicator.plan import KEEP, FullPlan, PartitionPlan, Planner
+from replicator.plan.planner import KEEP, FullPlan, PartitionPlan, Planner
 from replicator.options.rates import OFF, print_rate
-from replicator.reach import unready_fault
+from replicator.plan.reach import unready_fault
 from replicator.report.model import (
     Fault,
     Plan,

@@ -10,7 +10,7 @@ HEAVY = ("kio", "confluent_kafka", "javaproperties", "asyncio")
 
 def test_importing_the_package_loads_none_of_the_heavy_libraries() -> None:
     program = (
-        "import sys, replicator.cluster, replicator.cluster.admin, replicator.cluster.topics\n"
+        "import sys, replicator.cluster, replicator.cluster.admin, replicator.plan.topics\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     run = subprocess.run(

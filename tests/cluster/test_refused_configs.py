@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from replicator import creation
+from replicator.plan import creation
 from replicator.cluster.admin import TopicSpec
 from replicator.cluster.failures import broker_failure, unreachable
 from replicator.errors import CopystreamError

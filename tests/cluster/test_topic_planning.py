@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replicator.cluster.configs import HELD_BACK, Stored, batch_limit, pinned, safe
-from replicator.cluster.topics import (
+from replicator.plan.topics import (
     SourceTopic,
     TargetFacts,
     TargetTopic,

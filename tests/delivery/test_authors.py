@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from replicator import authors
-from replicator.authors import Authors
+from replicator.plan import authors
+from replicator.plan.authors import Authors
 from replicator.cluster import OffsetResult
 from replicator.state.producers import ProducerIdentity, Producers
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from replicator.cluster import Cluster, broker_errors
-from replicator.cluster.topics import is_internal_topic
+from replicator.plan.topics import is_internal_topic
 from replicator.errors import CopystreamError
 
 INTERVAL = 0.25  # seconds

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from replicator.cluster import Cluster
 from replicator.errors import CopystreamError
 from replicator.offsets.log_end import NotYet, read_batches
-from replicator.reach import Reach
+from replicator.plan.reach import Reach
 
 TopicPartition = tuple[str, int]
 

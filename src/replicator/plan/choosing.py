@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from replicator import creation
+from replicator.plan import creation
 from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.broker_errors import INVALID_TOPIC
-from replicator.cluster.topics import (
+from replicator.plan.topics import (
     Choice,
     choose_topics,
     may_be_topic,

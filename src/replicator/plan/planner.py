@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from replicator import creation
-from replicator.authors import Authors
-from replicator.choosing import Choosing, not_described
+from replicator.plan import creation
+from replicator.plan.authors import Authors
+from replicator.plan.choosing import Choosing, not_described
 from replicator.cluster import Cluster, Denied, TopicMeta
 from replicator.cluster.admin import Admin, TopicConfigs
 from replicator.cluster.configs import Stored, age_limit, batch_limit
-from replicator.cluster.topics import (
+from replicator.plan.topics import (
     NAMED,
     Choice,
     SourceTopic,
@@ -25,14 +25,14 @@ from replicator.cluster.topics import (
     judge,
     plan_topic,
 )
-from replicator.effects import unused
+from replicator.plan.effects import unused
 from replicator.errors import BrokerError, CopystreamError, ExitCode, UsageError
 from replicator.report.faults import UNKNOWN_TOPIC
 from replicator.offsets.log_end import last_batches
 from replicator.offsets.splits import SplitBinding, Splits, SplitState
 from replicator.offsets.maps import Binding, OffsetMaps
-from replicator.oldest import Asked, oldest
-from replicator.reach import Reach, partition_fault
+from replicator.plan.oldest import Asked, oldest
+from replicator.plan.reach import Reach, partition_fault
 from replicator.report.model import Conflict, Fault, FaultKind, Gap, OpenTransaction, Plan, TopicPlan
 from replicator.options.selection import AtOffsets, AtTime, Earliest, Forever, Latest, Stable
 from replicator.options.settings import CopySettings
