@@ -20,16 +20,16 @@ from copycore.lane import Lane
 from copycore.rebatch import Rebatcher
 from replicator.report import faults
 from replicator.plan import creation
-from replicator.aside import Aside
+from replicator.engine.aside import Aside
 from replicator.plan.authors import Authors
 from replicator.cluster import Cluster, TopicMeta, TopicPartition
 from replicator.cluster.admin import Admin
 from replicator.plan.topics import Choice
-from replicator.drive import Driver, Report, writing_leaders
+from replicator.engine.driver import Driver, Report, writing_leaders
 from replicator.errors import ExitCode
 from replicator.state.identity import check_two_clusters, flow_name, origin_name
-from replicator.limits import RunLimits
-from replicator.logical import Sampler
+from replicator.engine.limits import RunLimits
+from replicator.engine.sampler import Sampler
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
 from replicator.offsets.maps import Binding, OffsetMaps
@@ -57,11 +57,11 @@ from replicator.state.producers import Producers
 from replicator.state.pulse import Pulse
 from replicator.state.checks import restore_registry
 from replicator.stop import StopSignal
-from replicator.task import PartitionTask, SplitTask
+from replicator.engine.task import PartitionTask, SplitTask
 from replicator.pace.throttle import Buckets, Throttle
 from replicator.offsets.transactions import held_text, standing
 from replicator.pace.sampling import Standing, Watch
-from replicator.worker import PAUSE_LIMIT_MS, LaneWorker, now_ms
+from replicator.engine.lanes import PAUSE_LIMIT_MS, LaneWorker, now_ms
 
 PIPES_PER_BROKERS = 3  # connections of a lane to the same two brokers: some wait, one works
 LARGEST_SLAB = 4 << 20  # bytes a Fetch brings; more does not make it faster

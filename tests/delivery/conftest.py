@@ -9,7 +9,7 @@ import pytest
 
 from delivery.fakes import FakeClock, StateTopic
 from delivery.job import FakePart, World
-from replicator import drive
+from replicator.engine import driver as drive
 
 
 @pytest.fixture

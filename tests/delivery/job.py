@@ -10,17 +10,17 @@ from typing import Any
 from copycore.partition import Refusal, Unanswered
 from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
 from delivery.world import FakeCluster, make_task
-from replicator import drive
-from replicator.aside import Then
+from replicator.engine import driver as drive
+from replicator.engine.aside import Then
 from replicator.errors import CopystreamError
-from replicator.limits import RunLimits
+from replicator.engine.limits import RunLimits
 from replicator.offsets.splits import Splits
 from replicator.offsets.maps import OffsetMaps
 from replicator.report.model import Fault
 from replicator.state.pulse import Told
 from replicator.stop import StopSignal
-from replicator.task import PartitionTask
-from replicator.worker import PipeKey
+from replicator.engine.task import PartitionTask
+from replicator.engine.lanes import PipeKey
 
 END = 100  # of a topic's source log, unless told otherwise
 

@@ -8,8 +8,8 @@ import pytest
 
 from delivery.job import END, FakePart, World
 from delivery.world import PRODUCER
-from replicator import drive
-from replicator.aside import Then
+from replicator.engine import driver as drive
+from replicator.engine.aside import Then
 from replicator.cluster.failures import (
     SourceDenied,
     SourceUnreachable,

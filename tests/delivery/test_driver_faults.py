@@ -9,7 +9,7 @@ import pytest
 from copycore.partition import Refusal
 from copycore.segments import Segments
 from delivery.job import END, FakePart, World
-from replicator import drive
+from replicator.engine import driver as drive
 from replicator.errors import ExitCode, TargetError
 
 # --- faults ---------------------------------------------------------------------------------------

@@ -34,14 +34,14 @@ from lane.broker import SourceLog, TargetBroker, TargetLog
 from lane.random_records import random_maker, random_records
 from lane.rig import Ends, Rig
 from lane.truth import Row, arrived
-from replicator import drive
-from replicator.aside import Then
+from replicator.engine import driver as drive
+from replicator.engine.aside import Then
 from replicator.errors import TargetError
 from replicator.offsets.splits import Splits
 from replicator.offsets.maps import Binding, OffsetMaps
 from replicator.stop import StopSignal
-from replicator.task import PartitionTask
-from replicator.worker import PipeKey
+from replicator.engine.task import PartitionTask
+from replicator.engine.lanes import PipeKey
 
 TOPIC = "t"
 PLACES = [(TOPIC, 0), (TOPIC, 1)]

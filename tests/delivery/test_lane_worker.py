@@ -20,7 +20,7 @@ from lane.broker import SourceBroker, TargetBroker, TargetLog
 from lane.truth import RecordLog, arrived, rows
 from replicator.cluster.failures import SourceUnsupported, TargetUnreachable, TargetUnsupported
 from replicator.errors import CopystreamError
-from replicator.worker import LaneWorker, PipeKey
+from replicator.engine.lanes import LaneWorker, PipeKey
 
 DEADLINE = 30.0  # real seconds until a test says that something never happens
 KEY = (1, (2,), 0)

@@ -11,7 +11,7 @@ from core import oracle
 from delivery.world import PRODUCER, FakeCluster, Log, make_task
 from replicator.cluster.failures import TargetUnreachable
 from replicator.offsets.log_end import SEQUENCES, ForeignWriter, NotYet, counters, last_batches
-from replicator.task import PartitionTask
+from replicator.engine.task import PartitionTask
 
 Answer = int | Exception
 

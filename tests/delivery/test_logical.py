@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from core import oracle
-from replicator import logical
+from replicator.engine import sampler as logical
 
 PLAIN = b"the same words again and again, " * 5000
 

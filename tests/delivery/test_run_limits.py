@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from delivery.job import END, FakePart, World
-from replicator.limits import FEW_RECORDS, RunLimits
+from replicator.engine.limits import FEW_RECORDS, RunLimits
 from replicator.report.model import Limit
 
 COUNT = 10  # records of a batch

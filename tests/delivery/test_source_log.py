@@ -15,13 +15,13 @@ from copycore.partition import Unanswered
 from core import oracle
 from delivery.job import END, FakePart, World
 from delivery.world import PRODUCER
-from replicator import drive
+from replicator.engine import driver as drive
 from replicator.cluster import RunningTransaction, Unsupported
 from replicator.errors import ExitCode, SourceError, TargetError
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import Arrival, Point, SplitBinding, Splits, SplitState, fresh
 from replicator.report.model import Gap, OpenTransaction
-from replicator.task import PartitionTask, SplitTask
+from replicator.engine.task import PartitionTask, SplitTask
 
 Script = Callable[[FakePart], None]
 
@@ -310,7 +310,7 @@ def test_a_gap_is_skipped_when_that_is_accepted(
     task = world.add()
     world.accept_gap = True
     world.script = gapped(world, 45)
-    with caplog.at_level(logging.WARNING, logger="replicator.drive"):
+    with caplog.at_level(logging.WARNING, logger="replicator.engine.driver"):
         world.run()
     assert task.done
     assert task.gaps == [Gap(topic="orders", partition=0, start=30, end=45)]

@@ -17,10 +17,10 @@ from delivery.world import FakeCluster, make_task
 from lane.broker import IN_FLIGHT
 from replicator.offsets.log_end import ForeignWriter, NotYet
 from replicator.offsets.splits import Point, SplitBinding, Splits, SplitState, fresh
-from replicator.split_driver import ALL, SplitDriver, SplitFound
+from replicator.engine.splits import ALL, SplitDriver, SplitFound
 from replicator.offsets.split_end import counters, foreign_offset
 from replicator.state.topics import ignored
-from replicator.task import PartitionTask, SplitTask
+from replicator.engine.task import PartitionTask, SplitTask
 
 TOPIC = "orders"
 FIRST_PRODUCER = 100

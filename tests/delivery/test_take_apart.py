@@ -22,8 +22,8 @@ from lane.truth import CODECS, DurableMap, RecordLog, Row, arrived, unpacked
 from replicator.report import faults
 from replicator.errors import ExitCode
 from replicator.offsets.splits import Point, SplitBinding, fresh
-from replicator.split_driver import ALL
-from replicator.task import PartitionTask, SplitTask
+from replicator.engine.splits import ALL
+from replicator.engine.task import PartitionTask, SplitTask
 
 TOO_LARGE, LIST_TOO_LARGE, INVALID_TIMESTAMP = 10, 18, 32
 LIMIT = 1048588  # bytes, as tasks are made

@@ -11,7 +11,7 @@ from replicator.cluster import OffsetResult, PartitionMeta, RunningTransaction, 
 from replicator.errors import CopystreamError
 from replicator.offsets.maps import Binding
 from replicator.report.model import Side
-from replicator.task import PartitionTask
+from replicator.engine.task import PartitionTask
 
 Place = tuple[str, int]
 PRODUCER = 7001

@@ -17,7 +17,7 @@ from hostile.case import TOPIC, Sides, good_log, two_clusters
 from kit.runner import copy_arguments
 from lane.broker import taken
 from lane.truth import RecordLog
-from replicator import drive
+from replicator.engine import driver as drive
 from replicator.cli.copy import command
 from replicator.copy import CopyJob
 from replicator.report.model import Summary

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from copycore.batch import Batch, cut_slice
 from replicator.cluster import Cluster
-from replicator.task import PartitionTask
+from replicator.engine.task import PartitionTask
 
 SEQUENCES = 1 << 31
 ASK_TIMEOUT = 5.0  # seconds; the caller tries again

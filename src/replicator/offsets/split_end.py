@@ -17,7 +17,7 @@ from replicator.cluster import Cluster
 from replicator.errors import UsageError
 from replicator.offsets.log_end import ASK_TIMEOUT, SEQUENCES, ForeignWriter, NotYet, extents, read_batches
 from replicator.offsets.splits import SplitState
-from replicator.task import Partitioner
+from replicator.engine.task import Partitioner
 
 
 def counters(

@@ -9,7 +9,7 @@ from copycore.partition import PartitionCopy
 from replicator.cluster import broker_errors
 from replicator.errors import ExitCode
 from replicator.report.model import Fault, FaultKind, Side
-from replicator.task import PartitionTask
+from replicator.engine.task import PartitionTask
 
 OFFSET_OUT_OF_RANGE = 1
 TOO_LARGE = frozenset({10, 18})  # MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from replicator.errors import ExitCode, worst
 from replicator.report.model import Fault, Limit, Throttler
-from replicator.worker import now_ms
+from replicator.engine.lanes import now_ms
 
 
 def strongest(waited: dict[Throttler, int]) -> Throttler:

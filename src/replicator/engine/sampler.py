@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from copycore.batch import cut_slice
 from copycore.cursor import Cursor
-from replicator.task import PartitionTask
+from replicator.engine.task import PartitionTask
 
 HEADER_SIZE = 61
 SAMPLE_INTERVAL = 2.0  # seconds between samples of one topic

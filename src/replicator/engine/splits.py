@@ -14,8 +14,8 @@ from replicator.offsets.log_end import ForeignWriter, NotYet
 from replicator.offsets.splits import Splits, SplitState
 from replicator.offsets.split_end import counters, foreign_offset
 from replicator.state.topics import StateWriter
-from replicator.task import PartitionTask, SplitTask
-from replicator.worker import LaneWorker, WhenFound, gate_opener
+from replicator.engine.task import PartitionTask, SplitTask
+from replicator.engine.lanes import LaneWorker, WhenFound, gate_opener
 
 
 class SplitFound(NamedTuple):

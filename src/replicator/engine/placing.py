@@ -16,9 +16,9 @@ from replicator.errors import CopystreamError
 from replicator.offsets.log_end import counters
 from replicator.offsets.maps import OffsetMaps
 from replicator.offsets.source_log import Finding, Position, check
-from replicator.split_driver import SplitDriver, SplitFound
-from replicator.task import PartitionTask
-from replicator.worker import LaneWorker, PipeKey
+from replicator.engine.splits import SplitDriver, SplitFound
+from replicator.engine.task import PartitionTask
+from replicator.engine.lanes import LaneWorker, PipeKey
 
 Brokers = tuple[int, tuple[int, ...]]  # of the source, and those of the target
 

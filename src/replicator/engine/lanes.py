@@ -15,7 +15,7 @@ from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
 from copycore.split import Stride
-from replicator.aside import Then
+from replicator.engine.aside import Then
 from replicator.cluster import Cluster
 from replicator.errors import CopystreamError
 from replicator.state.topics import Delivered

@@ -1,0 +1,1 @@
+"""Carries a plan out: tasks, lanes, and the driver that keeps partitions moving."""
