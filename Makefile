@@ -58,10 +58,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/copycore  # it calls pycodestyle
-	$(BIN)/python -m replicator.docs --check
+	$(BIN)/python -m replicator.cli.reference --check
 
 docs: setup
-	$(BIN)/python -m replicator.docs
+	$(BIN)/python -m replicator.cli.reference
 
 bench: setup
 	$(BIN)/python bench/macro.py

@@ -56,7 +56,7 @@ from replicator.state.topics import StateConsumer, StateReader, StateWriter
 from replicator.state.producers import Producers
 from replicator.state.pulse import Pulse
 from replicator.state.checks import restore_registry
-from replicator.stop import StopSignal
+from replicator.process import StopSignal
 from replicator.engine.task import PartitionTask, SplitTask
 from replicator.pace.throttle import Buckets, Throttle
 from replicator.offsets.transactions import held_text, standing

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from replicator.cli import start
-from replicator.stop import StopSignal
+from replicator.process import StopSignal
 
 
 def test_a_request_is_seen_and_stays() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.cli.rates import RateWindow
+from replicator.cli.window import RateWindow
 from replicator.cli.units import clock, count, plural, short
 from replicator.cli.view import Observer, View, live_block, plain_line
 from replicator.report.model import PartitionProgress, Snapshot

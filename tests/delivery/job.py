@@ -18,7 +18,7 @@ from replicator.offsets.splits import Splits
 from replicator.offsets.maps import OffsetMaps
 from replicator.report.model import Fault
 from replicator.state.pulse import Told
-from replicator.stop import StopSignal
+from replicator.process import StopSignal
 from replicator.engine.task import PartitionTask
 from replicator.engine.lanes import PipeKey
 

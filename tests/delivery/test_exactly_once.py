@@ -39,7 +39,7 @@ from replicator.engine.aside import Then
 from replicator.errors import TargetError
 from replicator.offsets.splits import Splits
 from replicator.offsets.maps import Binding, OffsetMaps
-from replicator.stop import StopSignal
+from replicator.process import StopSignal
 from replicator.engine.task import PartitionTask
 from replicator.engine.lanes import PipeKey
 

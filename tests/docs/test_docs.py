@@ -9,7 +9,7 @@ from typing import get_args
 import click
 import pytest
 
-from replicator import docs
+from replicator.cli import reference as docs
 from replicator.errors import ExitCode
 from replicator.options.table import OPTIONS
 from replicator.report.model import FaultKind

@@ -22,7 +22,7 @@ from replicator.cli.copy import command
 from replicator.copy import CopyJob
 from replicator.report.model import Summary
 from replicator.options.settings import copy_settings
-from replicator.stop import StopSignal
+from replicator.process import StopSignal
 
 PATIENCE = 2.0  # seconds, instead of two minutes
 PARTITIONS = 4

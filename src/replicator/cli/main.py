@@ -13,7 +13,7 @@ import click
 
 from replicator import __version__
 from replicator.cli.output import flush
-from replicator.cli.state import RunState
+from replicator.cli.run import RunState
 from replicator.errors import CopystreamError, ExitCode
 from replicator.options.table import ENV_PREFIX, OPTIONS
 

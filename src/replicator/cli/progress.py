@@ -18,7 +18,7 @@ import msgspec
 from replicator.cli.output import Output, is_terminal
 from replicator.cli.view import Line, Observer, View, live_block, plain_line
 from replicator.report.model import Fault, Snapshot
-from replicator.stop import StopSignal
+from replicator.process import StopSignal
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -11,7 +11,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from replicator.errors import ExitCode
-from replicator.stop import StopSignal
+from replicator.process import StopSignal
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _AT_ONCE = b"stopped at once; run the same command again to go on\n"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from replicator.cli.rates import RateWindow
+from replicator.cli.window import RateWindow
 from replicator.cli.units import clock, count, plural, short
 from replicator.report.model import PartitionProgress, Snapshot, Throttler
 

@@ -32,7 +32,7 @@ from replicator.report.model import Fault, FaultKind, OpenTransaction, Side
 from replicator.offsets.source_log import Finding, gap_text, judge_empty
 from replicator.engine.splits import SplitDriver, SplitFound
 from replicator.state.topics import StateWriter, ignored
-from replicator.stop import StopSignal
+from replicator.process import StopSignal
 from replicator.engine.task import PartitionTask
 from replicator.offsets.transactions import held_text, open_transactions
 from replicator.engine.lanes import LaneWorker, PipeKey, WhenFound, gate_opener, now_ms

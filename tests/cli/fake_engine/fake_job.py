@@ -20,7 +20,7 @@ from replicator.report.model import (
     TopicSummary,
 )
 from replicator.options.settings import CopySettings
-from replicator.stop import StopSignal
+from replicator.process import StopSignal
 from replicator.pace.throttle import Throttle
 
 log = logging.getLogger("replicator.copy")

@@ -1,4 +1,4 @@
-"""Writes the reference pages that are made from the code: ``python -m replicator.docs``.
+"""Writes the reference pages that are made from the code: ``python -m replicator.cli.reference``.
 
 ``docs/options.md`` comes from the options table and the help of every command, ``docs/json.md``
 from the report structures. With ``--check`` nothing is written; the exit code is 1 when a page is
