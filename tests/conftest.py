@@ -15,7 +15,9 @@ import pytest
 from replicator.lab import QUICK_START, LabCluster
 
 # Helpers that assert; here, since tests of several folders import them.
-pytest.register_assert_rewrite("lane.broker", "lane.rig", "lane.truth")
+pytest.register_assert_rewrite("kit")
+
+pytest_plugins = ["kit.fakes.fixtures"]
 
 # A shell's background job ignores Ctrl-C, and so would every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

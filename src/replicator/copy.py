@@ -18,26 +18,32 @@ from datetime import datetime
 
 from copycore.lane import Lane
 from copycore.rebatch import Rebatcher
-from replicator.report import faults
-from replicator.plan import creation
-from replicator.engine.aside import Aside
-from replicator.plan.authors import Authors
-from replicator.cluster import Cluster, TopicMeta, TopicPartition
+from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.admin import Admin
-from replicator.plan.topics import Choice
+from replicator.engine.aside import Aside
 from replicator.engine.driver import Driver, Report, writing_leaders
-from replicator.errors import ExitCode
-from replicator.state.identity import check_two_clusters, flow_name, origin_name
+from replicator.engine.lanes import PAUSE_LIMIT_MS, LaneWorker
 from replicator.engine.limits import RunLimits
 from replicator.engine.sampler import Sampler
+from replicator.engine.task import PartitionTask, SplitTask
+from replicator.errors import ExitCode
 from replicator.offsets.epochs import Epochs
-from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
 from replicator.offsets.maps import Binding, OffsetMaps
-from replicator.pace.neighbours import Others
-from replicator.report.outcome import outcome, since_process_start, strongest
-from replicator.plan.planner import KEEP, FullPlan, PartitionPlan, Planner
+from replicator.offsets.split_end import load
+from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
+from replicator.offsets.transactions import held_text, standing
 from replicator.options.rates import OFF, print_rate
+from replicator.options.settings import CopySettings
+from replicator.pace.neighbours import Others
+from replicator.pace.sampling import Standing, Watch
+from replicator.pace.throttle import Buckets, Throttle
+from replicator.plan import creation
+from replicator.plan.authors import Authors
+from replicator.plan.planner import KEEP, FullPlan, PartitionPlan, Planner
 from replicator.plan.reach import unready_fault
+from replicator.plan.topics import Choice
+from replicator.process import StopSignal, now_ms, since_process_start
+from replicator.report import faults
 from replicator.report.model import (
     Fault,
     Plan,
@@ -47,21 +53,16 @@ from replicator.report.model import (
     TopicPlan,
     TopicSummary,
 )
-from replicator.options.settings import CopySettings
-from replicator.offsets.split_end import load
+from replicator.report.outcome import outcome, strongest
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 from replicator.state import checks as state_topics
+from replicator.state.checks import restore_registry
 from replicator.state.claims import Claims
-from replicator.state.topics import StateConsumer, StateReader, StateWriter
+from replicator.state.identity import check_two_clusters, flow_name, origin_name
 from replicator.state.producers import Producers
 from replicator.state.pulse import Pulse
-from replicator.state.checks import restore_registry
-from replicator.process import StopSignal
-from replicator.engine.task import PartitionTask, SplitTask
-from replicator.pace.throttle import Buckets, Throttle
-from replicator.offsets.transactions import held_text, standing
-from replicator.pace.sampling import Standing, Watch
-from replicator.engine.lanes import PAUSE_LIMIT_MS, LaneWorker, now_ms
+from replicator.state.topics import StateConsumer, StateReader, StateWriter
+from replicator.terms import TopicPartition
 
 PIPES_PER_BROKERS = 3  # connections of a lane to the same two brokers: some wait, one works
 LARGEST_SLAB = 4 << 20  # bytes a Fetch brings; more does not make it faster
@@ -270,8 +271,8 @@ class CopyJob:
     ) -> list[PartitionTask]:
         """Tasks of all partitions; bindings and first segments are durable when this returns."""
         chosen = self._without_conflicts(plan)
-        new: list[tuple[tuple[str, int], Binding, int]] = []
-        resumed: list[tuple[tuple[str, int], int]] = []
+        new: list[tuple[TopicPartition, Binding, int]] = []
+        resumed: list[tuple[TopicPartition, int]] = []
         identity = None
         tasks = []
         lanes = self._lanes(len(chosen))
@@ -325,7 +326,7 @@ class CopyJob:
     ) -> list[PartitionTask]:
         """The same for partitions whose records go to other ones: each has a producer id."""
         chosen = self._without_conflicts(plan)
-        states: dict[tuple[str, int], SplitState] = {}
+        states: dict[TopicPartition, SplitState] = {}
         tasks = []
         lanes = self._lanes(len(chosen))
         for number, part in enumerate(chosen):

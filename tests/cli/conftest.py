@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from binary import BINARY, Ran, clean_environment, fake_environment
+
+from kit.clusters.binary import BINARY, Ran, clean_environment, fake_environment
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from binary import BINARY, CLUSTERS, Ran, clean_environment
 
+from kit.clusters.binary import BINARY, CLUSTERS, Ran, clean_environment
 from replicator import __version__
 from replicator.options.table import OPTIONS
 

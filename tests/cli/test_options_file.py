@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from binary import CLUSTERS, Ran, read_until, started
 from test_running import SETTINGS, TEXTS
 
-from replicator.options.table import OPTIONS
+from kit.clusters.binary import CLUSTERS, Ran, read_until, started
 from replicator.options.rates import Rate, print_rate
+from replicator.options.table import OPTIONS
 
 Run = Callable[..., Ran]
 JSON = ("-o", "json", "--progress", "none")

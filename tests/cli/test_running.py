@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from binary import CLUSTERS, Ran, read_until, started
 
+from kit.clusters.binary import CLUSTERS, Ran, read_until, started
 from replicator.options.table import OPTIONS
 
 Run = Callable[..., Ran]

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
-from binary import BINARY, CLUSTERS, fake_environment
+
+from kit.clusters.binary import BINARY, CLUSTERS, fake_environment
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 COLOR = re.compile(r"\x1b\[(?:\d+;)*3[1-7]m")

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from binary import Ran
 
+from kit.clusters.binary import Ran
 from replicator.lab import LabCluster
 
 Run = Callable[..., Ran]

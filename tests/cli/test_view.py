@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.cli.window import RateWindow
 from replicator.cli.units import clock, count, plural, short
 from replicator.cli.view import Observer, View, live_block, plain_line
+from replicator.cli.window import RateWindow
 from replicator.report.model import PartitionProgress, Snapshot
 
 

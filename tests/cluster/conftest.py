@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from cluster_kit import FakeTime, config_for
 
-from fakebroker import FakeBroker, FakeCluster
+from kit.clusters.connected import FakeTime, config_for
+from kit.fakebroker import FakeBroker, FakeCluster
 from replicator.cluster import Cluster
-from replicator.report.model import Side
+from replicator.terms import Side
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kio.schema.errors import ErrorCode
 
-from fakebroker import (
+from kit.fakebroker import (
     INIT_PRODUCER_ID,
     LIST_OFFSETS,
     METADATA,

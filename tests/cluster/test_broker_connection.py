@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cluster_kit import config_for, wait_until
 from kio.schema.errors import ErrorCode
 
-from fakebroker import (
+from kit.clusters.connected import config_for, wait_until
+from kit.fakebroker import (
     API_VERSIONS,
     METADATA,
     MODERN,
@@ -30,12 +30,12 @@ from fakebroker import (
     Silence,
     Twice,
 )
-from replicator.cluster import questions as messages
 from replicator.cluster import Connection, ProtocolFault, Unreachable, Unsupported
-from replicator.cluster.connection import MAX_FRAME, MAX_HANDSHAKE_FRAME
+from replicator.cluster import questions as messages
 from replicator.cluster.config import ClientConfig
+from replicator.cluster.connection import MAX_FRAME, MAX_HANDSHAKE_FRAME
 from replicator.errors import CopystreamError, SourceError, TargetError
-from replicator.report.model import Side
+from replicator.terms import Side
 
 HOST = "127.0.0.1"
 

@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from cluster_kit import FakeTime, config_for, wait_until
 from kio.schema.errors import ErrorCode
 
-from fakebroker import (
+from kit.clusters.connected import FakeTime, config_for, wait_until
+from kit.fakebroker import (
     API_VERSIONS,
     DESCRIBE_LOG_DIRS,
     INIT_PRODUCER_ID,

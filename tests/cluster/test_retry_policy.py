@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from cluster_kit import FakeTime
 
+from kit.clusters.connected import FakeTime
 from replicator.cluster import RetryPolicy
 
 

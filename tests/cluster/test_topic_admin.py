@@ -18,8 +18,8 @@ from confluent_kafka.admin import (
 
 from replicator.cluster import Cluster, Denied, Unreachable
 from replicator.cluster.admin import Admin, TopicConfigs, TopicSpec
-from replicator.cluster.configs import HELD_BACK
 from replicator.cluster.config import load_client_config
+from replicator.cluster.configs import HELD_BACK
 from replicator.errors import BrokerError, TargetError
 from replicator.lab import LabCluster
 from replicator.lab.seed import create_topic

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import struct
 
-import oracle
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from wire_strategies import any_batches, dense_batches, i16, i32, i64, legacy_messages, slices
 
 from copycore.batch import CODECS, KINDS, Batch, cut_slice
+from kit.oracle import batches as oracle
+from kit.oracle.wire_strategies import (
+    any_batches,
+    dense_batches,
+    i16,
+    i32,
+    i64,
+    legacy_messages,
+    slices,
+)
 
 CONTROL, TRANSACTIONAL = oracle.CONTROL, oracle.TRANSACTIONAL
 LOG_APPEND_TIME, DELETE_HORIZON = oracle.LOG_APPEND_TIME, oracle.DELETE_HORIZON

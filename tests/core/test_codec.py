@@ -9,13 +9,11 @@ import threading
 from contextlib import suppress
 
 import lz4.frame
-import packed
 import pytest
 import snappy
 import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
-from packed import COMPRESSED, GZIP, LIMIT, LZ4, NAMES, NONE, SNAPPY, ZSTD
 
 from copycore.codec import (
     CodecError,
@@ -24,6 +22,8 @@ from copycore.codec import (
     decompress_lz4_v0,
     level_range,
 )
+from kit.oracle import packed
+from kit.oracle.packed import COMPRESSED, GZIP, LIMIT, LZ4, NAMES, NONE, SNAPPY, ZSTD
 
 TEXT = packed.text(300_000)
 FORMS = packed.forms(TEXT)

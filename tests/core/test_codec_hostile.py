@@ -17,15 +17,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import lz4.frame
-import packed
 import pytest
 import snappy
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from packed import COMPRESSED, GZIP, LIMIT, LZ4, NAMES, SNAPPY, ZSTD
 
 from copycore.codec import CodecError, decompress_bytes, decompress_lz4_v0
+from kit.oracle import packed
+from kit.oracle.packed import COMPRESSED, GZIP, LIMIT, LZ4, NAMES, SNAPPY, ZSTD
 
 MIB = 1 << 20
 PLAIN = packed.text(200) + bytes(90) + packed.text(60, 2)

@@ -9,11 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-import packed
 import pytest
-from java_codecs import JavaCodecs
-from packed import COMPRESSED, LZ4
-from retraced import BLOCK, rewrite, source
 
 from copycore.codec import (
     CodecError,
@@ -23,6 +19,10 @@ from copycore.codec import (
     level_range,
 )
 from copycore.retrace import retraced
+from kit.oracle import packed
+from kit.oracle.java_codecs import JavaCodecs
+from kit.oracle.packed import COMPRESSED, LZ4
+from kit.oracle.retraced import BLOCK, rewrite, source
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 import kafka.codec
 import lz4.frame
-import packed
 import pytest
 import snappy
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from packed import GZIP, LZ4, SNAPPY, ZSTD
 
 from copycore.codec import compress_bytes, decompress_bytes, decompress_lz4_v0
+from kit.oracle import packed
+from kit.oracle.packed import GZIP, LZ4, SNAPPY, ZSTD
 
 Codec = Callable[[bytes], bytes]
 

@@ -7,13 +7,13 @@ import struct
 from pathlib import Path
 
 import crc32c as peer
-import oracle
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from wire_strategies import u32
 
 from copycore.crc32c import combine, crc32c, implementation, shift, table_crc32c
+from kit.oracle import batches as oracle
+from kit.oracle.wire_strategies import u32
 
 # RFC 3720 B.4, as google/crc32c's StandardResults test has them; then the check value everybody
 # gives and the empty string.

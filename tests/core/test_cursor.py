@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from oracle import In, uvarint, varint
 
 from copycore.cursor import Cursor, Writer
+from kit.oracle.batches import In, uvarint, varint
 
 WIDTHS = {"i8": ("b", 1), "i16": ("h", 2), "i32": ("i", 4), "i64": ("q", 8)}
 flexible = st.booleans()

@@ -20,9 +20,16 @@ from kafka.protocol.consumer.fetch import FetchRequest, FetchResponse
 from kafka.protocol.producer.produce import ProduceRequest, ProduceResponse
 from kio.schema.errors import ErrorCode
 from kio.serial import entity_reader, entity_writer
-from wire_strategies import dense_batches, fetch_responses, i32, i64, produce_responses, topic_ids
 
 from copycore.frames import decode_fetch, decode_produce, encode_fetch, encode_produce
+from kit.oracle.wire_strategies import (
+    dense_batches,
+    fetch_responses,
+    i32,
+    i64,
+    produce_responses,
+    topic_ids,
+)
 
 few = settings(max_examples=40)  # the peers are slow
 text_names = st.text("abcXYZ019._-", min_size=1, max_size=249)

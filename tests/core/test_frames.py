@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_strategies import (
-    dense_batches,
-    fetch_responses,
-    fetch_topics,
-    i32,
-    i64,
-    names,
-    produce_responses,
-    tag_sections,
-)
 
 from copycore.frames import (
     FETCH_VERSIONS,
@@ -26,6 +15,17 @@ from copycore.frames import (
     decode_produce,
     encode_fetch,
     encode_produce,
+)
+from kit.oracle import batches as oracle
+from kit.oracle.wire_strategies import (
+    dense_batches,
+    fetch_responses,
+    fetch_topics,
+    i32,
+    i64,
+    names,
+    produce_responses,
+    tag_sections,
 )
 
 FETCH, PRODUCE = [11, 12, 13], [7, 8, 9]

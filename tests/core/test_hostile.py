@@ -11,14 +11,14 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slice_check import check_slice
-from wire_strategies import damaged, exact, fetch_responses, produce_responses, slices
 
 from copycore.frames import decode_fetch, decode_produce
+from kit.oracle import batches as oracle
+from kit.oracle.slice_check import check_slice
+from kit.oracle.wire_strategies import damaged, exact, fetch_responses, produce_responses, slices
 
 SLICE = b"".join(
     [

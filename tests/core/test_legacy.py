@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import struct
 
-import legacy_oracle
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from kafka.record.legacy_records import LegacyRecordBatch, LegacyRecordBatchBuilder
-from legacy_oracle import (
+
+from copycore.legacy import LegacyError, unwrap
+from kit.oracle import legacy as legacy_oracle
+from kit.oracle.batches import In
+from kit.oracle.legacy import (
     APPEND_TIME,
     GZIP,
     LZ4,
@@ -21,11 +24,8 @@ from legacy_oracle import (
     wrap,
     write,
 )
-from legacy_strategies import CODECS, TOP, plain_messages, seen, wrappers
-from oracle import In
-from record_oracle import body
-
-from copycore.legacy import LegacyError, unwrap
+from kit.oracle.legacy_strategies import CODECS, TOP, plain_messages, seen, wrappers
+from kit.oracle.records import body
 
 codecs = pytest.mark.parametrize("codec", CODECS, ids=["gzip", "snappy", "lz4"])
 magics = pytest.mark.parametrize("magic", [0, 1])

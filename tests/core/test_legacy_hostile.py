@@ -6,16 +6,16 @@ import struct
 import zlib
 from collections.abc import Callable
 
-import legacy_oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from legacy_oracle import APPEND_TIME, GZIP, LZ4, SNAPPY, Told, entry, sized, wrap, write
-from legacy_strategies import CODECS, LIMIT, TOP, seen, sets, whole_entries
-from wire_strategies import damaged, exact, i8
 
 from copycore.codec import CodecError
 from copycore.legacy import LegacyError, unwrap
+from kit.oracle import legacy as legacy_oracle
+from kit.oracle.legacy import APPEND_TIME, GZIP, LZ4, SNAPPY, Told, entry, sized, wrap, write
+from kit.oracle.legacy_strategies import CODECS, LIMIT, TOP, seen, sets, whole_entries
+from kit.oracle.wire_strategies import damaged, exact, i8
 
 PLAIN = [write(Told(0, 7, None, b"key", b"value")), write(Told(1, 7, 99, None, b"value"), 8)]
 MESSAGES = [write(Told(1, number, number, b"k", b"value" * number)) for number in range(3)]

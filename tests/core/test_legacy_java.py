@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from java_peer import JavaPeer
-from legacy_oracle import APPEND_TIME, GZIP, LZ4, SNAPPY, Seen, Told, entry, wrap, write
-from legacy_strategies import LIMIT, TOP, seen
 
 from copycore.codec import CodecError
 from copycore.legacy import LegacyError, unwrap
+from kit.oracle.java_peer import JavaPeer
+from kit.oracle.legacy import APPEND_TIME, GZIP, LZ4, SNAPPY, Seen, Told, entry, wrap, write
+from kit.oracle.legacy_strategies import LIMIT, TOP, seen
 
 pytestmark = pytest.mark.timeout(180)
 

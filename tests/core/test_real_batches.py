@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import oracle
 import pytest
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
@@ -27,6 +26,7 @@ from copycore.batch import CODECS as CODEC_NAMES
 from copycore.batch import Batch, cut_slice
 from copycore.codec import compress_bytes, decompress_bytes
 from copycore.frames import decode_fetch, decode_produce, encode_fetch, encode_produce
+from kit.oracle import batches as oracle
 from replicator.lab import KAFKA_3, QUICK_START, LabCluster, java_tool
 from replicator.lab.compare import compare
 from replicator.lab.logs import log_end, settle

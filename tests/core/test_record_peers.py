@@ -14,10 +14,10 @@ from kio.records.schema import NewRecordBatch, RecordHeader
 from kio.records.schema import Record as KioRecord
 from kio.records.writers import write_new_batch
 from kio.static.primitive import TZAwareMicros, i8, i16, i32, i64
-from oracle import HEADER, parse
-from record_oracle import body
 
 from copycore.records import Record, decode_records, encode_batches
+from kit.oracle.batches import HEADER, parse
+from kit.oracle.records import body
 
 few = settings(max_examples=50)  # the peers are slow
 contents = st.none() | st.binary(max_size=90)

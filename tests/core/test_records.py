@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import oracle
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from oracle import uvarint, varint
-from record_oracle import Plain, body, payload, read_payload, record, wrapped
-from wire_strategies import damaged, exact, i8, i16, i32, i64
 
 from copycore.records import (
     Record,
@@ -18,6 +14,10 @@ from copycore.records import (
     encode_records,
     rewrite_records,
 )
+from kit.oracle import batches as oracle
+from kit.oracle.batches import uvarint, varint
+from kit.oracle.records import Plain, body, payload, read_payload, record, wrapped
+from kit.oracle.wire_strategies import damaged, exact, i8, i16, i32, i64
 
 contents = st.none() | st.binary(max_size=80)
 headers = st.lists(st.tuples(st.binary(max_size=12), contents), max_size=5)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 
 import lz4.frame
-import packed
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from retraced import (
+
+from copycore.codec import CodecError
+from copycore.retrace import retraced
+from kit.oracle import packed
+from kit.oracle.retraced import (
     BLOCK,
     FRAMES,
     FRONTS,
@@ -23,10 +26,7 @@ from retraced import (
     rewrite,
     source,
 )
-from wire_strategies import exact
-
-from copycore.codec import CodecError
-from copycore.retrace import retraced
+from kit.oracle.wire_strategies import exact
 
 seeds = st.integers(0, 2**32)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from oracle import HEADER, build, parse, rewrite
-from wire_strategies import damaged, dense_batches, i16, i32, i64, slices, u32
 
 from copycore.batch import Batch, cut_slice, rewrite_slice
 from copycore.crc32c import table_crc32c
+from kit.oracle.batches import HEADER, build, parse, rewrite
+from kit.oracle.wire_strategies import damaged, dense_batches, i16, i32, i64, slices, u32
 
 
 def only(data: bytes) -> Batch:

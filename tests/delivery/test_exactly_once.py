@@ -26,22 +26,22 @@ from hypothesis import HealthCheck, event, example, given, note, settings
 from hypothesis import strategies as st
 
 from copycore.partition import PartitionCopy
-from core import oracle
-from delivery.fakes import FakeClock, FakeReader, FakeWriter, StateTopic
-from delivery.job import no_limits
-from delivery.world import PRODUCER, FakeCluster, make_task
-from lane.broker import SourceLog, TargetBroker, TargetLog
-from lane.random_records import random_maker, random_records
-from lane.rig import Ends, Rig
-from lane.truth import Row, arrived
+from kit.brokers.rig import Ends, Rig
+from kit.brokers.scripted import SourceLog, TargetBroker, TargetLog
+from kit.fakes.job import no_limits
+from kit.fakes.state import FakeClock, FakeReader, FakeWriter, StateTopic
+from kit.fakes.world import PRODUCER, FakeCluster, make_task
+from kit.logs.random_records import random_maker, random_records
+from kit.logs.truth import Row, arrived
+from kit.oracle import batches as oracle
 from replicator.engine import driver as drive
 from replicator.engine.aside import Then
-from replicator.errors import TargetError
-from replicator.offsets.splits import Splits
-from replicator.offsets.maps import Binding, OffsetMaps
-from replicator.process import StopSignal
-from replicator.engine.task import PartitionTask
 from replicator.engine.lanes import PipeKey
+from replicator.engine.task import PartitionTask
+from replicator.errors import TargetError
+from replicator.offsets.maps import Binding, OffsetMaps
+from replicator.offsets.splits import Splits
+from replicator.process import StopSignal
 
 TOPIC = "t"
 PLACES = [(TOPIC, 0), (TOPIC, 1)]

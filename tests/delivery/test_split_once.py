@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from delivery.fakes import FakeReader, FakeWriter, StateTopic
-from delivery.world import FakeCluster, make_task
-from lane.broker import IN_FLIGHT
-from replicator.offsets.log_end import ForeignWriter, NotYet
-from replicator.offsets.splits import Point, SplitBinding, Splits, SplitState, fresh
+from kit.brokers.scripted import IN_FLIGHT
+from kit.fakes.state import FakeReader, FakeWriter, StateTopic
+from kit.fakes.world import FakeCluster, make_task
 from replicator.engine.splits import ALL, SplitDriver, SplitFound
-from replicator.offsets.split_end import counters, foreign_offset
-from replicator.state.topics import ignored
 from replicator.engine.task import PartitionTask, SplitTask
+from replicator.offsets.log_end import ForeignWriter, NotYet
+from replicator.offsets.split_end import counters, foreign_offset
+from replicator.offsets.splits import Point, SplitBinding, Splits, SplitState, fresh
+from replicator.state.topics import ignored
 
 TOPIC = "orders"
 FIRST_PRODUCER = 100

@@ -12,10 +12,10 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 
-from core import oracle
-from lane.broker import batch, span
-from lane.random_records import random_records
-from lane.truth import packed, unpacked
+from kit.brokers.scripted import batch, span
+from kit.logs.random_records import random_records
+from kit.logs.truth import packed, unpacked
+from kit.oracle import batches as oracle
 
 EDGES = {
     1: [b"\0", b"\1", b"\x7f", b"\x80", b"\xfe", b"\xff"],

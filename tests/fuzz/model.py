@@ -10,10 +10,11 @@ import struct
 from dataclasses import dataclass, field
 
 from copycore.codec import decompress_bytes
-from core import legacy_oracle, oracle
-from core.record_oracle import read_record, wrapped
-from lane.broker import checksum
-from lane.truth import Row, unpacked
+from kit.brokers.scripted import checksum
+from kit.logs.truth import Row, unpacked
+from kit.oracle import batches as oracle
+from kit.oracle import legacy as legacy_oracle
+from kit.oracle.records import read_record, wrapped
 
 LIMIT = 1 << 20  # bytes that a batch may decompress to
 CORRUPT_MESSAGE = 2

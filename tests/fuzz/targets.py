@@ -12,17 +12,18 @@ from copycore.legacy import unwrap
 from copycore.rebatch import Rebatcher
 from copycore.records import decode_records, rewrite_records
 from copycore.retrace import retraced
-from core import legacy_oracle, oracle
-from core.record_oracle import read_payload
-from core.retraced import FRAMES, any_rewrite, check, damaged, source
-from core.slice_check import check_slice
-from core.wire_strategies import exact
-from fakebroker.logs import PlacedLog
 from fuzz import corpus
 from fuzz.model import LIMIT, Model, Through, opened
-from lane.broker import span
-from lane.rig import Rig
-from lane.truth import DurableMap, Row, arrived, unpacked
+from kit.brokers.rig import Rig
+from kit.brokers.scripted import span
+from kit.fakebroker.logs import PlacedLog
+from kit.logs.truth import DurableMap, Row, arrived, unpacked
+from kit.oracle import batches as oracle
+from kit.oracle import legacy as legacy_oracle
+from kit.oracle.records import read_payload
+from kit.oracle.retraced import FRAMES, any_rewrite, check, damaged, source
+from kit.oracle.slice_check import check_slice
+from kit.oracle.wire_strategies import exact
 
 ENDINGS = {"done", "malformed", "corrupt", "unknown-codec", "target-error"}
 

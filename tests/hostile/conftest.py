@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("hostile.case")
+pytest.register_assert_rewrite("kit.clusters.hostile")

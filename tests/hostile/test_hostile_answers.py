@@ -12,17 +12,26 @@ from typing import Any
 
 import pytest
 
-from fakebroker import FETCH, PRODUCE, SPOKEN, Answered, Default, FakeBroker, FakeCluster, Patched
-from hostile.case import TOPIC, Sides, good_log, two_clusters
-from kit.runner import copy_arguments
-from lane.broker import taken
-from lane.truth import RecordLog
-from replicator.engine import driver as drive
+from kit.brokers.scripted import taken
+from kit.clusters.hostile import TOPIC, Sides, good_log, two_clusters
+from kit.clusters.runner import copy_arguments
+from kit.fakebroker import (
+    FETCH,
+    PRODUCE,
+    SPOKEN,
+    Answered,
+    Default,
+    FakeBroker,
+    FakeCluster,
+    Patched,
+)
+from kit.logs.truth import RecordLog
 from replicator.cli.copy import command
 from replicator.copy import CopyJob
-from replicator.report.model import Summary
+from replicator.engine import driver as drive
 from replicator.options.settings import copy_settings
 from replicator.process import StopSignal
+from replicator.report.model import Summary
 
 PATIENCE = 2.0  # seconds, instead of two minutes
 PARTITIONS = 4

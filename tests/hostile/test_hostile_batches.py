@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import struct
 
-from core import oracle
-from core.record_oracle import body, record
-from hostile.case import CONTENT, Hostile, Input, sound_piece, two_clusters
-from lane.broker import batch
-from lane.truth import GZIP, LATER, LZ4, NONE, RecordLog, made, packed, records_of, row, rows
+from kit.brokers.scripted import batch
+from kit.clusters.hostile import CONTENT, Hostile, Input, sound_piece, two_clusters
+from kit.logs.truth import GZIP, LATER, LZ4, NONE, RecordLog, made, packed, records_of, row, rows
+from kit.oracle import batches as oracle
+from kit.oracle.records import body, record
 
 CONTRADICTS = "header fields contradict each other"
 BROKEN = "records do not come to what it says"

@@ -12,11 +12,11 @@ import cramjam
 import lz4.frame
 import zstandard
 
-from core import oracle
-from fakebroker import StoredLog
-from hostile.case import TOPIC, Hostile, Input, piece_log, two_clusters
-from lane.broker import batch
-from lane.truth import CODECS, GZIP, LZ4, SNAPPY, XERIAL, ZSTD
+from kit.brokers.scripted import batch
+from kit.clusters.hostile import TOPIC, Hostile, Input, piece_log, two_clusters
+from kit.fakebroker import StoredLog
+from kit.logs.truth import CODECS, GZIP, LZ4, SNAPPY, XERIAL, ZSTD
+from kit.oracle import batches as oracle
 
 CAP = 256 << 20  # bytes a batch may decompress to
 SIZE = 512 << 20

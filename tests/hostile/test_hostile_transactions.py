@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from core import oracle
-from fakebroker import FETCH, Answered
-from hostile.case import Hostile, Input, Sides, two_clusters
-from lane.truth import LZ4, RecordLog, made, rows
+from kit.clusters.hostile import Hostile, Input, Sides, two_clusters
+from kit.fakebroker import FETCH, Answered
+from kit.logs.truth import LZ4, RecordLog, made, rows
+from kit.oracle import batches as oracle
 
 Aborts = list[tuple[int, int]]  # producer id and first offset
 PARTITIONS = 6

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.runner import wait_until
+from kit.clusters.runner import wait_until
 from replicator.lab import QUICK_START, LabCluster, demo
 from replicator.lab.seed import Payload, Writer
 

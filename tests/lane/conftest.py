@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lane.rig import Rig
+from kit.brokers.rig import Rig
 
 
 @pytest.fixture

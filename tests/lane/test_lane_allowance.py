@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 
 from copycore.allowance import Allowance
-from core import oracle
-from lane.broker import SourceLog, batch
-from lane.expected import expect
-from lane.rig import Rig
+from kit.brokers.rig import Rig
+from kit.brokers.scripted import SourceLog, batch
+from kit.logs.expected import expect
+from kit.oracle import batches as oracle
 
 # --- by itself ------------------------------------------------------------------------------------
 

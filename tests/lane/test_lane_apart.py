@@ -11,10 +11,10 @@ import pytest
 
 from copycore.partition import PartitionCopy, Refusal
 from copycore.rebatch import Rebatcher
-from core import oracle
-from lane.broker import ProduceRequest, batch
-from lane.rig import Ends, Rig
-from lane.truth import CODECS, DurableMap, RecordLog, Row, arrived, row
+from kit.brokers.rig import Ends, Rig
+from kit.brokers.scripted import ProduceRequest, batch
+from kit.logs.truth import CODECS, DurableMap, RecordLog, Row, arrived, row
+from kit.oracle import batches as oracle
 
 INVALID_TIMESTAMP = 32
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from copycore.partition import PartitionCopy
-from core import oracle
-from lane.broker import SourceLog, batch, rewritten
-from lane.expected import expect
-from lane.rig import EPOCH, PRODUCER, Ends, Rig
+from kit.brokers.rig import EPOCH, PRODUCER, Ends, Rig
+from kit.brokers.scripted import SourceLog, batch, rewritten
+from kit.logs.expected import expect
+from kit.oracle import batches as oracle
 
 
 def dense(topic: bytes, partition: int, sizes: list[int], *, base: int = 0) -> SourceLog:

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from copycore.partition import PartitionCopy
 from copycore.rebatch import Rebatcher
-from core import oracle
-from lane.broker import Asked, FetchRequest, SourceLog, batch, framed
-from lane.expected import expect
-from lane.random_records import random_maker, random_records
-from lane.rig import Ends, Rig
-from lane.shared import by_offset, evenly, outlets, share_logs
-from lane.truth import RecordLog, arrived, rows
+from kit.brokers.rig import Ends, Rig
+from kit.brokers.scripted import Asked, FetchRequest, SourceLog, batch, framed
+from kit.logs.expected import expect
+from kit.logs.random_records import random_maker, random_records
+from kit.logs.shared import by_offset, evenly, outlets, share_logs
+from kit.logs.truth import RecordLog, arrived, rows
+from kit.oracle import batches as oracle
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lane.broker import SourceLog, batch
-from lane.rig import Rig
+from kit.brokers.rig import Rig
+from kit.brokers.scripted import SourceLog, batch
 
 KIB = 1 << 10
 SLAB = 1 << 20

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from copycore.partition import PartitionCopy
-from core import oracle
-from lane.broker import ProduceRequest, SourceLog, TargetBroker, batch
-from lane.expected import expect
-from lane.rig import PRODUCER, Rig
-from lane.shared import by_offset, evenly, outlets, share_logs
-from lane.truth import RecordLog, rows
+from kit.brokers.rig import PRODUCER, Rig
+from kit.brokers.scripted import ProduceRequest, SourceLog, TargetBroker, batch
+from kit.logs.expected import expect
+from kit.logs.shared import by_offset, evenly, outlets, share_logs
+from kit.logs.truth import RecordLog, rows
+from kit.oracle import batches as oracle
 
 COUNT = 20
 IDLE_LIMIT = 60_000  # ms

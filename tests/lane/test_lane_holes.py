@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from copycore.partition import PartitionCopy
-from core import oracle
-from lane.broker import FetchRequest, SourceLog, batch
-from lane.rig import Ends, Rig
+from kit.brokers.rig import Ends, Rig
+from kit.brokers.scripted import FetchRequest, SourceLog, batch
+from kit.oracle import batches as oracle
 from lane.test_lane_tail import lone
 
 LIMIT = 3_000  # ms of nothing but empty answers

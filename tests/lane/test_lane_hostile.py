@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from copycore.partition import PartitionCopy
-from core import oracle
-from lane.broker import FetchRequest, ProduceRequest, SourceLog, batch, framed
-from lane.expected import expect
-from lane.rig import Ends, Rig
+from kit.brokers.rig import Ends, Rig
+from kit.brokers.scripted import FetchRequest, ProduceRequest, SourceLog, batch, framed
+from kit.logs.expected import expect
+from kit.oracle import batches as oracle
 
 COUNT = 12
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from copycore.bucket import BURST, CHUNK, Bucket
-from lane.broker import SourceLog, batch
-from lane.expected import expect
-from lane.rig import SLAB, Rig
+from kit.brokers.rig import SLAB, Rig
+from kit.brokers.scripted import SourceLog, batch
+from kit.logs.expected import expect
 
 SLAB_MARGIN = 64 << 10  # what a lane adds to a slab for everything that is no record
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from copycore.rebatch import Rebatcher
-from lane.rig import Ends, Rig
-from lane.truth import LZ4, RecordLog, arrived, check_delivered, rows
+from kit.brokers.rig import Ends, Rig
+from kit.logs.truth import LZ4, RecordLog, arrived, check_delivered, rows
 
 LINGER = 20
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import pytest
 
 from copycore.partition import PartitionCopy
-from core import oracle
-from lane.broker import SourceLog, batch, framed
-from lane.expected import expect
-from lane.rig import Ends, Rig
+from kit.brokers.rig import Ends, Rig
+from kit.brokers.scripted import SourceLog, batch, framed
+from kit.logs.expected import expect
+from kit.oracle import batches as oracle
 
 COUNT = 30
 

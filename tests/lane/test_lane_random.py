@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 
 from copycore.partition import PartitionCopy
-from core import oracle
-from lane.broker import Aborted, Peer, SourceLog, batch, span
-from lane.expected import Expected, expect
-from lane.rig import Ends, Rig
+from kit.brokers.rig import Ends, Rig
+from kit.brokers.scripted import Aborted, Peer, SourceLog, batch, span
+from kit.logs.expected import Expected, expect
+from kit.oracle import batches as oracle
 
 
 @dataclass

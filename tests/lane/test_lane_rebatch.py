@@ -10,10 +10,9 @@ import pytest
 
 from copycore.partition import PartitionCopy
 from copycore.rebatch import Rebatcher
-from core import oracle
-from lane.broker import SourceLog, TargetLog, batch
-from lane.rig import EPOCH, PRODUCER, Ends, Rig
-from lane.truth import (
+from kit.brokers.rig import EPOCH, PRODUCER, Ends, Rig
+from kit.brokers.scripted import SourceLog, TargetLog, batch
+from kit.logs.truth import (
     CODECS,
     GZIP,
     LZ4,
@@ -29,6 +28,7 @@ from lane.truth import (
     row,
     rows,
 )
+from kit.oracle import batches as oracle
 
 every_codec = pytest.mark.parametrize("codec", range(5), ids=CODECS)
 

@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 from copycore.partition import PartitionCopy
 from copycore.rebatch import Rebatcher
-from core import oracle
-from core.record_oracle import body, read_payload, record, wrapped
-from lane.broker import SourceLog, batch
-from lane.rig import Ends, Rig
-from lane.truth import (
+from kit.brokers.rig import Ends, Rig
+from kit.brokers.scripted import SourceLog, batch
+from kit.logs.truth import (
     CODECS,
     GZIP,
     LATER,
@@ -34,6 +32,8 @@ from lane.truth import (
     rows,
     unpacked,
 )
+from kit.oracle import batches as oracle
+from kit.oracle.records import body, read_payload, record, wrapped
 
 every_codec = pytest.mark.parametrize("codec", range(5), ids=CODECS)
 

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from copycore.rebatch import Rebatcher
-from core import oracle
-from lane.broker import SourceLog
-from lane.rig import Rig
-from lane.truth import (
+from kit.brokers.rig import Rig
+from kit.brokers.scripted import SourceLog
+from kit.logs.truth import (
     CODECS,
     GZIP,
     LZ4,
@@ -30,6 +29,7 @@ from lane.truth import (
     rows,
     wrapper,
 )
+from kit.oracle import batches as oracle
 
 both = pytest.mark.parametrize("magic", [0, 1])
 wrapped = pytest.mark.parametrize("codec", [GZIP, SNAPPY, LZ4], ids=CODECS[1:4])

@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 
 from copycore.partition import PartitionCopy
-from core import oracle
-from lane.broker import TargetLog, span
-from lane.random_records import random_maker, random_records
-from lane.rig import EPOCH, PRODUCER, Ends, Rig
-from lane.truth import (
+from kit.brokers.rig import EPOCH, PRODUCER, Ends, Rig
+from kit.brokers.scripted import TargetLog, span
+from kit.logs.random_records import random_maker, random_records
+from kit.logs.truth import (
     DurableMap,
     RecordLog,
     Row,
@@ -24,6 +23,7 @@ from lane.truth import (
     holes,
     outcome,
 )
+from kit.oracle import batches as oracle
 
 
 @dataclass

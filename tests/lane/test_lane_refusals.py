@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from copycore.partition import PartitionCopy
-from core import oracle
-from lane.broker import FetchRequest, ProduceRequest, SourceLog, batch
-from lane.expected import expect
-from lane.rig import Ends, Rig
+from kit.brokers.rig import Ends, Rig
+from kit.brokers.scripted import FetchRequest, ProduceRequest, SourceLog, batch
+from kit.logs.expected import expect
+from kit.oracle import batches as oracle
 
 
 def with_neighbour(

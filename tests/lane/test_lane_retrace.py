@@ -13,9 +13,8 @@ import lz4.frame
 import pytest
 
 from copycore.rebatch import Rebatcher
-from core import oracle
-from lane.rig import Rig
-from lane.truth import (
+from kit.brokers.rig import Rig
+from kit.logs.truth import (
     GZIP,
     LZ4,
     NONE,
@@ -27,6 +26,7 @@ from lane.truth import (
     records_of,
     row,
 )
+from kit.oracle import batches as oracle
 
 WORDS = [b"alpha", b"beta", b"gamma", b"delta", b"epsilon", b"zeta", b"eta", b"theta"]
 SLAB = 4 << 20

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core import oracle
-from lane.broker import FetchRequest, SourceLog, TargetLog, batch, span
-from lane.expected import expect
-from lane.rig import EPOCH, PRODUCER, Rig
+from kit.brokers.rig import EPOCH, PRODUCER, Rig
+from kit.brokers.scripted import FetchRequest, SourceLog, TargetLog, batch, span
+from kit.logs.expected import expect
+from kit.oracle import batches as oracle
 
 TRANSACTIONAL = oracle.TRANSACTIONAL
 

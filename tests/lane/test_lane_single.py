@@ -13,11 +13,10 @@ import pytest
 from copycore.partition import PartitionCopy
 from copycore.rebatch import Rebatcher
 from copycore.split import Split
-from core import oracle
-from lane.broker import rewritten
-from lane.rig import EPOCH, PRODUCER, Rig
-from lane.shared import by_offset, check, expected, share_logs
-from lane.truth import (
+from kit.brokers.rig import EPOCH, PRODUCER, Rig
+from kit.brokers.scripted import rewritten
+from kit.logs.shared import by_offset, check, expected, share_logs
+from kit.logs.truth import (
     CODECS,
     GZIP,
     LZ4,
@@ -31,6 +30,7 @@ from lane.truth import (
     rows,
     unpacked,
 )
+from kit.oracle import batches as oracle
 
 every_codec = pytest.mark.parametrize("codec", range(5), ids=CODECS)
 # Of batches of five records: inside the first and the second one, at the end of one, everywhere.

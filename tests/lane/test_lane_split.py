@@ -10,11 +10,11 @@ import pytest
 
 from copycore.partition import PartitionCopy
 from copycore.split import Split
-from core import oracle
-from lane.broker import ProduceRequest
-from lane.rig import PRODUCER, Rig
-from lane.shared import by_offset, check, evenly, expected, outlets, share_logs
-from lane.truth import CODECS, GZIP, ZSTD, RecordLog, Row, arrived, row, rows
+from kit.brokers.rig import PRODUCER, Rig
+from kit.brokers.scripted import ProduceRequest
+from kit.logs.shared import by_offset, check, evenly, expected, outlets, share_logs
+from kit.logs.truth import CODECS, GZIP, ZSTD, RecordLog, Row, arrived, row, rows
+from kit.oracle import batches as oracle
 
 EVERYTHING = 1 << 62
 

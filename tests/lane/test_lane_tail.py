@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from core import oracle
-from lane.broker import FetchRequest, ProduceRequest, SourceLog, batch
-from lane.expected import expect
-from lane.rig import Rig
+from kit.brokers.rig import Rig
+from kit.brokers.scripted import FetchRequest, ProduceRequest, SourceLog, batch
+from kit.logs.expected import expect
+from kit.oracle import batches as oracle
 
 
 def lone(requests: list[FetchRequest], log: SourceLog) -> list[FetchRequest]:

@@ -11,11 +11,11 @@ import pytest
 
 from copycore.partition import PartitionCopy, Unanswered
 from copycore.split import Split
-from core import oracle
-from lane.broker import ProduceRequest, SourceLog, batch
-from lane.rig import Ends, Rig
-from lane.shared import by_offset, outlets, share_logs
-from lane.truth import GZIP, NONE, RecordLog, rows
+from kit.brokers.rig import Ends, Rig
+from kit.brokers.scripted import ProduceRequest, SourceLog, batch
+from kit.logs.shared import by_offset, outlets, share_logs
+from kit.logs.truth import GZIP, NONE, RecordLog, rows
+from kit.oracle import batches as oracle
 
 REQUEST_TIMED_OUT = 7
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from kit.flow import Flow
+from kit.clusters.flow import Flow
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kit.faults import expect_fault
-from kit.flow import Flow
-from kit.runner import wait_until
-from kit.tiered import TIERED_TOPIC, tiered_properties
+from kit.clusters.faults import expect_fault
+from kit.clusters.flow import Flow
+from kit.clusters.runner import wait_until
+from kit.clusters.tiered import TIERED_TOPIC, tiered_properties
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_end
 from replicator.lab.seed import KEEP, Payload, Writer, delete_records, open_transaction

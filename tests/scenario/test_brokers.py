@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from kit.flow import Flow
-from kit.loads import load_mixed
-from kit.runner import Copier, wait_until
-from kit.split import by_murmur2, verify_split
+from kit.clusters.flow import Flow
+from kit.clusters.loads import load_mixed
+from kit.clusters.runner import Copier, wait_until
+from kit.clusters.split import by_murmur2, verify_split
 from replicator.lab import LabCluster
 from replicator.lab.seed import YEAR_2001_MS
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from kit.flow import Flow
-from kit.loads import load_mixed
-from kit.runner import Copier
+from kit.clusters.flow import Flow
+from kit.clusters.loads import load_mixed
+from kit.clusters.runner import Copier
 from replicator.lab.seed import Payload, Writer
 
 LIMIT = 5  # connections from one address; a copy opens 7 if it may, and needs these

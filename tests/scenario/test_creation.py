@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from kit.flow import Flow, topic_names
-from kit.topics import add_partitions, partition_count, topic_configs
+from kit.clusters.flow import Flow, topic_names
+from kit.clusters.topics import add_partitions, partition_count, topic_configs
 from replicator.lab.jars import KAFKA_3
 from replicator.lab.seed import Payload, Writer, create_topic
 

@@ -17,9 +17,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from kit.faults import expect_fault
-from kit.flow import Flow
-from kit.topics import add_partitions
+from kit.clusters.faults import expect_fault
+from kit.clusters.flow import Flow
+from kit.clusters.topics import add_partitions
 from replicator.lab import LabCluster
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.seed import Writer, create_topic

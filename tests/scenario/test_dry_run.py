@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from kit.flow import Flow, topic_names
-from kit.runner import wait_until
-from kit.topics import add_partitions
+from kit.clusters.flow import Flow, topic_names
+from kit.clusters.runner import wait_until
+from kit.clusters.topics import add_partitions
 from replicator.lab.seed import Payload, Writer, create_topic
 
 DAY = 86_400_000

@@ -8,10 +8,10 @@ from contextlib import suppress
 
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from kit.faults import expect_fault
-from kit.flow import Flow
-from kit.runner import wait_until
-from kit.segments import batches
+from kit.clusters.faults import expect_fault
+from kit.clusters.flow import Flow
+from kit.clusters.runner import wait_until
+from kit.clusters.segments import batches
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_ranges
 from replicator.lab.seed import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from kit.faults import expect_fault
-from kit.flow import Flow
+from kit.clusters.faults import expect_fault
+from kit.clusters.flow import Flow
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_ranges
 from replicator.lab.seed import Writer, delete_records, delete_topic

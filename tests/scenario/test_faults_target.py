@@ -14,9 +14,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from kit.faults import expect_fault
-from kit.flow import Flow
-from kit.segments import batches
+from kit.clusters.faults import expect_fault
+from kit.clusters.flow import Flow
+from kit.clusters.segments import batches
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.seed import KEEP, YEAR_2001_MS, Payload, Writer, create_topic, delete_topic
 

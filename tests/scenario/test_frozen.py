@@ -14,8 +14,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from kit.flow import Flow
-from kit.runner import Copier, wait_until
+from kit.clusters.flow import Flow
+from kit.clusters.runner import Copier, wait_until
 from replicator.lab import LabCluster
 from replicator.lab.logs import settle
 from replicator.lab.seed import KEEP, Payload, Text, Writer

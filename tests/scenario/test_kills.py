@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from kit.flow import Flow
-from kit.loads import PARTITIONS, load_mixed
-from kit.peers import known_producers
-from kit.runner import Copier, wait_until
+from kit.clusters.flow import Flow
+from kit.clusters.loads import PARTITIONS, load_mixed
+from kit.clusters.peers import known_producers
+from kit.clusters.runner import Copier, wait_until
 from replicator.lab.logs import log_ranges
 from replicator.lab.seed import YEAR_2001_MS
 

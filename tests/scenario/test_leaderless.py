@@ -7,9 +7,9 @@ import time
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from kit.flow import Flow
-from kit.runner import Outcome, wait_until
-from kit.topics import place_topic
+from kit.clusters.flow import Flow
+from kit.clusters.runner import Outcome, wait_until
+from kit.clusters.topics import place_topic
 from replicator.lab import LabCluster
 from replicator.lab.seed import Payload, Writer, create_topic
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from kit.flow import Flow
-from kit.loads import load_mixed
-from kit.runner import Outcome
-from kit.segments import batches
+from kit.clusters.flow import Flow
+from kit.clusters.loads import load_mixed
+from kit.clusters.runner import Outcome
+from kit.clusters.segments import batches
 from replicator.lab.ledger import Ledger
 from replicator.lab.seed import Writer
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kit.faults import expect_fault
-from kit.flow import Flow
-from kit.runner import Outcome, copy_arguments, copystream
+from kit.clusters.faults import expect_fault
+from kit.clusters.flow import Flow
+from kit.clusters.runner import Outcome, copy_arguments, copystream
 from replicator.lab.ledger import Ledger
 from replicator.lab.seed import Writer, create_topic, delete_records
 

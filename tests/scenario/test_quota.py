@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from kit.flow import Flow
-from kit.quota import limit_producers
+from kit.clusters.flow import Flow
+from kit.clusters.quota import limit_producers
 from replicator.lab.seed import Payload, Text, Writer
 
 FULL_SPEED = ("--throttle", "off", "--merge", "never")

@@ -11,10 +11,10 @@ from subprocess import TimeoutExpired
 
 import pytest
 
-from kit.cleaner import COMPACTED, QUICK_CLEANER, clean_until
-from kit.flow import Flow
-from kit.runner import Copier, wait_until
-from kit.segments import batches
+from kit.clusters.cleaner import COMPACTED, QUICK_CLEANER, clean_until
+from kit.clusters.flow import Flow
+from kit.clusters.runner import Copier, wait_until
+from kit.clusters.segments import batches
 from replicator.lab import LabCluster
 from replicator.lab.seed import Payload, Text, Writer, create_topic
 

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from kit.flow import Flow, topic_names
-from kit.runner import copy_arguments, copystream
+from kit.clusters.flow import Flow, topic_names
+from kit.clusters.runner import copy_arguments, copystream
 from replicator.lab.ports import free_ports
 from replicator.lab.seed import Payload, Writer, create_topic
 

@@ -13,7 +13,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from kit.faults import expect_fault
+from kit.clusters.faults import expect_fault
 from replicator.lab.seed import KEEP, YEAR_2001_MS, Payload, Text, Writer, create_topic
 
 LIMIT = "max.message.bytes"

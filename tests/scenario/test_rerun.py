@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from kit.flow import Flow, topic_names
-from kit.runner import can_leave_the_pid_namespace, wait_until
-from kit.segments import batches
+from kit.clusters.flow import Flow, topic_names
+from kit.clusters.runner import can_leave_the_pid_namespace, wait_until
+from kit.clusters.segments import batches
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_end
 from replicator.lab.seed import Writer

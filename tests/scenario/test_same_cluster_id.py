@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kit.flow import Flow
-from kit.runner import copy_arguments, copystream
+from kit.clusters.flow import Flow
+from kit.clusters.runner import copy_arguments, copystream
 from replicator.lab import QUICK_START, LabCluster
 from replicator.lab.ledger import Ledger
 from replicator.lab.ports import free_ports

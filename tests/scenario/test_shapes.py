@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kit.peers import producer
-from kit.segments import batches, payload
+from kit.clusters.peers import producer
+from kit.clusters.segments import batches, payload
 from replicator.lab.compare import compare
 from replicator.lab.logs import log_ranges
 from replicator.lab.seed import (

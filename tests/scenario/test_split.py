@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kit.flow import Flow
-from kit.loads import PARTITIONS, load_mixed
-from kit.runner import Copier, wait_until
-from kit.split import by_murmur2, read_all, verify_split
+from kit.clusters.flow import Flow
+from kit.clusters.loads import PARTITIONS, load_mixed
+from kit.clusters.runner import Copier, wait_until
+from kit.clusters.split import by_murmur2, read_all, verify_split
 from replicator.lab.seed import KEEP, Payload, Text, Writer, create_topic, delete_topic
 
 EIGHT = ("--partitioner", "murmur2", "--target-partitions", "8")

@@ -19,9 +19,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from kit.faults import expect_fault
-from kit.flow import Flow, topic_names
-from kit.runner import wait_until
+from kit.clusters.faults import expect_fault
+from kit.clusters.flow import Flow, topic_names
+from kit.clusters.runner import wait_until
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_ranges
 from replicator.lab.reading import read_records

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from kit.cleaner import COMPACTED, QUICK_CLEANER, clean_until, stored
-from kit.faults import expect_fault
-from kit.flow import Flow
-from kit.runner import wait_until
-from kit.segments import add_tail_hole, batches, flip_bit
+from kit.clusters.cleaner import COMPACTED, QUICK_CLEANER, clean_until, stored
+from kit.clusters.faults import expect_fault
+from kit.clusters.flow import Flow
+from kit.clusters.runner import wait_until
+from kit.clusters.segments import add_tail_hole, batches, flip_bit
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_end
 from replicator.lab.seed import (

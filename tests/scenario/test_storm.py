@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from kit.flow import Flow
-from kit.runner import Copier
+from kit.clusters.flow import Flow
+from kit.clusters.runner import Copier
 from replicator.lab.logs import settle
 from replicator.lab.seed import (
     CODECS,

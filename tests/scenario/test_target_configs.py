@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from kit.flow import Flow
-from kit.topics import topic_configs
+from kit.clusters.flow import Flow
+from kit.clusters.topics import topic_configs
 from replicator.lab.seed import KEEP, YEAR_2001_MS, Payload, Writer, create_topic
 
 DAY = 86_400_000

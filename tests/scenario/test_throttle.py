@@ -10,9 +10,9 @@ import signal
 import threading
 from pathlib import Path
 
-from kit.flow import Flow
-from kit.quota import limit_producers
-from kit.runner import wait_until
+from kit.clusters.flow import Flow
+from kit.clusters.quota import limit_producers
+from kit.clusters.runner import wait_until
 from replicator.lab.seed import Payload, Text, Writer, create_topic
 from replicator.pace.auto import START
 

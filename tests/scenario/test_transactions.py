@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kit.flow import Flow
-from kit.segments import batches
+from kit.clusters.flow import Flow
+from kit.clusters.segments import batches
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_end, log_ranges, settle
 from replicator.lab.reading import read_records

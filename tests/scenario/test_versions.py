@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kit.flow import Flow
-from kit.runner import copy_arguments, copystream
-from kit.segments import batches
+from kit.clusters.flow import Flow
+from kit.clusters.runner import copy_arguments, copystream
+from kit.clusters.segments import batches
 from replicator.lab import KAFKA_3, KAFKA_4, LabCluster, default_version
 from replicator.lab.logs import settle
 from replicator.lab.seed import (

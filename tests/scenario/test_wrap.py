@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kit.flow import Flow
-from kit.peers import last_sequences
-from kit.runner import wait_until
-from kit.segments import StoredBatch, age, batches, forget_clean_stop
+from kit.clusters.flow import Flow
+from kit.clusters.peers import last_sequences
+from kit.clusters.runner import wait_until
+from kit.clusters.segments import StoredBatch, age, batches, forget_clean_stop
 from replicator.lab import LabCluster
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_ranges

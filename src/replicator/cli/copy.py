@@ -17,15 +17,15 @@ from replicator.cli.output import Output
 from replicator.cli.params import TableCommand
 from replicator.cli.progress import Progress, choose_mode
 from replicator.cli.reload import Reload
-from replicator.cli.signals import Interrupts
 from replicator.cli.run import RunState
+from replicator.cli.signals import Interrupts
 from replicator.cli.tables import plan_text, summary_text
 from replicator.errors import UsageError, worst
-from replicator.options.table import CONFIG
-from replicator.report.model import Plan, Snapshot, Summary
 from replicator.options.selection import Forever
 from replicator.options.settings import CopySettings, copy_settings
+from replicator.options.table import CONFIG
 from replicator.process import StopSignal
+from replicator.report.model import Plan, Snapshot, Summary
 
 _HELP = """\
 Copy whole topics from one Kafka cluster to another.

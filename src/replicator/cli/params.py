@@ -10,8 +10,8 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from replicator.options.types import OPTIONS_FILE, ValueType
 from replicator.options.table import ENV_PREFIX, Option, options_of
+from replicator.options.types import OPTIONS_FILE, ValueType
 
 # Generic for type checkers only: not every supported click can be subscripted.
 if TYPE_CHECKING:

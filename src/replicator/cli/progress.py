@@ -17,8 +17,8 @@ import msgspec
 
 from replicator.cli.output import Output, is_terminal
 from replicator.cli.view import Line, Observer, View, live_block, plain_line
-from replicator.report.model import Fault, Snapshot
 from replicator.process import StopSignal
+from replicator.report.model import Fault, Snapshot
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 from replicator.cli.main import PROGRAM, program
 from replicator.cli.params import TableCommand
-from replicator.options.types import ValueType
 from replicator.options.table import OPTIONS, Option, options_of
+from replicator.options.types import ValueType
 from replicator.report.model import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
 
 _WIDTH = 98  # of the help blocks; fixed, so that a page does not depend on a terminal

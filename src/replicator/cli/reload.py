@@ -9,8 +9,8 @@ from typing import Any
 
 from replicator.cli.output import Output
 from replicator.errors import ConfigError
-from replicator.options.table import Option, options_of
 from replicator.options.file import parse_option, read_options
+from replicator.options.table import Option, options_of
 from replicator.pace.throttle import Throttle
 
 

@@ -8,8 +8,8 @@ from typing import Literal
 from replicator.cli.notes import config_notes
 from replicator.cli.units import clock, count, plural, short
 from replicator.cli.view import THROTTLERS
-from replicator.report.model import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
 from replicator.options.quantities import print_duration, print_size
+from replicator.report.model import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
 
 Paint = Callable[[str, str], str]
 Align = Literal["left", "right"]

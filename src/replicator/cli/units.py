@@ -1,4 +1,4 @@
-"""Numbers as people read them: rounded, with a unit. For exact forms see ``replicator.options.quantities``."""
+"""Numbers as people read them: rounded, with a unit. For exact forms see ``options.quantities``."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from replicator.cli.window import RateWindow
 from replicator.cli.units import clock, count, plural, short
+from replicator.cli.window import RateWindow
 from replicator.report.model import PartitionProgress, Snapshot, Throttler
 
 WINDOW = 10.0  # seconds a shown rate is taken over

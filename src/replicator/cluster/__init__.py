@@ -13,13 +13,7 @@ from replicator.cluster.failures import (
     Unsupported,
     WrongCluster,
 )
-from replicator.cluster.questions import (
-    OffsetResult,
-    PartitionMeta,
-    RunningTransaction,
-    TopicMeta,
-    TopicPartition,
-)
+from replicator.cluster.questions import OffsetResult, PartitionMeta, RunningTransaction, TopicMeta
 from replicator.cluster.retry import Backoff, RetryPolicy
 
 __all__ = [
@@ -33,7 +27,6 @@ __all__ = [
     "RetryPolicy",
     "RunningTransaction",
     "TopicMeta",
-    "TopicPartition",
     "Unreachable",
     "Unsupported",
     "WrongCluster",

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from replicator.cluster import questions as messages
+from replicator.cluster.config import ClientConfig, format_address
 from replicator.cluster.connection import Connection
 from replicator.cluster.decode import DecodeError
 from replicator.cluster.failures import (
@@ -26,9 +27,8 @@ from replicator.cluster.failures import (
 )
 from replicator.cluster.questions import MetadataAnswer, Question
 from replicator.cluster.retry import Backoff, RetryPolicy
-from replicator.cluster.config import ClientConfig, format_address
 from replicator.errors import CopystreamError
-from replicator.report.model import Side
+from replicator.terms import Side
 
 # Seconds for one TCP connection with its handshake, and for one exchange on it. Both are well
 # below the deadline of an operation, so that a stopped broker leaves time to ask another.

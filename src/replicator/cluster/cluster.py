@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from replicator.cluster import questions as messages
 from replicator.cluster import broker_errors
+from replicator.cluster import questions as messages
 from replicator.cluster.brokers import CONNECT_TIMEOUT, REQUEST_TIMEOUT, Brokers
+from replicator.cluster.config import ClientConfig
 from replicator.cluster.connection import Connection
 from replicator.cluster.failures import Unreachable, broker_failure
 from replicator.cluster.questions import (
@@ -24,12 +25,10 @@ from replicator.cluster.questions import (
     Question,
     RunningTransaction,
     TopicMeta,
-    TopicPartition,
 )
 from replicator.cluster.retry import Backoff, RetryPolicy
-from replicator.cluster.config import ClientConfig
 from replicator.errors import CopystreamError
-from replicator.report.model import Side
+from replicator.terms import Side, TopicPartition
 
 # Seconds at most between two looks at a topic that is just being created.
 _CREATION_PAUSE = 0.1

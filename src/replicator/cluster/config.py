@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Literal, cast, get_args
 
 from replicator.errors import ConfigError, UsageError
-from replicator.report.model import Side
+from replicator.terms import Side
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from replicator import __version__
 from replicator.cluster.broker_errors import UNSUPPORTED_VERSION
+from replicator.cluster.config import ClientConfig, format_address
 from replicator.cluster.decode import DecodeError, decode_response
 from replicator.cluster.failures import (
     ProtocolFault,
@@ -28,9 +29,8 @@ from replicator.cluster.failures import (
     failure,
     unreachable,
 )
-from replicator.cluster.config import ClientConfig, format_address
 from replicator.errors import CopystreamError
-from replicator.report.model import Side
+from replicator.terms import Side
 
 if TYPE_CHECKING:
     from kio.static.protocol import Entity

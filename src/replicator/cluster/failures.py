@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from replicator.cluster import broker_errors
 from replicator.errors import BrokerError, CopystreamError, SourceError, TargetError
-from replicator.report.model import Side
+from replicator.terms import Side
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError

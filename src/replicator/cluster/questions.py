@@ -16,9 +16,9 @@ from typing import Any, Generic, TypeVar
 
 from replicator.cluster import broker_errors
 from replicator.cluster.decode import DecodeError
+from replicator.terms import TopicPartition, valid_topic_name
 
 R = TypeVar("R")
-TopicPartition = tuple[str, int]
 
 # Timestamps with a meaning of their own in ListOffsets.
 EARLIEST = -2
@@ -26,9 +26,6 @@ LATEST = -1
 EARLIEST_LOCAL = -4  # of what is not only in remote storage (KIP-405)
 
 FETCH_BYTES = 4 << 20  # of an answer, but for one batch that is larger
-
-_MAX_TOPIC_NAME = 249
-_TOPIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +79,6 @@ class Question(Generic[R]):
     highest: int
     build: Callable[[int], Any]
     read: Callable[[Any], R]
-
-
-def valid_topic_name(name: str) -> bool:
-    """Kafka's rule (``org.apache.kafka.common.internals.Topic``)."""
-    return (
-        0 < len(name) <= _MAX_TOPIC_NAME
-        and name not in (".", "..")
-        and _TOPIC_CHARACTERS.issuperset(name)
-    )
 
 
 def _request_module(api: str, version: int) -> Any:

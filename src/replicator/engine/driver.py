@@ -19,23 +19,24 @@ from typing import TYPE_CHECKING
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
 from copycore.split import Stride
-from replicator.report import faults
-from replicator.engine.aside import Aside, Then
 from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta, broker_errors
-from replicator.errors import CopystreamError
+from replicator.engine.aside import Aside, Then
+from replicator.engine.lanes import LaneWorker, PipeKey, WhenFound, gate_opener
 from replicator.engine.limits import RunLimits
-from replicator.offsets.log_end import ForeignWriter, NotYet, counters
-from replicator.offsets.splits import Splits
-from replicator.offsets.maps import OffsetMaps
 from replicator.engine.placing import Asked, Brokers, ask
-from replicator.report.model import Fault, FaultKind, OpenTransaction, Side
-from replicator.offsets.source_log import Finding, gap_text, judge_empty
 from replicator.engine.splits import SplitDriver, SplitFound
-from replicator.state.topics import StateWriter, ignored
-from replicator.process import StopSignal
 from replicator.engine.task import PartitionTask
+from replicator.errors import CopystreamError
+from replicator.offsets.log_end import ForeignWriter, NotYet, counters
+from replicator.offsets.maps import OffsetMaps
+from replicator.offsets.source_log import Finding, gap_text, judge_empty
+from replicator.offsets.splits import Splits
 from replicator.offsets.transactions import held_text, open_transactions
-from replicator.engine.lanes import LaneWorker, PipeKey, WhenFound, gate_opener, now_ms
+from replicator.process import StopSignal, now_ms
+from replicator.report import faults
+from replicator.report.model import Fault, FaultKind, OpenTransaction
+from replicator.state.topics import StateWriter, ignored
+from replicator.terms import Side
 
 if TYPE_CHECKING:
     from copycore.lane import Event

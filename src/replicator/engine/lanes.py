@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,11 +14,12 @@ from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
 from copycore.split import Stride
-from replicator.engine.aside import Then
 from replicator.cluster import Cluster
+from replicator.engine.aside import Then
 from replicator.errors import CopystreamError
-from replicator.state.topics import Delivered
+from replicator.process import now_ms
 from replicator.state.pulse import Told
+from replicator.state.topics import Delivered
 
 if TYPE_CHECKING:
     from copycore.lane import Event
@@ -37,11 +37,6 @@ PipeKey = tuple[int, tuple[int, ...], int]  # source broker, target brokers, slo
 WhenFound = Callable[[Told], None]  # see ``Pulse.when_found``
 
 _log = logging.getLogger(__name__)
-
-
-def now_ms() -> int:
-    """A clock that goes on while the machine is suspended."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 class LaneWorker:

@@ -8,8 +8,8 @@ flight by then is finished.
 from __future__ import annotations
 
 from copycore.allowance import Allowance
-from replicator.report.model import Limit, LimitName
 from replicator.options.settings import Merge
+from replicator.report.model import Limit, LimitName
 
 FEW_RECORDS = 100_000  # as one-record batches they take a target some two seconds
 

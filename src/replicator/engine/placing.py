@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from replicator.cluster import Cluster, TopicMeta, TopicPartition
+from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.failures import Unreachable
+from replicator.engine.lanes import LaneWorker, PipeKey
+from replicator.engine.splits import SplitDriver, SplitFound
+from replicator.engine.task import PartitionTask
 from replicator.errors import CopystreamError
 from replicator.offsets.log_end import counters
 from replicator.offsets.maps import OffsetMaps
 from replicator.offsets.source_log import Finding, Position, check
-from replicator.engine.splits import SplitDriver, SplitFound
-from replicator.engine.task import PartitionTask
-from replicator.engine.lanes import LaneWorker, PipeKey
+from replicator.terms import TopicPartition
 
 Brokers = tuple[int, tuple[int, ...]]  # of the source, and those of the target
 

@@ -9,13 +9,13 @@ from typing import NamedTuple
 from copycore.partition import PartitionCopy
 from copycore.split import Split, Stride
 from replicator.cluster import Cluster
+from replicator.engine.lanes import LaneWorker, WhenFound, gate_opener
+from replicator.engine.task import PartitionTask, SplitTask
 from replicator.errors import CopystreamError
 from replicator.offsets.log_end import ForeignWriter, NotYet
-from replicator.offsets.splits import Splits, SplitState
 from replicator.offsets.split_end import counters, foreign_offset
+from replicator.offsets.splits import Splits, SplitState
 from replicator.state.topics import StateWriter
-from replicator.engine.task import PartitionTask, SplitTask
-from replicator.engine.lanes import LaneWorker, WhenFound, gate_opener
 
 
 class SplitFound(NamedTuple):
@@ -52,7 +52,7 @@ class SplitDriver:
         )
 
     def ask(self, tasks: Sequence[PartitionTask]) -> dict[PartitionTask, SplitFound | Exception]:
-        """Find out where tasks stand, for ``resume``; the exceptions of ``splitting.counters`` for
+        """Find out where tasks stand, for ``resume``; the exceptions of ``split_end.counters`` for
         those of which it cannot be found out. Changes no task; from any thread.
         """
         found: dict[PartitionTask, SplitFound | Exception] = {}

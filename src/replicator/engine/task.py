@@ -9,9 +9,10 @@ from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy, Refusal, Unanswered
 from copycore.segments import Segments
 from replicator.offsets.epochs import Epochs
-from replicator.offsets.splits import Point, SplitState
 from replicator.offsets.maps import Binding
+from replicator.offsets.splits import Point, SplitState
 from replicator.report.model import Fault, Gap, OpenTransaction, PartitionProgress, PartitionState
+from replicator.terms import TopicPartition
 
 Partitioner = str | Callable[..., Sequence[int]]
 
@@ -111,7 +112,7 @@ class PartitionTask:
     behind: int = 0  # offsets the source had more, when the last assignment ended
     stopped: bool = False
     bucket: Bucket | None = None
-    wants_sample: bool = False  # of a compressed batch, see ``logical``
+    wants_sample: bool = False  # of a compressed batch, see ``sampler``
     sample: bytes | None = None
     apart_until: int = 0  # before it, no batch of ours has records of two of the source's
     single_until: int = 0  # before it, every record has a batch of its own
@@ -136,11 +137,11 @@ class PartitionTask:
     )
 
     @property
-    def place(self) -> tuple[str, int]:
+    def place(self) -> TopicPartition:
         return self.topic, self.partition
 
     @property
-    def target_place(self) -> tuple[str, int]:
+    def target_place(self) -> TopicPartition:
         return self.target_topic, self.partition
 
     @property

@@ -14,13 +14,12 @@ from msgspec import Struct
 from copycore.batch import Batch, cut_slice
 from replicator.cluster import Cluster
 from replicator.engine.task import PartitionTask
+from replicator.terms import TopicPartition
 
 SEQUENCES = 1 << 31
 ASK_TIMEOUT = 5.0  # seconds; the caller tries again
 SCAN_BYTES = 1 << 20  # of a fetch
 TAIL_BYTES = 64 << 10  # of a partition among many
-
-TopicPartition = tuple[str, int]
 
 
 class NotYet(Exception):

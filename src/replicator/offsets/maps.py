@@ -15,8 +15,8 @@ Two kinds of records, keys in JSON:
 
 Records count in log order: a chunk voids what was written before from its first counter on (up to
 its end, if it has one). Those of an older generation than was seen before count for nothing
-(``keys``). A map is taken over by records that say what others said before, each of which may be
-the last one that gets written: only the very last has no end.
+(``generations``). A map is taken over by records that say what others said before, each of which
+may be the last one that gets written: only the very last has no end.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from msgspec import Struct
 from copycore.segments import Segments
 from replicator.errors import CopystreamError
 from replicator.offsets.epochs import Epochs
-from replicator.state.generations import MapKeys, TopicPartition
 from replicator.offsets.partition_map import PartitionMap
 from replicator.offsets.stored import StoredRecords
 from replicator.state import OFFSET_MAP_TOPIC
+from replicator.state.generations import MapKeys
 from replicator.state.topics import Delivered, Record, StateWriter, ignored, unreadable
+from replicator.terms import TopicPartition
 
 MAX_COUNTER = (1 << 63) - 1
 LARGEST_CHUNK = 50_000  # segments; about 100 kB, and below a broker's limit of 1 MB for any holes

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from replicator.cluster import Cluster, TopicMeta, Unsupported
 from replicator.report import faults
-from replicator.cluster import Cluster, TopicMeta, TopicPartition, Unsupported
 from replicator.report.model import Fault, Gap
+from replicator.terms import TopicPartition
 
 ASK_TIMEOUT = 5.0  # seconds; the driver asks again
 

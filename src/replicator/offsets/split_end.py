@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from replicator.cluster import Cluster
-from replicator.errors import UsageError
-from replicator.offsets.log_end import ASK_TIMEOUT, SEQUENCES, ForeignWriter, NotYet, extents, read_batches
-from replicator.offsets.splits import SplitState
 from replicator.engine.task import Partitioner
+from replicator.errors import UsageError
+from replicator.offsets.log_end import (
+    ASK_TIMEOUT,
+    SEQUENCES,
+    ForeignWriter,
+    NotYet,
+    extents,
+    read_batches,
+)
+from replicator.offsets.splits import SplitState
 
 
 def counters(

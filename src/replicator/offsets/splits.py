@@ -1,7 +1,7 @@
 """What is durable of partitions that are split up: one record each in the offset map's topic.
 
 Key, in JSON: ``["split", flow, topic, partition, generation]``; of two generations the newer one
-counts (``keys``). The value, in JSON, is a ``SplitState``.
+counts (``generations``). The value, in JSON, is a ``SplitState``.
 
 A source partition that is split up has a counter for every partition of the target topic. Where
 those stood is known at *points* of the source: the first one is settled, everything before it is
@@ -22,9 +22,10 @@ from msgspec import Struct
 from copycore.split import Stride
 from replicator.errors import CopystreamError
 from replicator.offsets.epochs import Epochs
-from replicator.state.generations import MapKeys, TopicPartition
 from replicator.state import OFFSET_MAP_TOPIC
+from replicator.state.generations import MapKeys
 from replicator.state.topics import Delivered, StateWriter, ignored, unreadable
+from replicator.terms import TopicPartition
 
 
 class SplitBinding(Struct, frozen=True):

@@ -1,8 +1,9 @@
 """Limits as users write them: rates of bytes and of records, and timetables of rates.
 
-Like ``values``, each kind has ``parse_*`` and an exact ``print_*``; parsers raise ``ValueError``
-without repeating what they were given. A timetable reads as rclone's ``--bwlimit`` does, in local
-time; an entry without a weekday counts on each of them, and one with it wins over it.
+As in ``quantities``, each kind has ``parse_*`` and an exact ``print_*``; parsers raise
+``ValueError`` without repeating what they were given. A timetable reads as rclone's ``--bwlimit``
+does, in local time; an entry without a weekday counts on each of them, and one with it wins over
+it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Rate(Struct, frozen=True):
 
     bytes: int | None = None  # a second
     records: int | None = None  # a second
-    auto: bool = False  # as much as is in nobody's way, see ``polite``; without other limits
+    auto: bool = False  # as much as is in nobody's way, see ``pace.auto``; without other limits
 
 
 class Entry(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Which partitions, from where and up to where: the typed answers the copy is built from.
 
-Like ``values``, each kind has ``parse_*`` and an exact ``print_*``; parsers raise ``ValueError``
-without repeating what they were given.
+As in ``quantities``, each kind has ``parse_*`` and an exact ``print_*``; parsers raise
+``ValueError`` without repeating what they were given.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from replicator.errors import UsageError
 from replicator.options.quantities import MAX_OFFSET, parse_timestamp, print_timestamp
+from replicator.terms import valid_topic_name
 
 Range = tuple[int, int]  # partitions from the first to the second, both included
 
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 _MAX_PARTITION = 2**31 - 1
 
@@ -57,7 +57,7 @@ def parse_partitions(text: str) -> Partitions:
     for item in text.split(","):
         topic, colon, numbers = item.strip().rpartition(":")
         if colon:
-            if not _TOPIC.fullmatch(topic):
+            if not valid_topic_name(topic):
                 raise ValueError("the part before ':' is not a topic name")
             current = topics.setdefault(topic, [])
         match = _RANGE.fullmatch(numbers.strip())
@@ -209,7 +209,7 @@ def read_offsets(path: Path) -> AtOffsets:
     entries = _json_entries(text) if text.lstrip().startswith("{") else _line_entries(text)
     offsets: dict[str, dict[int, int]] = {}
     for where, topic, partition, offset in entries:
-        if not _TOPIC.fullmatch(topic):
+        if not valid_topic_name(topic):
             raise ValueError(f"{where}: not a topic name")
         if not 0 <= partition <= _MAX_PARTITION or not 0 <= offset <= MAX_OFFSET:
             raise ValueError(f"{where}: partition and offset are counted from 0")

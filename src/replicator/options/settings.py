@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from replicator.errors import UsageError
-from replicator.options.table import options_of
-from replicator.options.rates import Timetable
-from replicator.report.model import Side
-from replicator.options.selection import AtTime, Current, Latest, Partitions, Stable, Start, Until
 from replicator.options.quantities import Compression
+from replicator.options.rates import Timetable
+from replicator.options.selection import AtTime, Current, Latest, Partitions, Stable, Start, Until
+from replicator.options.table import options_of
+from replicator.terms import Side
 
 if TYPE_CHECKING:
     from replicator.cluster.config import ClientConfig

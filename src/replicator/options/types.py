@@ -8,15 +8,6 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from replicator.options.rates import Timetable, parse_timetable, print_timetable
-from replicator.options.selection import (
-    parse_partitions,
-    parse_start,
-    parse_until,
-    print_partitions,
-    print_start,
-    print_until,
-)
 from replicator.options.quantities import (
     MAX_OFFSET,
     parse_compression,
@@ -25,6 +16,15 @@ from replicator.options.quantities import (
     print_compression,
     print_duration,
     print_size,
+)
+from replicator.options.rates import Timetable, parse_timetable, print_timetable
+from replicator.options.selection import (
+    parse_partitions,
+    parse_start,
+    parse_until,
+    print_partitions,
+    print_start,
+    print_until,
 )
 
 

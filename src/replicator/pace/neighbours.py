@@ -1,4 +1,4 @@
-"""What others write to a cluster, seen by the end offsets of their topics, for ``polite``.
+"""What others write to a cluster, seen by the end offsets of their topics, for ``auto``.
 
 A copy is in nobody's way where nobody writes; and where somebody does, how much he gets done says
 more than how long our own requests take. It costs a ListOffsets four times a second, for at most
@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from replicator.cluster import Cluster, broker_errors
-from replicator.plan.topics import is_internal_topic
 from replicator.errors import CopystreamError
+from replicator.terms import TopicPartition, is_internal_topic
 
 INTERVAL = 0.25  # seconds
 LISTED_EVERY = 30.0  # seconds
@@ -25,7 +25,6 @@ LIST_TIMEOUT = 10.0  # seconds
 ASK_TIMEOUT = 1.0  # seconds; a partition without a leader holds up the others for so long
 FRESH = 2.0  # seconds that an answer counts
 
-Place = tuple[str, int]
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +52,8 @@ class Others:
         self._thread: threading.Thread | None = None
         self._listed_at = -LISTED_EVERY
         self._sees_all: bool | None = None  # None: not asked yet
-        self._busy: dict[Place, _Seen] = {}
-        self._idle: dict[Place, _Seen | None] = {}  # who was asked longest ago first
+        self._busy: dict[TopicPartition, _Seen] = {}
+        self._idle: dict[TopicPartition, _Seen | None] = {}  # who was asked longest ago first
         self._rate: float | None = None
         self._known_at = -FRESH
 

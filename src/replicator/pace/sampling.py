@@ -1,4 +1,4 @@
-"""What a copy sees of its target while it writes, sample by sample, for ``polite``."""
+"""What a copy sees of its target while it writes, sample by sample, for ``auto``."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
-from replicator.pace.auto import Polite, Sample
 from replicator.options.rates import OFF, Rate, Timetable, print_rate
+from replicator.pace.auto import Polite, Sample
 
 if TYPE_CHECKING:
     from copycore.bucket import Bucket

@@ -1,1 +1,1 @@
-"""What would be copied: topics, partitions, offsets, conflicts; read-only but for creating topics."""
+"""What would be copied: topics, partitions, offsets, conflicts. Only ``creation`` writes."""

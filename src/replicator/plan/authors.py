@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from copycore.batch import Batch
-from replicator.cluster import Cluster, TopicPartition
+from replicator.cluster import Cluster
 from replicator.offsets.log_end import SEQUENCES, last_batches
 from replicator.report.model import Conflict
 from replicator.state import OFFSET_MAP_TOPIC
 from replicator.state.producers import Producers
+from replicator.terms import TopicPartition
 
 LOOKED_UP = 20  # partitions whose last batch is looked for in the source
 

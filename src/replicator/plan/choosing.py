@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from replicator.plan import creation
 from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.broker_errors import INVALID_TOPIC
+from replicator.errors import CopystreamError, ExitCode
+from replicator.options.settings import CopySettings
+from replicator.plan import creation
 from replicator.plan.topics import (
     Choice,
     choose_topics,
-    may_be_topic,
     no_such_topic,
     nothing_chosen,
 )
-from replicator.errors import CopystreamError, ExitCode
 from replicator.report.faults import UNKNOWN_TOPIC
 from replicator.report.model import TopicPlan
-from replicator.options.settings import CopySettings
+from replicator.terms import valid_topic_name
 
 
 class Choosing:
@@ -41,7 +41,7 @@ class Choosing:
         settings = self._settings
         choice = choose_topics(settings.topics, settings.exclude, everything)
         # A list of all topics passes over those that may not be described, and new ones may come.
-        names = [word for word in choice.unmatched if may_be_topic(word)]
+        names = [word for word in choice.unmatched if valid_topic_name(word)]
         found = self._source.metadata(names) if names else {}
         for word in choice.unmatched:
             meta = found.get(word)

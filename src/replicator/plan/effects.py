@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from replicator.options.table import options_of
+from replicator.options.quantities import print_size
 from replicator.options.rates import Rate
-from replicator.report.model import TopicPlan
 from replicator.options.selection import AtOffsets, Forever
 from replicator.options.settings import CopySettings
-from replicator.options.quantities import print_size
+from replicator.options.table import options_of
+from replicator.report.model import TopicPlan
 
 _FLAGS = {option.dest: option.flags[0] for option in options_of("copy") if option.flags}
 

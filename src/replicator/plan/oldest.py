@@ -9,8 +9,7 @@ from replicator.cluster import Cluster
 from replicator.errors import CopystreamError
 from replicator.offsets.log_end import NotYet, read_batches
 from replicator.plan.reach import Reach
-
-TopicPartition = tuple[str, int]
+from replicator.terms import TopicPartition
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,23 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from replicator.plan import creation
-from replicator.plan.authors import Authors
-from replicator.plan.choosing import Choosing, not_described
 from replicator.cluster import Cluster, Denied, TopicMeta
 from replicator.cluster.admin import Admin, TopicConfigs
 from replicator.cluster.configs import Stored, age_limit, batch_limit
+from replicator.errors import BrokerError, CopystreamError, ExitCode, UsageError
+from replicator.offsets.log_end import last_batches
+from replicator.offsets.maps import Binding, OffsetMaps
+from replicator.offsets.source_log import Position, check, gap_text
+from replicator.offsets.splits import SplitBinding, Splits, SplitState
+from replicator.offsets.transactions import held_text, open_transactions
+from replicator.options.selection import AtOffsets, AtTime, Earliest, Forever, Latest, Stable
+from replicator.options.settings import CopySettings
+from replicator.plan import creation
+from replicator.plan.authors import Authors
+from replicator.plan.choosing import Choosing, not_described
+from replicator.plan.effects import unused
+from replicator.plan.oldest import Asked, oldest
+from replicator.plan.reach import Reach, partition_fault
 from replicator.plan.topics import (
     NAMED,
     Choice,
@@ -25,22 +36,18 @@ from replicator.plan.topics import (
     judge,
     plan_topic,
 )
-from replicator.plan.effects import unused
-from replicator.errors import BrokerError, CopystreamError, ExitCode, UsageError
 from replicator.report.faults import UNKNOWN_TOPIC
-from replicator.offsets.log_end import last_batches
-from replicator.offsets.splits import SplitBinding, Splits, SplitState
-from replicator.offsets.maps import Binding, OffsetMaps
-from replicator.plan.oldest import Asked, oldest
-from replicator.plan.reach import Reach, partition_fault
-from replicator.report.model import Conflict, Fault, FaultKind, Gap, OpenTransaction, Plan, TopicPlan
-from replicator.options.selection import AtOffsets, AtTime, Earliest, Forever, Latest, Stable
-from replicator.options.settings import CopySettings
-from replicator.offsets.source_log import Position, check, gap_text
+from replicator.report.model import (
+    Conflict,
+    Fault,
+    FaultKind,
+    Gap,
+    OpenTransaction,
+    Plan,
+    TopicPlan,
+)
 from replicator.state import OFFSET_MAP_TOPIC
-from replicator.offsets.transactions import held_text, open_transactions
-
-TopicPartition = tuple[str, int]
+from replicator.terms import TopicPartition
 
 KEEP = "keep"  # the partitioner by which records stay in their partition
 _CONFLICT_EXIT: Mapping[FaultKind, ExitCode] = {  # where it is not STATE

@@ -8,8 +8,7 @@ from typing import Literal
 from replicator.cluster import Cluster, PartitionMeta, TopicMeta, broker_errors
 from replicator.errors import CopystreamError, ExitCode
 from replicator.report.model import Fault
-
-TopicPartition = tuple[str, int]
+from replicator.terms import TopicPartition
 
 PATIENCE = 5.0  # seconds for a leader to answer, or to be elected
 

@@ -14,33 +14,11 @@ from typing import Literal
 from replicator.cluster.configs import HELD_BACK, Stored, effects, pinned, safe
 from replicator.errors import ExitCode, UsageError
 from replicator.report.model import TopicPlan
+from replicator.terms import internal_reason, is_internal_topic, valid_topic_name
 
 TargetState = Literal["empty", "ours", "foreign"]
 
 NAMED = 10  # topics in a message; more would hide what it says
-
-
-def internal_reason(name: str) -> str | None:
-    """Why a topic belongs to its cluster and is never copied; None for all others.
-
-    MirrorMaker 2's rule since 4.0 (``ReplicationPolicy.isInternalTopic``, KIP-1074), and the
-    state of copystream itself. A name that merely ends in ``internal`` is a user's.
-    """
-    if name.startswith("copystream-") and name.endswith(".internal"):
-        return "internal topic: copystream's state"
-    if name.startswith("mm2") and name.endswith(".internal"):
-        return "internal topic: MirrorMaker 2's state"
-    if name.endswith(".checkpoints.internal"):
-        return "internal topic: MirrorMaker 2's checkpoints"
-    if name.startswith("__"):
-        return "internal topic: its name begins with '__'"
-    if name.startswith("."):
-        return "internal topic: its name begins with '.'"
-    return None
-
-
-def is_internal_topic(name: str) -> bool:
-    return internal_reason(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +52,7 @@ def choose_topics(wanted: Sequence[str], exclude: Sequence[str], existing: Itera
     unmatched: list[str] = []
     for word in wanted:
         reason = internal_reason(word)
-        if reason is not None and (word in known or may_be_topic(word)):
+        if reason is not None and (word in known or valid_topic_name(word)):
             raise UsageError(
                 f"{word!r} is an {reason}",
                 hint="internal topics belong to their cluster and are never copied: leave it out",
@@ -113,11 +91,6 @@ def no_such_topic(word: str, existing: Iterable[str], *, cluster: str) -> UsageE
         else "an expression must match the whole name, as in 'orders.*'; a topic that this user "
         "may not DESCRIBE is not seen",
     )
-
-
-def may_be_topic(word: str) -> bool:
-    """Whether this could be the name of a topic."""
-    return word not in (".", "..") and re.fullmatch(r"[A-Za-z0-9._-]+", word) is not None
 
 
 def _matches(word: str, names: Sequence[str], known: frozenset[str]) -> list[str]:

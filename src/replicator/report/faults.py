@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from copycore.partition import PartitionCopy
 from replicator.cluster import broker_errors
-from replicator.errors import ExitCode
-from replicator.report.model import Fault, FaultKind, Side
 from replicator.engine.task import PartitionTask
+from replicator.errors import ExitCode
+from replicator.report.model import Fault, FaultKind
+from replicator.terms import Side, TopicPartition
 
 OFFSET_OUT_OF_RANGE = 1
 TOO_LARGE = frozenset({10, 18})  # MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE
@@ -99,7 +100,7 @@ class Verdict(NamedTuple):
 
 
 def at_source(
-    kind: FaultKind, place: tuple[str, int], cluster: str, message: str, offset: int
+    kind: FaultKind, place: TopicPartition, cluster: str, message: str, offset: int
 ) -> Fault:
     """A fault of a partition of the source; ``message`` as for ``fault``."""
     topic, partition = place

@@ -10,7 +10,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-Side = Literal["source", "target"]
+from replicator.terms import Side
+
 Throttler = Literal["", "limit", "source quota", "target quota"]
 PartitionState = Literal["waiting", "copying", "recovering", "done", "failed"]
 FaultKind = Literal[

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from replicator.errors import ExitCode, worst
 from replicator.report.model import Fault, Limit, Throttler
-from replicator.engine.lanes import now_ms
 
 
 def strongest(waited: dict[Throttler, int]) -> Throttler:
@@ -36,11 +33,3 @@ def outcome(
     if unfinished:
         return "incomplete", ExitCode.INCOMPLETE
     return ("done" if records else "nothing-left"), ExitCode.DONE
-
-
-def since_process_start(at_ms: int) -> float:
-    """Seconds from the start of this process to a moment of ``worker.now_ms``."""
-    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # since boot
-    uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
-    return (uptime - started) - (now_ms() - at_ms) / 1000

@@ -19,12 +19,12 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from replicator.errors import CopystreamError, IncompleteError
+from replicator.process import boot_time, host_id, start_ticks
 from replicator.state import REGISTRY_TOPIC
 from replicator.state.topics import Record, StateReader, StateWriter, ignored, unreadable
 
@@ -46,29 +46,9 @@ class Session(Struct, frozen=True):
 
     def alive_here(self) -> bool | None:
         """Whether the process lives; None when it runs on another machine or container."""
-        if self.place != _place():
+        if self.place != host_id():
             return None
-        return self.started == _start_ticks(self.pid)
-
-
-def boot_time() -> float:
-    """Seconds of a clock that goes on while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _place() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
-
-
-def _start_ticks(pid: int) -> int:
-    """When a process started (proc(5), stat field 22); −1 when there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return -1
-    fields = text.rpartition(")")[2].split()
-    return -1 if fields[0] in ("Z", "X") else int(fields[19])
+        return self.started == start_ticks(self.pid)
 
 
 class Claims:
@@ -264,7 +244,7 @@ class Claims:
     def _session_value(self) -> bytes:
         pid = os.getpid()
         return msgspec.json.encode(
-            Session(_place(), socket.gethostname(), pid, _start_ticks(pid), self._beat)
+            Session(host_id(), socket.gethostname(), pid, start_ticks(pid), self._beat)
         )
 
 

@@ -14,8 +14,7 @@ import msgspec
 from replicator.errors import StateError
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 from replicator.state.topics import StateWriter, ignored
-
-TopicPartition = tuple[str, int]
+from replicator.terms import TopicPartition
 
 
 class MapKeys:

@@ -7,8 +7,9 @@ never end, so two addresses are taken for two such clusters only where something
 
 from __future__ import annotations
 
-from replicator.cluster import Cluster, TopicPartition
+from replicator.cluster import Cluster
 from replicator.errors import UsageError
+from replicator.terms import TopicPartition
 
 COMPARED = 500  # partitions whose ends are compared
 

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from replicator.errors import CopystreamError, TargetError
+from replicator.process import boot_time
 from replicator.state import REGISTRY_TOPIC
-from replicator.state.claims import BEAT_INTERVAL, Claims, boot_time
+from replicator.state.claims import BEAT_INTERVAL, Claims
 
 PATIENCE = 60.0  # seconds until what waits for a sign of life fails, as a state record that waits
 SOON = 0.5  # seconds between beats while something waits for one, or the lease has lapsed

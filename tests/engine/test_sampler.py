@@ -1,0 +1,100 @@
+"""Uncompressed sizes: each codec as producers write it, damaged samples, and the estimate."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from types import SimpleNamespace
+from typing import Any
+
+import cramjam
+import lz4.frame
+import pytest
+import zstandard
+
+from kit.oracle import batches as oracle
+from replicator.engine import sampler as logical
+
+PLAIN = b"the same words again and again, " * 5000
+
+
+def xerial(data: bytes) -> bytes:
+    """snappy-java's stream: magic, two versions, then blocks with an int32 length."""
+    framed = b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)
+    for at in range(0, len(data), 32768):
+        block = bytes(cramjam.snappy.compress_raw(data[at : at + 32768]))
+        framed += struct.pack(">i", len(block)) + block
+    return framed
+
+
+def gzip(data: bytes) -> bytes:
+    stream = zlib.compressobj(wbits=31)
+    return stream.compress(data) + stream.flush()
+
+
+PACKED = {
+    "none": (0, PLAIN),
+    "gzip": (1, gzip(PLAIN)),
+    "snappy-raw": (2, bytes(cramjam.snappy.compress_raw(PLAIN))),
+    "snappy-xerial": (2, xerial(PLAIN)),
+    "lz4": (3, lz4.frame.compress(PLAIN, block_linked=False)),
+    "zstd": (4, zstandard.ZstdCompressor().compress(PLAIN)),
+}
+# A streaming encoder writes no content size into its frame.
+_stream = zstandard.ZstdCompressor().compressobj()
+PACKED["zstd-streamed"] = (4, _stream.compress(PLAIN) + _stream.flush())
+
+
+def batch(codec: int, payload: bytes) -> bytes:
+    return oracle.build(payload, attributes=codec, count=1, last_offset_delta=0)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_the_size_is_that_of_the_plain_records(name: str) -> None:
+    codec, payload = PACKED[name]
+    assert logical.uncompressed_size(batch(codec, payload)) == len(PLAIN)
+
+
+@pytest.mark.parametrize("name", [name for name in PACKED if name != "none"])
+def test_a_damaged_sample_leaves_the_estimate_as_it_is(name: str) -> None:
+    codec, payload = PACKED[name]
+    sampler = logical.Sampler(lambda: 0.0)
+    task = fake_task(sample=batch(codec, payload[: len(payload) // 3][::-1]), packed=1000)
+    sampler.look([task])
+    estimate = sampler.logical([task])
+    assert estimate is None or estimate >= 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "payload"),
+    [
+        (1, gzip(bytes(256 << 20))),
+        (4, zstandard.ZstdCompressor().compress(bytes(256 << 20))),
+        (3, lz4.frame.compress(bytes(256 << 20))),
+    ],
+)
+def test_a_bomb_is_counted_no_further_than_the_limit(codec: int, payload: bytes) -> None:
+    size = logical.uncompressed_size(batch(codec, payload))
+    assert logical.SIZE_LIMIT <= size <= logical.SIZE_LIMIT + logical.CHUNK
+
+
+def fake_task(*, sample: bytes | None, packed: int, plain: int = 0, topic: str = "t") -> Any:
+    totals = {"bytes": packed + plain, "plain_bytes": plain}
+    return SimpleNamespace(topic=topic, part=None, sample=sample, total=totals.__getitem__)
+
+
+def test_the_estimate_scales_compressed_bytes_by_their_topics_samples() -> None:
+    codec, payload = PACKED["lz4"]
+    sample = batch(codec, payload)
+    sampler = logical.Sampler(lambda: 0.0)
+    tasks = [
+        fake_task(sample=sample, packed=10 * len(sample), plain=500),
+        fake_task(sample=None, packed=0, plain=70, topic="plain"),
+    ]
+    sampler.look(tasks)
+    assert sampler.logical(tasks) == 10 * (len(PLAIN) + 61) + 570
+
+
+def test_without_a_sample_nothing_is_claimed() -> None:
+    sampler = logical.Sampler(lambda: 0.0)
+    assert sampler.logical([fake_task(sample=None, packed=1, plain=99)]) is None

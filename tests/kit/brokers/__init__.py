@@ -1,0 +1,1 @@
+"""Scripted brokers at the far ends of a lane's sockets."""

@@ -1,0 +1,1 @@
+"""What a user types between real clusters, loads, and ways to break brokers."""

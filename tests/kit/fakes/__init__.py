@@ -1,0 +1,1 @@
+"""Clusters, state topics and lanes in memory, for the engine's tests."""

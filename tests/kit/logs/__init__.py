@@ -1,0 +1,1 @@
+"""Logs of real records, and what a copy of them has to hold."""

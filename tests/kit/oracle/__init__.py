@@ -1,0 +1,1 @@
+"""What copycore does, done slowly and obviously, and data to compare them on."""
