@@ -179,7 +179,7 @@ def stale(directory: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    directory = Path(__file__).parents[2] / "docs"
+    directory = Path(__file__).parents[3] / "docs"
     if arguments == ["--check"]:
         old = stale(directory)
         for name in old:
