@@ -43,7 +43,7 @@ from replicator.plan.planner import KEEP, FullPlan, PartitionPlan, Planner
 from replicator.plan.reach import unready_fault
 from replicator.plan.topics import Choice
 from replicator.process import StopSignal, now_ms, since_process_start
-from replicator.report import faults
+from replicator.report.faults import fault
 from replicator.report.model import (
     Fault,
     Plan,
@@ -136,12 +136,14 @@ class CopyJob:
             plan.warnings += state.warnings
             ends = {(part.topic, part.partition): part.end for part in made.partitions}
             plan.faults += [
-                faults.at_source(
+                fault(
                     "open-transaction",
-                    (one.topic, one.partition),
+                    "source",
                     self._source.name,
+                    one.topic,
+                    one.partition,
                     held_text([one])[0],
-                    one.offset,
+                    offset=one.offset,
                 )
                 for topic in plan.topics
                 for one in standing(topic.open_transactions, datetime.now())
@@ -564,14 +566,15 @@ class CopyJob:
     def _conflict(self, topic: TopicPlan) -> Fault:
         side = topic.conflict_side
         cluster = self._source if side == "source" else self._target
-        return Fault(
-            kind=topic.conflict_kind,
-            side=side,
-            cluster=cluster.name,
-            topic=topic.topic,
-            message=f"topic {topic.topic} on {side} cluster {cluster.name}: {topic.conflict}",
-            hint=topic.conflict_hint or "",
-            exit_code=topic.conflict_exit_code or int(ExitCode.FATAL),
+        return fault(
+            topic.conflict_kind,
+            side,
+            cluster.name,
+            topic.topic,
+            None,
+            topic.conflict or "",
+            hint=topic.conflict_hint,
+            exit_code=ExitCode(topic.conflict_exit_code or ExitCode.FATAL),
         )
 
     def _summary(self, choice: Choice, stop: StopSignal) -> Summary:

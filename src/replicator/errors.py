@@ -8,7 +8,7 @@ help · 8 --max-bytes or --max-records reached · 10 --max-duration reached (bot
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import ClassVar, Literal
 
@@ -26,6 +26,11 @@ class ExitCode(IntEnum):
     STATE = 11
     INTERRUPTED = 130
 
+
+EXIT_OF_SIDE: Mapping[Literal["source", "target"], ExitCode] = {
+    "source": ExitCode.SOURCE,
+    "target": ExitCode.TARGET,
+}
 
 # A run with several faults ends with the one that a rerun helps least.
 _WORST_FIRST = (

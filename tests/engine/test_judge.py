@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from copycore.partition import Refusal
 from kit.fakes.world import make_task
+from replicator.engine.judge import Verdict, sided, task_fault, without_side
+from replicator.engine.judge import judge as judge_part
 from replicator.errors import ExitCode
-from replicator.report import faults
 from replicator.report.model import Fault, FaultKind
 from replicator.terms import Side
 
 SOURCE = "src1:9092 (AbCdEf)"
 TARGET = "dst1:9092,dst2:9092 (GhIjKl)"
-
-KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 
 def ended(
@@ -39,8 +38,8 @@ def ended(
     )
 
 
-def judge(part: Any) -> faults.Verdict:
-    return faults.judge(make_task("orders", 3, target="copy-of-orders"), part, SOURCE, TARGET)
+def judge(part: Any) -> Verdict:
+    return judge_part(make_task("orders", 3, target="copy-of-orders"), part, SOURCE, TARGET)
 
 
 def check_fault(found: Fault | None, kind: str, side: Side, exit_code: ExitCode) -> Fault:
@@ -161,7 +160,7 @@ def test_denials(code: int, ending: str, side: Side, exit_code: ExitCode, right:
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_lost_connections_are_tried_again(side: str) -> None:
     verdict = judge(ended("lost", side, message="the broker closed the connection"))
-    assert verdict == faults.Verdict(None, f"{side}: the broker closed the connection")
+    assert verdict == Verdict(None, f"{side}: the broker closed the connection")
 
 
 @pytest.mark.parametrize("code", [3, 100, 103])
@@ -176,13 +175,13 @@ def test_unknown_topics_are_looked_at(code: int, side: str) -> None:
 
 def test_an_offset_out_of_range_is_looked_at() -> None:
     verdict = judge(ended("source-error", "source", 1))
-    assert verdict == faults.Verdict(None, "source: OFFSET_OUT_OF_RANGE (1)", out_of_range=True)
+    assert verdict == Verdict(None, "source: OFFSET_OUT_OF_RANGE (1)", out_of_range=True)
 
 
 def test_a_log_that_has_become_shorter_is_looked_at() -> None:
     verdict = judge(ended("short", "source", message="the source's log ends at 5 now, not at 9"))
     reason = "source: the source's log ends at 5 now, not at 9"
-    assert verdict == faults.Verdict(None, reason, out_of_range=True)
+    assert verdict == Verdict(None, reason, out_of_range=True)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +191,7 @@ def test_a_log_that_has_become_shorter_is_looked_at() -> None:
 def test_what_only_the_source_can_tell_is_asked(ending: str, said: str) -> None:
     verdict = judge(ended(ending, "source"))
     assert verdict.fault is None
-    assert verdict == faults.Verdict(None, verdict.reason, **{said: True})
+    assert verdict == Verdict(None, verdict.reason, **{said: True})
     assert verdict.reason.startswith("source: ")
 
 
@@ -223,55 +222,16 @@ def test_a_stop_that_nobody_meant_is_tried_again() -> None:
     assert judge(ended("stopped", "target")).fault is None
 
 
-# --- the faults themselves ------------------------------------------------------------------------
-
-EXIT_CODES: dict[FaultKind, ExitCode] = {
-    "data-loss": ExitCode.FATAL,
-    "source-truncated": ExitCode.STATE,
-    "open-transaction": ExitCode.INCOMPLETE,
-    "source-deleted": ExitCode.STATE,
-    "source-recreated": ExitCode.STATE,
-    "target-deleted": ExitCode.STATE,
-    "target-recreated": ExitCode.STATE,
-    "foreign-writer": ExitCode.FATAL,
-    "record-too-large": ExitCode.FATAL,
-    "timestamp-refused": ExitCode.FATAL,
-    "record-refused": ExitCode.FATAL,
-    "corrupt-batch": ExitCode.FATAL,
-    "unknown-codec": ExitCode.FATAL,
-    "source-changed": ExitCode.FATAL,
-    "partitioner-failed": ExitCode.FATAL,
-    "superseded": ExitCode.INCOMPLETE,
-    "unreachable": ExitCode.INCOMPLETE,
-}
-ELSEWHERE = {"denied", "refused", "state-lost", "already-begun"}  # of ``denied`` and of the plan
+# --- the faults of a task, and reasons ------------------------------------------------------------
 
 
-def test_every_kind_is_in_the_table() -> None:
-    assert set(EXIT_CODES) | ELSEWHERE == set(KINDS)
-
-
-@pytest.mark.parametrize("kind", EXIT_CODES)
 @pytest.mark.parametrize("side", ["source", "target"])
-@pytest.mark.parametrize("offset", [None, 0, 2**62])
-def test_every_kind_has_message_hint_and_exit_code(
-    kind: FaultKind, side: Side, offset: int | None
-) -> None:
+def test_a_fault_of_a_task_names_the_topic_of_its_side(side: Side) -> None:
     task = make_task("orders", 3, target="copy-of-orders")
     name = SOURCE if side == "source" else TARGET
-    found = faults.fault(task, kind, side, name, "what happened", offset=offset)
-    check_fault(found, kind, side, EXIT_CODES[kind])
-    assert found.offset == offset
+    found = task_fault(task, "data-loss", side, name, "what happened", offset=9)
+    check_fault(found, "data-loss", side, ExitCode.FATAL)
     assert found.message.endswith(": what happened")
-    assert ("at offset" in found.message) == (offset is not None)
-
-
-def test_a_fault_may_have_its_own_hint_and_exit_code() -> None:
-    found = faults.fault(
-        make_task(), "unreachable", "source", SOURCE, "x", offset=None,
-        hint="look over there", exit_code=ExitCode.OTHER,
-    )  # fmt: skip
-    assert (found.hint, found.exit_code) == ("look over there", int(ExitCode.OTHER))
 
 
 @pytest.mark.parametrize(
@@ -286,10 +246,10 @@ def test_a_fault_may_have_its_own_hint_and_exit_code() -> None:
     ],
 )
 def test_side_and_cluster_are_named_once(reason: str, shown: str) -> None:
-    assert faults.without_side(reason, "target", "b:1,c:2 (ID)") == shown
+    assert without_side(reason, "target", "b:1,c:2 (ID)") == shown
 
 
 def test_a_reason_names_its_side_once() -> None:
-    assert faults.sided("target", "closed") == "target: closed"
+    assert sided("target", "closed") == "target: closed"
     for text in ("target: closed", "target cluster b:1 (ID): closed"):
-        assert faults.sided("target", text) == text
+        assert sided("target", text) == text

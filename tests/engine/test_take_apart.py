@@ -19,11 +19,12 @@ from kit.fakes.world import PRODUCER as TASK_PRODUCER
 from kit.fakes.world import make_task
 from kit.logs.truth import CODECS, DurableMap, RecordLog, Row, arrived, unpacked
 from kit.oracle import batches as oracle
+from replicator.cluster import broker_errors
+from replicator.engine.judge import Verdict, judge
 from replicator.engine.splits import ALL
 from replicator.engine.task import PartitionTask, SplitTask
 from replicator.errors import ExitCode
 from replicator.offsets.splits import Point, SplitBinding, fresh
-from replicator.report import faults
 
 TOO_LARGE, LIST_TOO_LARGE, INVALID_TIMESTAMP = 10, 18, 32
 LIMIT = 1048588  # bytes, as tasks are made
@@ -113,18 +114,18 @@ class Pursuit:
         self.task = make_task(end=log.end, start=log.start)
         self.rounds = 0
 
-    def run(self, most: int) -> faults.Verdict | None:
+    def run(self, most: int) -> Verdict | None:
         """Until all is there, or a verdict is a fault; in ``most`` rounds."""
         while self.rounds < most:
             self.rounds += 1
             part = self.assign()
             if part.ending == "done":
                 return None
-            verdict = faults.judge(self.task, part, "source", "target")
+            verdict = judge(self.task, part, "source", "target")
             if not verdict.apart:
                 return verdict
             assert part.refused is not None
-            self.task.take_apart(part.refused, too_large=part.end_code in faults.TOO_LARGE)
+            self.task.take_apart(part.refused, too_large=part.end_code in broker_errors.TOO_LARGE)
         raise AssertionError(f"not there after {most} rounds: {settings_of(self.task)}")
 
     def assign(self) -> PartitionCopy:

@@ -6,7 +6,6 @@ import itertools
 
 import pytest
 
-from kit.fakes.world import make_task
 from replicator.errors import ExitCode
 from replicator.report import faults
 from replicator.report.model import Fault, Limit, LimitName
@@ -24,7 +23,7 @@ PRECEDENCE = [
 
 
 def fault(code: ExitCode) -> Fault:
-    return faults.fault(make_task(), "unreachable", "source", "s", "x", offset=None, exit_code=code)
+    return faults.fault("unreachable", "source", "s", "t", 0, "x", exit_code=code)
 
 
 @pytest.mark.parametrize("code", PRECEDENCE)

@@ -7,12 +7,14 @@ from kio's generated table.
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+OFFSET_OUT_OF_RANGE = 1
 UNKNOWN_TOPIC_OR_PARTITION = 3
 LEADER_NOT_AVAILABLE = 5
 NETWORK_EXCEPTION = 13
 INVALID_TOPIC = 17
+RECORD_LIST_TOO_LARGE = 18
 TOPIC_AUTHORIZATION_FAILED = 29
 CLUSTER_AUTHORIZATION_FAILED = 31
 UNSUPPORTED_VERSION = 35
@@ -23,6 +25,12 @@ INVALID_CONFIG = 40
 OFFSET_NOT_AVAILABLE = 78
 THROTTLING_QUOTA_EXCEEDED = 89
 UNKNOWN_TOPIC_ID = 100
+
+UNKNOWN_TOPIC = frozenset({3, 100, 103})  # by name, by id, and one contradicting the other
+TOO_LARGE = frozenset({10, RECORD_LIST_TOO_LARGE})  # MESSAGE_TOO_LARGE is 10
+
+# What a target does not take of a record, however often it is sent.
+Refusal = Literal["corrupt-batch", "record-too-large", "timestamp-refused", "record-refused"]
 
 
 class ErrorName(NamedTuple):
@@ -40,6 +48,17 @@ _AUTHORIZATION = {
     CLUSTER_AUTHORIZATION_FAILED: "Cluster",
     53: "TransactionalId",
     65: "DelegationToken",
+}
+
+_REFUSALS: dict[int, Refusal] = {
+    2: "corrupt-batch",  # CORRUPT_MESSAGE: the transformed CRC does not hold
+    10: "record-too-large",  # MESSAGE_TOO_LARGE
+    18: "record-too-large",  # RECORD_LIST_TOO_LARGE: above segment.bytes
+    32: "timestamp-refused",  # INVALID_TIMESTAMP
+    87: "record-refused",  # INVALID_RECORD
+    44: "record-refused",  # POLICY_VIOLATION
+    76: "record-refused",  # UNSUPPORTED_COMPRESSION_TYPE
+    42: "record-refused",  # INVALID_REQUEST
 }
 
 _HINTS = {
@@ -88,3 +107,8 @@ def denied_resource(code: int) -> str | None:
 def hint(code: int) -> str | None:
     """What a user can do about an error, where there is more to say than its name."""
     return _HINTS.get(code)
+
+
+def refusal(code: int) -> Refusal | None:
+    """What a target refuses for good that answers a Produce request so; None for other errors."""
+    return _REFUSALS.get(code)

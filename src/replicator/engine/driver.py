@@ -21,6 +21,7 @@ from copycore.segments import Segments
 from copycore.split import Stride
 from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta, broker_errors
 from replicator.engine.aside import Aside, Then
+from replicator.engine.judge import denied, judge, task_fault, without_side
 from replicator.engine.lanes import LaneWorker, PipeKey, WhenFound, gate_opener
 from replicator.engine.limits import RunLimits
 from replicator.engine.placing import Asked, Brokers, ask
@@ -33,7 +34,6 @@ from replicator.offsets.source_log import Finding, gap_text, judge_empty
 from replicator.offsets.splits import Splits
 from replicator.offsets.transactions import held_text, open_transactions
 from replicator.process import StopSignal, now_ms
-from replicator.report import faults
 from replicator.report.model import Fault, FaultKind, OpenTransaction
 from replicator.state.topics import StateWriter, ignored
 from replicator.terms import Side
@@ -222,13 +222,11 @@ class Driver:
             place = task.split.start.source
             self._fail(
                 task,
-                faults.fault(
-                    task, "source-changed", "source", self._source.name, text, offset=place
-                ),
+                task_fault(task, "source-changed", "source", self._source.name, text, offset=place),
             )
 
     def _judge(self, task: PartitionTask, part: PartitionCopy) -> None:
-        verdict = faults.judge(task, part, self._source.name, self._target.name)
+        verdict = judge(task, part, self._source.name, self._target.name)
         if verdict.fault is not None:
             if verdict.fault.kind == "foreign-writer":
                 if not self._standing():
@@ -241,7 +239,7 @@ class Driver:
             return
         if verdict.apart:
             assert part.refused is not None
-            task.take_apart(part.refused, too_large=part.end_code in faults.TOO_LARGE)
+            task.take_apart(part.refused, too_large=part.end_code in broker_errors.TOO_LARGE)
             task.lost_at = None  # fewer records are in question now
             self._again(task, "target", verdict.reason, at_once=True)
             return
@@ -308,11 +306,11 @@ class Driver:
             task.lost_at = now
         if now - task.lost_at > PATIENCE:
             cluster = self._source if side == "source" else self._target
-            last = faults.without_side(reason, side, cluster.name)
+            last = without_side(reason, side, cluster.name)
             text = f"no progress for {PATIENCE:.0f} s; last: {last}"
             self._fail(
                 task,
-                faults.fault(task, "unreachable", side, cluster.name, text, offset=task.position),
+                task_fault(task, "unreachable", side, cluster.name, text, offset=task.position),
             )
             return
         _log.info("%s-%d: %s; looking at the target's log", task.topic, task.partition, reason)
@@ -470,7 +468,7 @@ class Driver:
                 continue
             if isinstance(error, Denied):
                 name = self._source.name if side == "source" else self._target.name
-                self._fail(task, faults.denied(task, side, name, error.message))
+                self._fail(task, denied(task, side, name, error.message))
             else:
                 self._again(task, side, error.message)
 
@@ -561,7 +559,7 @@ class Driver:
             text = "the end of the log was not written by this copy"
             self._fail(
                 task,
-                faults.fault(
+                task_fault(
                     task, "foreign-writer", "target", self._target.name, text, offset=error.offset
                 ),
             )
@@ -651,7 +649,7 @@ class Driver:
                 if task.topic == topic and task.fault is None:
                     self._fail(
                         task,
-                        faults.fault(
+                        task_fault(
                             task, "foreign-writer", "target", self._target.name, text, offset=offset
                         ),
                     )
@@ -669,8 +667,8 @@ class Driver:
     ) -> bool:
         found: Fault
         if broker_errors.denied_resource(meta.error) is not None:
-            found = faults.denied(task, side, cluster, "describing the topic is refused")
-        elif meta.error in faults.UNKNOWN_TOPIC:
+            found = denied(task, side, cluster, "describing the topic is refused")
+        elif meta.error in broker_errors.UNKNOWN_TOPIC:
             # A broker that has just started may not know its topics yet.
             since = self._missing_since.setdefault((side, meta.name), time.monotonic())
             if time.monotonic() - since < MISSING_PATIENCE:
@@ -679,14 +677,14 @@ class Driver:
                 return True
             kind: FaultKind = "source-deleted" if side == "source" else "target-deleted"
             text = "the topic does not exist any more"
-            found = faults.fault(task, kind, side, cluster, text, offset=None)
+            found = task_fault(task, kind, side, cluster, text)
         else:
             self._missing_since.pop((side, meta.name), None)
             if meta.error or str(meta.topic_id) == known:
                 return False
             kind = "source-recreated" if side == "source" else "target-recreated"
             text = "the topic was deleted and created anew"
-            found = faults.fault(task, kind, side, cluster, text, offset=None)
+            found = task_fault(task, kind, side, cluster, text)
         self._fail(task, found)
         if task.part is not None:
             self._pipes[task.part][0].stop(task.part)
@@ -708,7 +706,7 @@ class Driver:
             )
             self._fail(
                 task,
-                faults.fault(
+                task_fault(
                     task, "data-loss", "source", self._source.name, text, offset=task.position
                 ),
             )
@@ -788,7 +786,7 @@ class Driver:
             elif not task.finished:
                 self._fail(
                     task,
-                    faults.fault(
+                    task_fault(
                         task,
                         "open-transaction",
                         "source",
@@ -819,9 +817,7 @@ class Driver:
             if not task.finished:
                 self._fail(
                     task,
-                    faults.fault(
-                        task, "superseded", "target", self._target.name, text, offset=None
-                    ),
+                    task_fault(task, "superseded", "target", self._target.name, text, offset=None),
                 )
                 if task.part is not None:
                     self._pipes[task.part][0].stop(task.part)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from replicator.cluster import Cluster, TopicMeta, Unsupported
 from replicator.report import faults
-from replicator.report.model import Fault, Gap
+from replicator.report.model import Fault, FaultKind, Gap
 from replicator.terms import TopicPartition
 
 ASK_TIMEOUT = 5.0  # seconds; the driver asks again
@@ -59,7 +59,7 @@ def check(
                 f"the source's log now starts at {start.offset}: offsets {position.begin} to "
                 f"{start.offset - 1} were deleted before they were copied"
             )
-            fault = faults.at_source("data-loss", place, source.name, text, position.begin)
+            fault = _at_source("data-loss", place, source.name, text, position.begin)
             found[place] = Finding(fault=fault, gap=start.offset)
     left = {place: position for place, position in positions.items() if place not in found}
     return found | _check_epochs(source, left, metas)
@@ -119,7 +119,13 @@ def _truncated(place: TopicPartition, cluster: str, begin: int, end: int, epoch:
         rest = f"leader epoch {epoch}, which was copied, is not known there"
     what = f"the source's log was cut off or restored: it was copied up to offset {begin}"
     text = f"{what}, and {rest}"
-    return faults.at_source("source-truncated", place, cluster, text, max(end, 0))
+    return _at_source("source-truncated", place, cluster, text, max(end, 0))
+
+
+def _at_source(
+    kind: FaultKind, place: TopicPartition, cluster: str, text: str, offset: int
+) -> Fault:
+    return faults.fault(kind, "source", cluster, *place, text, offset=offset)
 
 
 def gap_text(gap: Gap) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from replicator.cluster import Cluster, TopicMeta
-from replicator.cluster.broker_errors import INVALID_TOPIC
+from replicator.cluster.broker_errors import INVALID_TOPIC, UNKNOWN_TOPIC
 from replicator.errors import CopystreamError, ExitCode
 from replicator.options.settings import CopySettings
 from replicator.plan import creation
@@ -19,7 +19,6 @@ from replicator.plan.topics import (
     no_such_topic,
     nothing_chosen,
 )
-from replicator.report.faults import UNKNOWN_TOPIC
 from replicator.report.model import TopicPlan
 from replicator.terms import valid_topic_name
 

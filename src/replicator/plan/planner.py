@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from replicator.cluster import Cluster, Denied, TopicMeta
 from replicator.cluster.admin import Admin, TopicConfigs
+from replicator.cluster.broker_errors import UNKNOWN_TOPIC
 from replicator.cluster.configs import Stored, age_limit, batch_limit
 from replicator.errors import BrokerError, CopystreamError, ExitCode, UsageError
 from replicator.offsets.log_end import last_batches
@@ -36,7 +37,6 @@ from replicator.plan.topics import (
     judge,
     plan_topic,
 )
-from replicator.report.faults import UNKNOWN_TOPIC
 from replicator.report.model import (
     Conflict,
     Fault,

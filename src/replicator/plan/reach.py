@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from replicator.cluster import Cluster, PartitionMeta, TopicMeta, broker_errors
-from replicator.errors import CopystreamError, ExitCode
+from replicator.errors import CopystreamError
+from replicator.report.faults import fault, told
 from replicator.report.model import Fault
 from replicator.terms import TopicPartition
 
@@ -55,38 +56,17 @@ def partition_fault(
 ) -> Fault:
     """The fault of a partition that its leader says nothing of, with Kafka's error code."""
     topic, partition = place
-    denied = broker_errors.denied_resource(code) is not None
-    refused = ExitCode.SOURCE if cluster.side == "source" else ExitCode.TARGET
-    if denied:
+    if broker_errors.denied_resource(code) is not None:
         text = f"its offsets are refused: {broker_errors.lookup(code).name} ({code})"
         hint = f"grant DESCRIBE on Topic {topic} to the user of this client"
-    else:
-        text = unserved(meta, cluster.brokers, code)
-        hint = "see that the brokers are up; the same command then goes on"
-    return Fault(
-        kind="denied" if denied else "unreachable",
-        side=cluster.side,
-        cluster=cluster.name,
-        topic=topic,
-        partition=partition,
-        message=f"{topic}-{partition} on {cluster.side} cluster {cluster.name}: {text}",
-        hint=hint,
-        exit_code=int(refused if denied else ExitCode.INCOMPLETE),
-    )
+        return fault("denied", cluster.side, cluster.name, topic, partition, text, hint=hint)
+    text = unserved(meta, cluster.brokers, code)
+    return fault("unreachable", cluster.side, cluster.name, topic, partition, text)
 
 
 def unready_fault(cluster: Cluster, topic: str, partition: int, error: CopystreamError) -> Fault:
     """The fault of a partition of a topic just created that cannot be used."""
-    return Fault(
-        kind="unreachable",
-        side=cluster.side,
-        cluster=cluster.name,
-        topic=topic,
-        partition=partition,
-        message=error.message,
-        hint="see that the brokers are up; the same command then goes on",
-        exit_code=int(ExitCode.INCOMPLETE),
-    )
+    return told("unreachable", cluster.side, cluster.name, topic, partition, error.message)
 
 
 def unserved(meta: PartitionMeta | None, brokers: Collection[int], code: int) -> str:
