@@ -24,12 +24,12 @@ from replicator.engine.aside import Aside
 from replicator.engine.driver import Driver, Report, writing_leaders
 from replicator.engine.lanes import PAUSE_LIMIT_MS, LaneWorker
 from replicator.engine.limits import RunLimits
+from replicator.engine.partitioners import load
 from replicator.engine.sampler import Sampler
 from replicator.engine.task import PartitionTask, SplitTask
 from replicator.errors import ExitCode
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.maps import Binding, OffsetMaps
-from replicator.offsets.split_end import load
 from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
 from replicator.offsets.transactions import held_text, standing
 from replicator.options.rates import OFF, print_rate

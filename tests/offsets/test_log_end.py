@@ -5,15 +5,19 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
-from kit.fakes.world import PRODUCER, FakeCluster, Log, make_task
+from kit.fakes.world import PRODUCER, FakeCluster, Log
 from kit.oracle import batches as oracle
 from replicator.cluster.failures import TargetUnreachable
-from replicator.engine.task import PartitionTask
 from replicator.offsets.log_end import SEQUENCES, ForeignWriter, NotYet, counters, last_batches
+from replicator.offsets.maps import Binding
 
 Answer = int | Exception
+BINDING = Binding(
+    source_id="", target_topic="", target_id="", base=0, producer_id=PRODUCER, producer_epoch=0
+)
 
 
 @pytest.fixture
@@ -23,9 +27,9 @@ def target() -> FakeCluster:
     return cluster
 
 
-def ask(target: FakeCluster, task: PartitionTask | None = None) -> Answer:
-    task = task or make_task()
-    (answer,) = counters(target, [task]).values()  # type: ignore[arg-type]
+def ask(target: FakeCluster, topic: str = "orders", *, base: int = 0) -> Answer:
+    binding = msgspec.structs.replace(BINDING, base=base)
+    (answer,) = counters(target, {(topic, 0): binding}).values()  # type: ignore[arg-type]
     return answer
 
 
@@ -59,9 +63,9 @@ def test_behind_what_was_there_before_the_copy(target: FakeCluster) -> None:
     """A topic that was emptied: its offsets go on where they were."""
     log = target.log("orders")
     log.start = log.end = 500
-    assert ask(target, make_task(base=500)) == 0
+    assert ask(target, base=500) == 0
     log.write(2, 0)
-    assert ask(target, make_task(base=500)) == 2
+    assert ask(target, base=500) == 2
 
 
 @pytest.mark.parametrize("counter", [SEQUENCES - 1, SEQUENCES, SEQUENCES + 1, 3 * SEQUENCES + 8])
@@ -96,7 +100,7 @@ def test_the_beginning_deleted_by_retention(target: FakeCluster) -> None:
 def test_the_target_topic_has_another_name(target: FakeCluster) -> None:
     target.add("copy-of-orders")
     target.log("copy-of-orders").write(6, 0)
-    assert ask(target, make_task(target="copy-of-orders")) == 6
+    assert ask(target, "copy-of-orders") == 6
 
 
 # --- not now --------------------------------------------------------------------------------------
@@ -215,7 +219,7 @@ def test_a_sequence_that_does_not_fit(target: FakeCluster, sequence: int) -> Non
 def test_a_log_that_ends_before_the_copy_began(target: FakeCluster) -> None:
     log = target.log("orders")
     log.end = 40
-    check_foreign(ask(target, make_task(base=50)), 40)
+    check_foreign(ask(target, base=50), 40)
 
 
 def test_a_batch_that_reaches_beyond_the_end(target: FakeCluster) -> None:
@@ -236,11 +240,10 @@ def test_each_partition_has_its_own_answer(target: FakeCluster) -> None:
     theirs.write(4, 0, producer=1)
     late.write(4, 0)
     late.high = 2
-    tasks = [make_task(partition=p) for p in range(3)]
-    answers = counters(target, tasks)  # type: ignore[arg-type]
-    assert answers[tasks[0]] == 4
-    check_foreign(answers[tasks[1]], 3)
-    check_not_yet(answers[tasks[2]], 0)
+    answers = counters(target, dict.fromkeys([("orders", p) for p in range(3)], BINDING))  # type: ignore[arg-type]
+    assert answers["orders", 0] == 4
+    check_foreign(answers["orders", 1], 3)
+    check_not_yet(answers["orders", 2], 0)
     assert target.asked.count("ends") == 1, "one question for all of them"
 
 
@@ -249,14 +252,13 @@ def test_partitions_of_several_leaders(target: FakeCluster) -> None:
         log = target.log("orders", number)
         log.leader = number % 2
         log.write(number + 1, 0)
-    tasks = [make_task(partition=p) for p in range(3)]
-    answers = counters(target, tasks)  # type: ignore[arg-type]
-    assert [answers[task] for task in tasks] == [1, 2, 3]
+    answers = counters(target, dict.fromkeys([("orders", p) for p in range(3)], BINDING))  # type: ignore[arg-type]
+    assert answers == {("orders", p): p + 1 for p in range(3)}
     assert target.fetches == 2
 
 
-def test_no_tasks_no_answers(target: FakeCluster) -> None:
-    assert counters(target, []) == {}  # type: ignore[arg-type]
+def test_no_partitions_no_answers(target: FakeCluster) -> None:
+    assert counters(target, {}) == {}  # type: ignore[arg-type]
     assert target.fetches == 0
 
 

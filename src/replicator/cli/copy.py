@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -104,6 +105,8 @@ def _job(settings: CopySettings, reload: Reload) -> Job:
     # Help, completion and usage errors do without the engine and numpy.
     from replicator.copy import CopyJob  # noqa: PLC0415 - see above
 
+    if ":" in settings.partitioner and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # where a partitioner of the user's may lie
     job: Job = CopyJob(settings, reload.taken)
     return job
 

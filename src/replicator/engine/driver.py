@@ -285,10 +285,10 @@ class Driver:
         left = [task for task in self._tasks if task.unanswered and task.split is None]
         while left and time.monotonic() < deadline:
             try:
-                answers = counters(self._target, left)
+                ends = counters(self._target, {task.target_place: task.binding for task in left})
             except CopystreamError:
                 return
-            for task, answer in answers.items():
+            for task, answer in [(task, ends[task.target_place]) for task in left]:
                 if not isinstance(answer, NotYet):
                     left.remove(task)
                 if isinstance(answer, int):

@@ -55,7 +55,8 @@ def ask(
     try:
         plain = [task for task in lost if task.split is None]
         if plain:
-            asked.counters = counters(target, plain)
+            ends = counters(target, {task.target_place: task.binding for task in plain})
+            asked.counters = {task: ends[task.target_place] for task in plain}
         asked.splits = splitting.ask([task for task in lost if task.split is not None])
         positions = {task.place: _position(task, asked, maps) for task in tasks}
         known = {place: one for place, one in positions.items() if one is not None}

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy, Refusal, Unanswered
 from copycore.segments import Segments
+from replicator.engine.partitioners import Partitioner
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.maps import Binding
 from replicator.offsets.splits import Point, SplitState
 from replicator.report.model import Fault, Gap, OpenTransaction, PartitionProgress, PartitionState
 from replicator.terms import TopicPartition
-
-Partitioner = str | Callable[..., Sequence[int]]
 
 
 @dataclass(slots=True)

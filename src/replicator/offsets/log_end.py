@@ -1,19 +1,21 @@
-"""Asking the target's log where a copy stands: the one path for restart and retry.
+"""Where the target's log of a kept partition ends: the one path for restart and retry.
 
 With one writer the number of the next record is log end − base. The log end must be committed
-(leader's end and high watermark agree), and where the last batch is still there, it must be ours
-and end with the sequence that this number implies.
+(the leader's end and the high watermark agree), and where the last batch is still in the log, it
+must be ours and end with the sequence that this number implies.
+
+Everything here asks a cluster, keeps no state, and may be called in any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from msgspec import Struct
 
 from copycore.batch import Batch, cut_slice
 from replicator.cluster import Cluster
-from replicator.engine.task import PartitionTask
+from replicator.offsets.maps import Binding
 from replicator.terms import TopicPartition
 
 SEQUENCES = 1 << 31
@@ -31,7 +33,7 @@ class NotYet(Exception):
 
 
 class ForeignWriter(Exception):
-    """Somebody else wrote at target ``offset``."""
+    """Another client wrote at target ``offset``."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(offset)
@@ -39,33 +41,30 @@ class ForeignWriter(Exception):
 
 
 def counters(
-    target: Cluster, tasks: Iterable[PartitionTask]
-) -> dict[PartitionTask, int | Exception]:
-    """The number of the next record of each task, or ``NotYet`` or ``ForeignWriter``.
+    target: Cluster, bindings: Mapping[TopicPartition, Binding]
+) -> dict[TopicPartition, int | Exception]:
+    """The number of the next record of each target partition, or ``NotYet`` or ``ForeignWriter``.
 
     Raises what the cluster raises when it cannot be asked at all.
     """
-    wanted = {task.target_place: task for task in tasks}
-    found: dict[PartitionTask, int | Exception] = {}
+    found: dict[TopicPartition, int | Exception] = {}
     tails: dict[TopicPartition, int] = {}
-    for place, extent in extents(target, wanted).items():
-        task = wanted[place]
-        base = task.binding.base
+    for tp, extent in extents(target, bindings).items():
+        base = bindings[tp].base
         if isinstance(extent, NotYet):
-            found[task] = extent
+            found[tp] = extent
         elif extent.end < base:
-            found[task] = ForeignWriter(extent.end)
+            found[tp] = ForeignWriter(extent.end)
         else:
-            found[task] = extent.end - base
+            found[tp] = extent.end - base
             if extent.end > max(base, extent.start):
-                tails[place] = extent.end - 1
-    for place, batch in last_batches(target, tails).items():
-        task = wanted[place]
-        counter = found[task]
+                tails[tp] = extent.end - 1
+    for tp, batch in last_batches(target, tails).items():
+        counter = found[tp]
         if batch is None:
-            found[task] = NotYet(0)
-        elif isinstance(counter, int) and not _ends_with(batch, task, counter):
-            found[task] = ForeignWriter(tails[place])
+            found[tp] = NotYet(0)
+        elif isinstance(counter, int) and not _ends_with(batch, bindings[tp], counter):
+            found[tp] = ForeignWriter(tails[tp])
     return found
 
 
@@ -77,30 +76,30 @@ class Extent(Struct, frozen=True):
 
 
 def extents(
-    target: Cluster, places: Collection[TopicPartition]
+    target: Cluster, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, Extent | NotYet]:
     """Raises what the cluster raises when it cannot be asked at all."""
     # The leader's end first: if the high watermark read later equals it, all of it is committed.
-    ends = target.leader_end_offsets(places, timeout=ASK_TIMEOUT)
-    committed = target.list_offsets(places, "latest", timeout=ASK_TIMEOUT)
-    starts = target.list_offsets(places, "earliest", timeout=ASK_TIMEOUT)
+    ends = target.leader_end_offsets(partitions, timeout=ASK_TIMEOUT)
+    committed = target.list_offsets(partitions, "latest", timeout=ASK_TIMEOUT)
+    starts = target.list_offsets(partitions, "earliest", timeout=ASK_TIMEOUT)
     found: dict[TopicPartition, Extent | NotYet] = {}
-    for place in places:
-        codes = [known[place].error for known in (ends, committed, starts)]
+    for tp in partitions:
+        codes = [known[tp].error for known in (ends, committed, starts)]
         if any(codes):
-            found[place] = NotYet(next(code for code in codes if code))
-        elif ends[place].offset != committed[place].offset:
-            found[place] = NotYet(0)
+            found[tp] = NotYet(next(code for code in codes if code))
+        elif ends[tp].offset != committed[tp].offset:
+            found[tp] = NotYet(0)
         else:
-            found[place] = Extent(starts[place].offset, ends[place].offset)
+            found[tp] = Extent(starts[tp].offset, ends[tp].offset)
     return found
 
 
-def _ends_with(batch: Batch, task: PartitionTask, counter: int) -> bool:
+def _ends_with(batch: Batch, binding: Binding, counter: int) -> bool:
     """Whether ``batch`` is our batch that ends with record number ``counter`` − 1."""
     return (
-        batch.producer_id == task.binding.producer_id
-        and batch.next_offset == task.binding.base + counter
+        batch.producer_id == binding.producer_id
+        and batch.next_offset == binding.base + counter
         and (batch.base_sequence + batch.last_offset_delta) % SEQUENCES == (counter - 1) % SEQUENCES
     )
 
@@ -118,8 +117,8 @@ def last_batches(
         meta = topics[topic].partitions.get(partition)
         if meta is not None and meta.leader >= 0:
             leaders.setdefault(meta.leader, []).append((topic, partition))
-    for leader, places in leaders.items():
-        found.update(_batches_at(cluster, leader, {place: offsets[place] for place in places}))
+    for leader, partitions in leaders.items():
+        found.update(_batches_at(cluster, leader, {tp: offsets[tp] for tp in partitions}))
     return found
 
 
@@ -131,31 +130,31 @@ def _batches_at(
     while offsets:
         answers = cluster.fetch(leader, offsets, TAIL_BYTES, timeout=ASK_TIMEOUT)
         first = next(iter(offsets))
-        for place, offset in list(offsets.items()):
-            for batch in _batches(answers[place]):
+        for tp, offset in list(offsets.items()):
+            for batch in _batches(answers[tp]):
                 if batch.base_offset <= offset < batch.next_offset:
-                    found[place] = batch
+                    found[tp] = batch
                     break
-            if place in found or place == first:
-                found.setdefault(place, None)
-                del offsets[place]
+            if tp in found or tp == first:
+                found.setdefault(tp, None)
+                del offsets[tp]
     return found
 
 
-def read_batches(cluster: Cluster, place: TopicPartition, begin: int, end: int) -> Iterator[Batch]:
+def read_batches(cluster: Cluster, tp: TopicPartition, begin: int, end: int) -> Iterator[Batch]:
     """The batches that hold the offsets from ``begin`` up to ``end``, in order.
 
     Raises ``NotYet`` where they cannot be read now, and what the cluster raises.
     """
     if begin >= end:
         return
-    topic, partition = place
+    topic, partition = tp
     meta = cluster.metadata([topic], timeout=ASK_TIMEOUT)[topic].partitions.get(partition)
     if meta is None or meta.leader < 0:
         raise NotYet(0)
     while begin < end:
-        answers = cluster.fetch(meta.leader, {place: begin}, SCAN_BYTES, timeout=ASK_TIMEOUT)
-        batches = _batches(answers[place])
+        answers = cluster.fetch(meta.leader, {tp: begin}, SCAN_BYTES, timeout=ASK_TIMEOUT)
+        batches = _batches(answers[tp])
         if not batches or batches[-1].next_offset <= begin:
             raise NotYet(0)
         for batch in batches:
