@@ -722,6 +722,7 @@ def test_a_gap_that_was_accepted_for_a_split_partition_stays_accepted(world: Wor
 def test_an_accepted_gap_after_the_end_leaves_nothing_to_copy(world: World) -> None:
     """The log begins after where this run was to end."""
     task = world.add()
+    task.located = False  # resumed
     world.accept_gap = True
     world.source.log("orders").start = END + 20
     world.source.log("orders").end = END + 90

@@ -58,7 +58,8 @@ def ask(
             ends = counters(target, {task.target_place: task.binding for task in plain})
             asked.counters = {task: ends[task.target_place] for task in plain}
         asked.splits = splitting.ask([task for task in lost if task.split is not None])
-        positions = {task.place: _position(task, asked, maps) for task in tasks}
+        # Where a copy begins was asked for the plan a moment ago.
+        positions = {task.place: _position(task, asked, maps) for task in lost}
         known = {place: one for place, one in positions.items() if one is not None}
         asked.findings = check(source, known, sources)
         pipes: dict[tuple[int, int], tuple[LaneWorker, PipeKey] | CopystreamError] = {}
