@@ -47,9 +47,7 @@ class Load(NamedTuple):
     @property
     def slice(self) -> bytes:
         last = self.records - 1
-        covered = struct.pack(
-            ">hiqqqhii", self.codec, last, TIME, TIME, -1, -1, -1, self.records
-        )
+        covered = struct.pack(">hiqqqhii", self.codec, last, TIME, TIME, -1, -1, -1, self.records)
         covered += self.payload
         body = struct.pack(">iibI", len(covered) + 9, 5, 2, crc32c(covered)) + covered
         return b"".join(struct.pack(">q", self.records * n) + body for n in range(self.batches))
@@ -171,15 +169,14 @@ def copy(load: Load, brokers: Brokers) -> float:
         maker=Rebatcher(merge=load.merge, batch_bytes=8 << 20),
         request_bytes=64 << 20,
     )
-    pipe = lane.add_pipe("bench", source, FETCH, [(target, PRODUCE)], 32 << 20, 128 << 20)
+    pipe = lane.add_pipe(source, FETCH, [(target, PRODUCE)], 32 << 20, 128 << 20)
     parts = [assigned(load, number) for number in range(brokers.sources)]
     for part in parts:
         lane.assign(pipe, part, (0,) * (PARTITIONS if load.split else 1))
     running = len(parts)
-    for now in range(100_000):
+    for _ in range(100_000):
         before = time.thread_time()
-        events = lane.step(now, 0, lambda: now)
-        for event in events:
+        for event in lane.step(0, 0, lambda: 0):
             if event[0] == "segments":
                 event[1].confirm(event[2].gate)
             elif event[0] == "stride":

@@ -5,13 +5,14 @@ of the target topic. The batches of a branch go out in order, over one connectio
 """
 
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 
 from copycore.batch cimport HEADER_SIZE
+from copycore.memory cimport resized
 from copycore.partition cimport PartitionCopy
 from copycore.transport cimport Slab, SlabPool
 
-cdef int32_t IN_FLIGHT = 5          # batches, as an idempotent producer
+cdef int32_t MOST_BATCHES = 5       # in flight, as an idempotent producer
 cdef int64_t IDLE_LIMIT = 60_000    # ms without an acknowledgement
 
 
@@ -40,9 +41,7 @@ cdef class Branch:
         cdef int32_t i, size
         if self.queued == self.ring_size:
             size = max(8, 2 * self.ring_size)
-            grown = <Item*> realloc(NULL, size * sizeof(Item))
-            if grown == NULL:
-                raise MemoryError
+            grown = <Item*> resized(NULL, size, sizeof(Item))
             for i in range(self.queued):
                 grown[i] = self.ring[(self.ring_head + i) % self.ring_size]
             free(self.ring)
@@ -71,7 +70,7 @@ cdef class Branch:
         cdef PartitionCopy part = self.owner
         cdef int32_t most = 1
         if self.proven and now - self.acked_at < IDLE_LIMIT:
-            most = IN_FLIGHT
+            most = MOST_BATCHES
         return (self.queued > 0 and self.in_flight < most and self.front().needs <= part.gate
                 and (part.ending is None or part.drain))
 

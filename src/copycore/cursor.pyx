@@ -1,17 +1,17 @@
 """The bounded reader and writer of raw bytes; the reader's inline half is in ``cursor.pxd``."""
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy
+
+from copycore.memory cimport resized
 
 
 cdef class Writer:
 
     def __cinit__(self, Py_ssize_t capacity=4096):
         self.capacity = max(capacity, 64)
-        self.data = <uint8_t*> malloc(self.capacity)
-        if self.data == NULL:
-            raise MemoryError
+        self.data = <uint8_t*> resized(NULL, self.capacity, 1)
         self.pos = 0
 
     def __dealloc__(self):
@@ -20,14 +20,9 @@ cdef class Writer:
     cdef int reserve(self, Py_ssize_t n) except -1 nogil:
         """Room for n more bytes; ``data`` may move."""
         cdef Py_ssize_t wanted = self.pos + n
-        cdef uint8_t* grown
         if wanted > self.capacity:
             wanted = max(wanted, 2 * self.capacity)
-            grown = <uint8_t*> realloc(self.data, wanted)
-            if grown == NULL:
-                with gil:
-                    raise MemoryError
-            self.data = grown
+            self.data = <uint8_t*> resized(self.data, wanted, 1)
             self.capacity = wanted
         return 0
 

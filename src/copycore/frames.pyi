@@ -3,7 +3,9 @@ from typing import TypedDict
 
 from typing_extensions import Buffer
 
+FETCH_KEY: int
 FETCH_VERSIONS: tuple[int, int]
+PRODUCE_KEY: int
 PRODUCE_VERSIONS: tuple[int, int]
 
 class FetchedPartition(TypedDict):

@@ -10,15 +10,19 @@ is walked, so nothing after a malformed field is ever acted on.
 """
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
-from libc.stdlib cimport free, qsort, realloc
+from libc.stdlib cimport free, qsort
 
 from copycore.batch cimport HEADER_SIZE
 from copycore.cursor cimport (
     Reader, Writer, read_blob, read_count, read_i16, read_i32, read_i64, read_uvarint31, reader,
     skip_tags, take,
 )
+from copycore.memory cimport resized
 
+# Kafka's API keys, and the versions spoken here.
+FETCH_KEY = FETCH
 FETCH_VERSIONS = (11, 13)
+PRODUCE_KEY = PRODUCE
 PRODUCE_VERSIONS = (7, 9)
 
 cdef int32_t DIVERGING_EPOCH = 0  # tag of FetchResponse.json
@@ -164,7 +168,6 @@ cdef class FetchDecoder:
     cdef bint next_partition(self, FetchedPartition* out) except -1:
         """Fill ``out`` (and ``aborted``, sorted by first offset); False behind the last one."""
         cdef int32_t i
-        cdef void* grown
         if self.partitions_left == 0:
             return False
         out.partition = read_i32(&self.r)
@@ -174,10 +177,8 @@ cdef class FetchDecoder:
         out.log_start_offset = read_i64(&self.r)
         out.aborted_count = max(read_count(&self.r, self.flexible, 16), 0)
         if out.aborted_count > self.aborted_capacity:
-            grown = realloc(self.aborted, out.aborted_count * sizeof(AbortedTransaction))
-            if grown == NULL:
-                raise MemoryError
-            self.aborted = <AbortedTransaction*> grown
+            self.aborted = <AbortedTransaction*> resized(
+                self.aborted, out.aborted_count, sizeof(AbortedTransaction))
             self.aborted_capacity = out.aborted_count
         for i in range(out.aborted_count):
             self.aborted[i].producer_id = read_i64(&self.r)

@@ -1,6 +1,6 @@
 from libc.stdint cimport int32_t, int64_t
 
-from copycore.pipe cimport LaneState
+from copycore.lane_state cimport LaneState
 
 
 cdef class Lane:

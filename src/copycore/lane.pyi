@@ -41,7 +41,6 @@ class Lane:
     ) -> None: ...
     def add_pipe(
         self,
-        tag: object,
         source: socket.socket,
         fetch_version: int,
         targets: Iterable[tuple[socket.socket, int]],

@@ -65,15 +65,14 @@ cdef class Lane:
         if self.wake_fd > 0:
             os.close(self.wake_fd)
 
-    def add_pipe(self, object tag, source, int16_t fetch_version, targets, Py_ssize_t slab_size,
+    def add_pipe(self, source, int16_t fetch_version, targets, Py_ssize_t slab_size,
                  Py_ssize_t memory):
         """A pipe over connected sockets, which it owns from now on.
 
-        ``tag`` is the caller's own name for it, ``targets`` one or more sockets, each with its
-        version of Produce. ``slab_size`` bytes a Fetch may bring, ``memory`` bytes of slabs the
-        pipe may hold.
+        ``targets`` are one or more sockets, each with its version of Produce. ``slab_size``
+        bytes a Fetch may bring, ``memory`` bytes of slabs the pipe may hold.
         """
-        cdef Pipe pipe = Pipe(self.state, tag, source, fetch_version, targets, slab_size, memory)
+        cdef Pipe pipe = Pipe(self.state, source, fetch_version, targets, slab_size, memory)
         self.pipes.append(pipe)
         return pipe
 

@@ -5,6 +5,12 @@ from copycore.branch cimport Branch
 from copycore.rebatch cimport Rebatcher
 
 
+cdef enum:
+    # ms a broker may make us wait at a time. Kafka does not cap what a quota of bytes asks for: a
+    # request of 4 MiB under one of 2 kB/s takes over half an hour. More than an hour is no quota.
+    THROTTLE_LIMIT = 3_600_000
+
+
 cdef class Waited:
     cdef int64_t total          # ms
     cdef int64_t until          # ms of the clock

@@ -7,32 +7,28 @@ two the broker would store the second only, and tell nobody. Nothing is ever sen
 from collections import deque
 
 from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free
 
 from copycore.batch cimport CODEC_BITS, HEADER_SIZE
 from copycore.branch cimport Branch, Item
 from copycore.cursor cimport read_i32, reader
 from copycore.frames cimport ProduceDecoder, ProducedPartition, ProduceEncoder
-from copycore.lane_state cimport LaneState
+from copycore.lane_state cimport THROTTLE_LIMIT, LaneState
+from copycore.memory cimport resized
 from copycore.partition cimport PartitionCopy
 from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, Channel, SlabPool
 
 from copycore.partition import Refusal, Unanswered
 
-cdef int IN_FLIGHT = 5                  # requests
+cdef int MOST_REQUESTS = 5              # in flight
 cdef int32_t ANSWER_LIMIT = 16 << 20    # bytes of a Produce response
-# ms a broker may make us wait at a time. Kafka does not cap what a quota of bytes asks for: a
-# request of 4 MiB under one of 2 kB/s takes over half an hour. More than an hour is no quota.
-cdef int32_t THROTTLE_LIMIT = 3_600_000
 cdef Py_ssize_t LATENCIES = 4096        # kept until they are taken
 
 
 cdef class Request:
 
     def __cinit__(self, int32_t count):
-        self.items = <Item*> malloc(max(count, 1) * sizeof(Item))
-        if self.items == NULL:
-            raise MemoryError
+        self.items = <Item*> resized(NULL, count, sizeof(Item))
         self.branches = []
         self.index = {}
 
@@ -97,7 +93,7 @@ cdef class Outlet:
         cdef Py_ssize_t start
         cdef int32_t i
         while (self.channel.sock is not None and not self.channel.sending()
-               and len(self.requests) < (1 if self.throttled else IN_FLIGHT)
+               and len(self.requests) < (1 if self.throttled else MOST_REQUESTS)
                and now >= self.not_before):
             chosen = self.state.allowed(self.choose_ready(now))
             if not chosen:
@@ -229,7 +225,6 @@ cdef class Outlet:
 
     cdef int read(self, int64_t now) except -1:
         cdef int outcome
-        cdef void* grown
         while self.channel.sock is not None:
             outcome = self.channel.pull()
             if outcome == BODY_WANTED:
@@ -238,10 +233,7 @@ cdef class Outlet:
                         f"a Produce response of {self.channel.body_size} bytes is beyond any "
                         "request")
                 if self.channel.body_size > self.answer_size:
-                    grown = realloc(self.answer, self.channel.body_size)
-                    if grown == NULL:
-                        raise MemoryError
-                    self.answer = <uint8_t*> grown
+                    self.answer = <uint8_t*> resized(self.answer, self.channel.body_size, 1)
                     self.answer_size = self.channel.body_size
                 self.channel.expect(self.answer)
             elif outcome == COMPLETE:

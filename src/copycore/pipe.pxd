@@ -8,7 +8,6 @@ from copycore.transport cimport Channel, Slab, SlabPool
 
 cdef class Pipe:
     cdef LaneState state
-    cdef readonly object tag
     cdef Channel source
     cdef list outlets
     cdef SlabPool pool

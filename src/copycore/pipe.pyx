@@ -12,7 +12,7 @@ from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t
 from copycore.branch cimport Branch
 from copycore.cursor cimport read_i32, reader
 from copycore.frames cimport FetchDecoder, FetchedPartition, FetchEncoder
-from copycore.lane_state cimport LaneState
+from copycore.lane_state cimport THROTTLE_LIMIT, LaneState
 from copycore.outlet cimport Outlet
 from copycore.partition cimport PartitionCopy
 from copycore.segments cimport Segments
@@ -25,7 +25,6 @@ cdef int32_t SHORT_WAIT = 5             # ms a Fetch may wait while others could
 cdef int32_t SLAB_MARGIN = 64 << 10     # room for what is no record in a Fetch response
 cdef int32_t FETCH_LIMIT = 160 << 20    # bytes of a Fetch response
 cdef int64_t IDLE_LIMIT = 10_000        # ms without a partition until a pipe is closed
-cdef int32_t THROTTLE_LIMIT = 3_600_000  # ms a broker may make us wait at a time, as for an outlet
 
 
 cdef inline Py_ssize_t wanted(PartitionCopy part) noexcept:
@@ -35,11 +34,10 @@ cdef inline Py_ssize_t wanted(PartitionCopy part) noexcept:
 
 cdef class Pipe:
 
-    def __init__(self, LaneState state not None, object tag, source, int16_t fetch_version,
+    def __init__(self, LaneState state not None, source, int16_t fetch_version,
                  targets, Py_ssize_t slab_size, Py_ssize_t memory):
         """Over connected sockets, which the pipe owns from now on; see ``Lane.add_pipe``."""
         self.state = state
-        self.tag = tag
         self.parts = []
         self.idle_since = -1
         self.fetch_names = {}

@@ -12,7 +12,7 @@ one of the next larger size, which is 256 KiB mostly.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
 from copycore.codec cimport (
@@ -22,6 +22,7 @@ from copycore.codec cimport (
 from copycore.cursor cimport (
     Reader, Writer, append_le, claim, clear, left, read_i8, read_le, reader, room, take,
 )
+from copycore.memory cimport resized
 
 cdef extern from "alike_impl.h" nogil:
     enum:
@@ -43,14 +44,6 @@ cdef enum:
     LARGEST_BLOCK = 4 << 20
 
 cdef Py_ssize_t BEHIND = <Py_ssize_t> (<size_t> -1 >> 1)   # all positions
-
-
-cdef void* grown(void* memory, Py_ssize_t size) except NULL nogil:
-    cdef void* new = realloc(memory, size)
-    if new == NULL:
-        with gil:
-            raise MemoryError
-    return new
 
 
 cdef inline Py_ssize_t read_length(Reader* r, int bits) noexcept nogil:
@@ -181,7 +174,7 @@ cdef class Retracer:
     cdef int add(self, Py_ssize_t old, Py_ssize_t new) except -1 nogil:
         cdef Py_ssize_t capacity = max(256, 2 * self.capacity)
         if self.count == self.capacity:
-            self.spans = <Span*> grown(self.spans, capacity * sizeof(Span))
+            self.spans = <Span*> resized(self.spans, capacity, sizeof(Span))
             self.capacity = capacity
         self.spans[self.count].old = old
         self.spans[self.count].new = new
@@ -258,7 +251,7 @@ cdef class Retracer:
         cdef const Span* span = block.span
         cdef Py_ssize_t i, count = ((block.old_end - block.old) >> GRAIN_BITS) + 1
         if count > self.grains_capacity:
-            self.grains = <Grain*> grown(self.grains, count * sizeof(Grain))
+            self.grains = <Grain*> resized(self.grains, count, sizeof(Grain))
             self.grains_capacity = count
         for i in range(count):
             while span[1].old <= block.old + (i << GRAIN_BITS):

@@ -10,9 +10,10 @@ the source so costs about two bytes.
 from array import array
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 
 from copycore.cursor cimport Reader, Writer, left, read_uvarint, reader
+from copycore.memory cimport resized
 
 
 cdef class Segments:
@@ -43,20 +44,10 @@ cdef class Segments:
         return cls([source for source, _ in both], [counter for _, counter in both])
 
     cdef int grow(self, Py_ssize_t capacity) except -1 nogil:
-        cdef int64_t* column
-        if capacity <= self.capacity:
-            return 0
-        column = <int64_t*> realloc(self.source, capacity * sizeof(int64_t))
-        if column == NULL:
-            with gil:
-                raise MemoryError
-        self.source = column
-        column = <int64_t*> realloc(self.counter, capacity * sizeof(int64_t))
-        if column == NULL:
-            with gil:
-                raise MemoryError
-        self.counter = column
-        self.capacity = capacity
+        if capacity > self.capacity:
+            self.source = <int64_t*> resized(self.source, capacity, sizeof(int64_t))
+            self.counter = <int64_t*> resized(self.counter, capacity, sizeof(int64_t))
+            self.capacity = capacity
         return 0
 
     cdef int add(self, int64_t source, int64_t counter) except -1 nogil:

@@ -12,9 +12,10 @@ target already is counted but not sent, and what the source has lost meanwhile s
 from array import array
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 
 from copycore.cursor cimport Reader, read_varint32, reader, take
+from copycore.memory cimport resized
 from copycore.partitioner cimport choose
 from copycore.records cimport RECORD_OK, RecordView, RecordWalk, walk
 
@@ -63,13 +64,10 @@ cdef class Split:
         free(self.entries)
 
     cdef int reserve(self, Py_ssize_t more) except -1:
-        cdef Routed* grown
-        if self.count + more > self.capacity:
-            grown = <Routed*> realloc(self.entries, 2 * (self.count + more) * sizeof(Routed))
-            if grown == NULL:
-                raise MemoryError
-            self.entries = grown
-            self.capacity = 2 * (self.count + more)
+        cdef Py_ssize_t wanted = self.count + more
+        if wanted > self.capacity:
+            self.entries = <Routed*> resized(self.entries, 2 * wanted, sizeof(Routed))
+            self.capacity = 2 * wanted
         return 0
 
     cdef int collect(self, RecordWalk* w) except -2:

@@ -37,7 +37,6 @@ cdef class Channel:
     cdef object sock
     cdef readonly int fd
     cdef readonly str error
-    cdef readonly int32_t last_correlation
     cdef iovec* out
     cdef int out_capacity
     cdef int out_count

@@ -7,10 +7,11 @@ The socket calls run without the GIL. A TLS connection is a subclass with its ow
 
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int32_t, uint8_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strerror
 
 from copycore.cursor cimport read_i32, reader
+from copycore.memory cimport resized
 
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct msghdr:
@@ -110,15 +111,11 @@ cdef class Channel:
 
     cdef int queue(self, const void* data, size_t size) except -1:
         """Add a piece to the frame going out; the memory must stay until it is sent."""
-        cdef void* grown
         if not self.sending():
             self.out_count = self.out_next = 0
         if self.out_count == self.out_capacity:
+            self.out = <iovec*> resized(self.out, max(64, 2 * self.out_capacity), sizeof(iovec))
             self.out_capacity = max(64, 2 * self.out_capacity)
-            grown = realloc(self.out, self.out_capacity * sizeof(iovec))
-            if grown == NULL:
-                raise MemoryError
-            self.out = <iovec*> grown
         if size:
             self.out[self.out_count].iov_base = <void*> data
             self.out[self.out_count].iov_len = size

@@ -23,10 +23,6 @@ def code(path: Path) -> str:
     return re.sub(r"(?s)\"\"\".*?\"\"\"|#[^\n]*", "", path.read_text())
 
 
-def test_there_is_a_core() -> None:
-    assert {"crc32c", "cursor", "batch", "frames"} <= set(MODULES)
-
-
 def stub_names(body: list[ast.stmt]) -> set[str]:
     return {
         node.target.id
@@ -55,6 +51,17 @@ def test_stubs_say_what_the_module_has(module: str) -> None:
         if getattr(value, "__module__", None) == loaded.__name__ and not name.startswith("_")
     }
     assert own <= declared | internal, "a function without a type"
+
+
+def test_what_is_only_for_tests_is_there_and_not_used_by_the_product() -> None:
+    text = (CORE / "__init__.py").read_text().partition("only, which")[2]
+    names = set(re.findall(r"(\w+)``", text))
+    assert len(names) > 10
+    stubs = "".join(path.read_text() for path in CORE.glob("*.pyi"))
+    product = "".join(path.read_text() for path in CORE.parent.glob("replicator/**/*.py"))
+    called = {name for name in names if re.search(rf"import.*\b{name}\b|\.{name}\(", product)}
+    assert {name for name in names if f"def {name}(" not in stubs} == set()
+    assert called == set()
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -239,9 +239,9 @@ def test_a_pipe_is_opened_once(setup: Setup) -> None:
     setup.connect((1, (2,), 1))
     assert setup.source.asked == [1, 1]
     assert setup.target.asked == [2, 2]
-    tag, reading, fetch, targets, slab, memory = setup.lane.pipes[0]
+    reading, fetch, targets, slab, memory = setup.lane.pipes[0]
     ((writing, produce),) = targets
-    assert (tag, fetch, produce, slab, memory) == (KEY, 13, 9, 1 << 16, 1 << 20)
+    assert (fetch, produce, slab, memory) == (13, 9, 1 << 16, 1 << 20)
     assert reading is setup.source.connections[0].sock
     assert writing is setup.target.connections[0].sock
 
@@ -249,7 +249,7 @@ def test_a_pipe_is_opened_once(setup: Setup) -> None:
 def test_a_pipe_to_several_brokers(setup: Setup) -> None:
     setup.connect((1, (2, 5), 0))
     assert setup.target.asked == [2, 5]
-    targets = setup.lane.pipes[0][3]
+    targets = setup.lane.pipes[0][2]
     assert targets == [(one.sock, 9) for one in setup.target.connections]
     assert all(one.detached and not one.closed for one in setup.target.connections)
 

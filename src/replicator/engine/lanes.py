@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from copycore.frames import FETCH_KEY, FETCH_VERSIONS, PRODUCE_KEY, PRODUCE_VERSIONS
 from copycore.lane import Lane
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
@@ -24,9 +25,6 @@ from replicator.state.topics import Delivered
 if TYPE_CHECKING:
     from copycore.lane import Event
     from copycore.pipe import Pipe
-
-FETCH = (1, 11, 13)  # api key and the versions copycore.frames speaks
-PRODUCE = (0, 7, 9)
 
 # After a pause this long (SIGSTOP, a suspended machine) somebody else may have taken over, and the
 # brokers may have forgotten our producer id: nothing more is sent on the old connections.
@@ -88,14 +86,13 @@ class LaneWorker:
             for broker in key[1]:
                 writing = target.data_connection(broker)
                 stack.callback(writing.close)
-                targets.append((writing, writing.version(*PRODUCE)))
-            fetch_version = reading.version(*FETCH)
+                targets.append((writing, writing.version(PRODUCE_KEY, *PRODUCE_VERSIONS)))
+            fetch_version = reading.version(FETCH_KEY, *FETCH_VERSIONS)
             stack.pop_all()
         made = threading.Event()
 
         def add() -> None:
             self._pipes[key] = self.lane.add_pipe(
-                key,
                 reading.detach(),
                 fetch_version,
                 [(writing.detach(), version) for writing, version in targets],

@@ -113,7 +113,6 @@ class Rig:
         brokers = [TargetBroker(far, []) for _, far in pairs]
         ends = Ends(
             self.lane.add_pipe(
-                len(self.pipes),
                 source_near,
                 fetch,
                 [(near, produce) for near, _ in pairs],
