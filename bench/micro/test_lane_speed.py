@@ -166,7 +166,7 @@ def copy(load: Load, brokers: Brokers) -> float:
         b"bench",
         read_committed=True,
         check_crc=False,
-        maker=Rebatcher(merge=load.merge, batch_bytes=8 << 20),
+        rebatcher=Rebatcher(merge=load.merge, batch_bytes=8 << 20),
         request_bytes=64 << 20,
     )
     pipe = lane.add_pipe(source, FETCH, [(target, PRODUCE)], 32 << 20, 128 << 20)

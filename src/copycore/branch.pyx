@@ -71,7 +71,7 @@ cdef class Branch:
         cdef int32_t most = 1
         if self.proven and now - self.acked_at < IDLE_LIMIT:
             most = MOST_BATCHES
-        return (self.queued > 0 and self.in_flight < most and self.front().needs <= part.gate
+        return (self.queued > 0 and self.in_flight < most and self.front().opens_at <= part.gate
                 and (part.ending is None or part.drain))
 
     cdef void pop(self) noexcept:

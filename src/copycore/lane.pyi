@@ -31,7 +31,7 @@ class Lane:
         *,
         read_committed: bool,
         check_crc: bool,
-        maker: Rebatcher | None = None,
+        rebatcher: Rebatcher | None = None,
         allowance: Allowance | None = None,
         request_bytes: int = ...,
         request_timeout: int = ...,

@@ -31,8 +31,8 @@ cdef extern from "<poll.h>" nogil:
 
 
 cdef class Lane:
-    """See the module's text. ``allowance`` None means no limit on what is sent in all. ``maker`` is
-    of this lane only.
+    """See the module's text. ``allowance`` None means no limit on what is sent in all.
+    ``rebatcher`` serves this lane only.
 
     ``request_bytes``: payload of a Produce request above which no further partition joins it.
     ``request_timeout``: ms until an unanswered request counts as lost. ``poll_wait``: ms a Fetch
@@ -43,14 +43,14 @@ cdef class Lane:
     """
 
     def __init__(self, bytes client_id, *, bint read_committed, bint check_crc,
-                 Allowance allowance=None, Rebatcher maker=None, int32_t request_bytes=4 << 20,
+                 Allowance allowance=None, Rebatcher rebatcher=None, int32_t request_bytes=4 << 20,
                  int32_t request_timeout=30_000, int32_t poll_wait=250, int32_t linger=0,
                  int32_t pause_limit=0):
         self.state = LaneState()
         self.state.client_id = client_id
         self.state.read_committed = read_committed
         self.state.check_crc = check_crc
-        self.state.maker = Rebatcher() if maker is None else maker
+        self.state.rebatcher = Rebatcher() if rebatcher is None else rebatcher
         self.state.allowance = allowance
         self.state.request_bytes = request_bytes
         self.state.request_timeout = request_timeout
@@ -87,7 +87,7 @@ cdef class Lane:
             raise ValueError("an assignment serves once")
         if len(outlets) != len(part.branches):
             raise ValueError("every branch has one outlet")
-        part.begin_copying(self.state.maker)
+        part.begin_copying(self.state.rebatcher)
         pipe.parts.append(part)
         for branch, number in zip(part.branches, outlets):
             (<Outlet> pipe.outlets[number]).branches.append(branch)

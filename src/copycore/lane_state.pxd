@@ -27,7 +27,7 @@ cdef class LaneState:
     cdef int32_t request_timeout
     cdef int32_t poll_wait
     cdef int32_t linger
-    cdef Rebatcher maker
+    cdef Rebatcher rebatcher
     cdef Allowance allowance            # None: the run has no limit
     cdef list events
     cdef int64_t first_ack
@@ -39,5 +39,5 @@ cdef class LaneState:
     cdef int64_t worked                 # ms the lane was busy itself, instead of waiting
     cdef list latencies                 # ms of Produce requests, since they were last taken
 
-    cdef bint held_back(self, Branch branch, int64_t now) except -1
-    cdef list allowed(self, list branches)
+    cdef bint pay_or_wait(self, Branch branch, int64_t now) except -1
+    cdef list take_allowance(self, list branches)

@@ -30,25 +30,28 @@ cdef class LaneState:
         self.latencies = []
         self.limited_since = self.first_ack = -1
 
-    cdef bint held_back(self, Branch branch, int64_t now) except -1:
-        """Whether a rate limit forbids the front batch now; one that may go is paid for."""
+    cdef bint pay_or_wait(self, Branch branch, int64_t now) except -1:
+        """Pay for the front batch; False where a rate limit does not let it go yet. What is paid
+        is not given back if ``take_allowance`` refuses the batch: the run ends then.
+        """
         cdef PartitionCopy part = branch.owner
         cdef Item* item = branch.front()
         cdef double delay
         if part.bucket is None:
-            return False
+            return True
         delay = part.bucket.admit(now / 1000.0, item.payload_size + HEADER_SIZE, item.count)
         branch.held = delay > 0
         if not branch.held:
-            return False
+            return True
         if self.limited_since < 0:
             self.limited_since = now
             self.limited_for = delay
         self.limited_for = min(self.limited_for, delay)
-        return True
+        return False
 
-    cdef list allowed(self, list branches):
-        """Those of ``branches``, from the first on, whose front batch the limits of the run allow.
+    cdef list take_allowance(self, list branches):
+        """Take the front batches off what the run may still send; those of ``branches``, from the
+        first on, for which there was enough.
         """
         cdef Branch branch
         cdef Py_ssize_t i

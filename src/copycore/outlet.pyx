@@ -73,7 +73,7 @@ cdef class Outlet:
                 if size and size + branch.front().payload_size > self.state.request_bytes:
                     break
                 place = (branch.topic, branch.partition)
-                if place in places or self.state.held_back(branch, now):
+                if place in places or not self.state.pay_or_wait(branch, now):
                     continue
                 places.add(place)
                 size += branch.front().payload_size + HEADER_SIZE
@@ -95,7 +95,7 @@ cdef class Outlet:
         while (self.channel.sock is not None and not self.channel.sending()
                and len(self.requests) < (1 if self.throttled else MOST_REQUESTS)
                and now >= self.not_before):
-            chosen = self.state.allowed(self.choose_ready(now))
+            chosen = self.state.take_allowance(self.choose_ready(now))
             if not chosen:
                 return 0
             topics = {}

@@ -50,9 +50,9 @@ cdef class PartitionCopy:
     cdef object known                   # deque of the durable segments ahead
     cdef int64_t next_known             # the counter at which the first of them begins
     cdef Py_ssize_t batch_limit         # bytes of a batch that the target takes
-    cdef Rebatcher maker                # the lane's
+    cdef Rebatcher rebatcher                # the lane's
     cdef bint merging                   # small batches into larger ones
-    cdef bint scarce                    # more records would have made the last batch larger
+    cdef bint wants_linger              # more records would have made the last batch larger
     cdef int64_t apart_until            # before it, no batch is joined with another
     cdef int64_t single_until           # before it, every record has a batch of its own
     cdef bint unpack                    # no compressed batch passes
@@ -82,13 +82,13 @@ cdef class PartitionCopy:
     cdef Py_ssize_t portion             # bytes asked last, unless caught up then
     cdef bint asked
     cdef bint alone                     # ask for this partition in a fetch of its own
-    cdef int32_t barren                 # such fetches that brought nothing
-    cdef int32_t short                  # empty answers with an end before ours
+    cdef int32_t empty_alone            # such fetches that brought nothing
+    cdef int32_t ends_early             # empty answers with an end before ours
     cdef bint drain                     # deliver what is queued before stopping
     cdef bint ended                     # reported
 
     cdef bint follows(self, int64_t offset, int32_t count) except -1
-    cdef int begin_copying(self, Rebatcher maker) except -1
+    cdef int begin_copying(self, Rebatcher rebatcher) except -1
     cdef Stride absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
                        SlabPool pool, bint read_committed, bint check_crc, Segments segments)
     cdef int take_batches(self, Reader* r, FetchedPartition* fetched, FetchDecoder decoder,

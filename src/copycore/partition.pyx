@@ -31,11 +31,11 @@ from copycore.transport cimport Slab, SlabPool
 
 from copycore.rebatch import BrokenBatch
 
-cdef int32_t BARREN_LIMIT = 2
+cdef int32_t EMPTY_ALONE_LIMIT = 2
 cdef int64_t EMPTY_LIMIT = 3_000    # ms of empty answers after which the caller is asked
 cdef int64_t FIRST_PAUSE = 5        # ms between empty answers, doubled each time
 cdef int64_t LONGEST_PAUSE = 200
-cdef int32_t SHORT_LIMIT = 20  # answers; a new leader's high watermark may lag for a moment
+cdef int32_t ENDS_EARLY_LIMIT = 20  # answers; a new leader's high watermark may lag for a moment
 cdef enum:
     BATCH_LIMIT = 128 << 20  # bytes; brokers take requests up to 100 MiB by default
     PACKING = 1024           # bytes by which a codec may make incompressible records larger
@@ -53,7 +53,7 @@ Refusal = namedtuple("Refusal", "records size compressed joined source_next")
 Unanswered = namedtuple("Unanswered", "partition behind records size compressed")
 
 
-cdef inline bint brimming(SlabPool pool, Slab* slab) noexcept:
+cdef inline bint over_budget(SlabPool pool, Slab* slab) noexcept:
     """Whether more is lent out than may be, this slab aside: it is fetched data that has become
     larger, and something of it is always on its way to the target.
     """
@@ -159,11 +159,11 @@ cdef class PartitionCopy:
         return [((<Branch> branch).acked_offset, (<Branch> branch).acked_counter)
                 for branch in self.branches]
 
-    cdef int begin_copying(self, Rebatcher maker) except -1:
+    cdef int begin_copying(self, Rebatcher rebatcher) except -1:
         cdef Branch branch
-        self.maker = maker
+        self.rebatcher = rebatcher
         for number, branch in enumerate(self.branches):
-            branch.records = maker.writer(number)
+            branch.records = rebatcher.writer(number)
         return 0
 
     cdef bint follows(self, int64_t offset, int32_t count) except -1:
@@ -211,19 +211,19 @@ cdef class PartitionCopy:
         for branch in self.branches:
             branch.records.reset()  # a slice that failed may have left some of another partition
             branch.joined = False
-        self.maker.retracer.begin()
+        self.rebatcher.retracer.begin()
         self.stride = stride
-        self.maker.lone = False
-        self.merging = self.position >= self.apart_until and self.maker.pays(r, self.merging)
-        self.scarce = (self.end < 0 and fetched.records_size < self.maker.batch_bytes
-                       and (self.merging or self.maker.lone or self.split is not None))
+        self.rebatcher.lone = False
+        self.merging = self.position >= self.apart_until and self.rebatcher.pays(r, self.merging)
+        self.wants_linger = (self.end < 0 and fetched.records_size < self.rebatcher.batch_bytes
+                             and (self.merging or self.rebatcher.lone or self.split is not None))
         try:
             self.take_batches(&r, fetched, decoder, slab, pool, read_committed, check_crc, segments)
         except BrokenBatch as error:
             self.finish(error.ending, "source", 2 if error.ending == "corrupt" else 0,
                         self.broken_at, str(error), True)
         self.close_batches(pool)
-        self.maker.unpacked = self.maker.packed = None
+        self.rebatcher.unpacked = self.rebatcher.packed = None
         if segments.gate >= 0:
             self.gates.append(segments.gate)
             self.gate = min(self.gates)
@@ -235,9 +235,9 @@ cdef class PartitionCopy:
             self.gate = min(self.gates)
         if self.position > before:
             self.alone = False
-            self.barren = self.short = 0
+            self.empty_alone = self.ends_early = 0
             self.empty_since = -1
-        elif fetched.records_size and self.ending is None and not brimming(pool, slab):
+        elif fetched.records_size and self.ending is None and not over_budget(pool, slab):
             self.partial(&r)
         return stride if stride.left else None
 
@@ -253,7 +253,7 @@ cdef class PartitionCopy:
         cdef int32_t next_abort = 0
         cdef bint good, left_out
         cdef set aborted = None
-        while (self.end < 0 or self.position < self.end) and not brimming(pool, slab):
+        while (self.end < 0 or self.position < self.end) and not over_budget(pool, slab):
             outcome = cut(r, &view)
             if outcome != CUT_BATCH:
                 if outcome == CUT_BROKEN:
@@ -318,7 +318,7 @@ cdef class PartitionCopy:
             item.counter = self.only.counter
             item.source_base = view.base_offset
             item.source_next = view.next_offset
-            item.needs = self.only.counter + view.count
+            item.opens_at = self.only.counter + view.count
             item.joined = False
             self.only.push(&item)
             self.passed += 1
@@ -365,11 +365,11 @@ cdef class PartitionCopy:
                 or view.base_offset < self.position
                 or (self.end >= 0 and view.next_offset > self.end)):
             return False
-        if self.maker.choose_codec(codec) != codec or (self.unpack and codec):
+        if self.rebatcher.choose_codec(codec) != codec or (self.unpack and codec):
             return False
         if view.base_offset < self.single_until and view.count > 1:
             return False
-        return not self.merging or view.size >= self.maker.batch_bytes // 2
+        return not self.merging or view.size >= self.rebatcher.batch_bytes // 2
 
     cdef Py_ssize_t fits(self) noexcept:
         """Bytes of records that the target takes in a batch, whatever a codec makes of them."""
@@ -377,7 +377,7 @@ cdef class PartitionCopy:
 
     cdef Py_ssize_t room(self) noexcept:
         """Bytes of records for a batch of ours."""
-        return min(self.maker.batch_bytes, self.fits())
+        return min(self.rebatcher.batch_bytes, self.fits())
 
     cdef bint is_full(self, Branch branch, RecordWriter records, Py_ssize_t more,
                       Py_ssize_t room) noexcept nogil:
@@ -402,22 +402,22 @@ cdef class PartitionCopy:
         w.dense = view.count == <int64_t> view.last_offset_delta + 1
         w.append_time = view.attributes & TIMESTAMP_TYPE_BIT
         w.base_timestamp, w.max_timestamp = view.base_timestamp, view.max_timestamp
-        self.maker.unpack(view, &w.r)
-        traced = (self.split is None and self.maker.can_retrace(view)
+        self.rebatcher.unpack(view, &w.r)
+        traced = (self.split is None and self.rebatcher.can_retrace(view)
                   and view.base_offset >= self.single_until)
         if traced:  # then it stays in one piece
             size = left(&w.r) + GROWTH * view.count + FRONT
             if self.only.records.size() + size > room:
                 self.close_batch(self.only, pool)
             room = max(room, min(size, self.fits()))
-        self.begin(self.maker.choose_codec(view.attributes & CODEC_BITS), pool)
+        self.begin(self.rebatcher.choose_codec(view.attributes & CODEC_BITS), pool)
         if self.split is not None:
             outcome = self.split.collect(&w)
             self.distribute(pool)
         else:
             branch, records = self.only, self.only.records
             if traced:
-                self.maker.retracer.source(records.buffer.data, records.size())
+                self.rebatcher.retracer.source(records.buffer.data, records.size())
             with nogil:
                 outcome = walk(&w, &record, &offset, &timestamp)
                 while outcome == RECORD_OK:
@@ -428,11 +428,11 @@ cdef class PartitionCopy:
                     self.put(branch, records, offset, timestamp, record.body, record.body_size,
                              segments)
                     if traced:
-                        self.maker.retracer.keep(record.body - w.r.data,
-                                                 records.size() - record.body_size)
+                        self.rebatcher.retracer.keep(record.body - w.r.data,
+                                                     records.size() - record.body_size)
                     outcome = walk(&w, &record, &offset, &timestamp)
             if traced:
-                self.maker.retrace(view, records)
+                self.rebatcher.retrace(view, records)
         if outcome == RECORD_BROKEN:
             self.broken_at = w.least
             raise BrokenBatch("malformed", "the batch's records do not come to what it says")
@@ -449,13 +449,13 @@ cdef class PartitionCopy:
         cdef Branch branch = self.branches[0]
         cdef RecordWriter records = branch.records
         self.broken_at = max(self.position, view.base_offset)
-        messages = self.maker.messages(view)
+        messages = self.rebatcher.messages(view)
         offset = messages[len(messages) - 1][0]
         if offset > view.base_offset:
             raise BrokenBatch("malformed", f"offset {offset} inside the set that ends at "
                               f"{view.base_offset} is out of order")
         take(&head, MAGIC_AT + 1)
-        self.begin(self.maker.choose_codec(read_i8(&head) & CODEC_BITS), pool)
+        self.begin(self.rebatcher.choose_codec(read_i8(&head) & CODEC_BITS), pool)
         for offset, timestamp, body in messages:
             if 0 <= self.end <= offset:
                 self.position = self.end
@@ -521,10 +521,10 @@ cdef class PartitionCopy:
         """What follows is of the source's next batch, and is compressed like this."""
         cdef Branch branch
         for branch in self.branches:
-            if codec != self.maker.codec or branch.built_from < self.apart_until:
+            if codec != self.rebatcher.codec or branch.built_from < self.apart_until:
                 self.close_batch(branch, pool)
             branch.joined = branch.records.count > 0
-        self.maker.codec = codec
+        self.rebatcher.codec = codec
         return 0
 
     cdef int close_batches(self, SlabPool pool) except -1:
@@ -541,7 +541,7 @@ cdef class PartitionCopy:
         cdef Item item
         if records.count == 0:
             return 0
-        payload = self.maker.pack(records, &size)
+        payload = self.rebatcher.pack(records, &size)
         item.count = records.count
         item.counter = branch.counter - records.count
         item.slab = pool.keep(payload, size)
@@ -549,22 +549,22 @@ cdef class PartitionCopy:
         item.payload_size = <int32_t> size
         item.source_base = branch.built_from
         item.source_next = branch.built_until
-        item.needs = branch.counter
+        item.opens_at = branch.counter
         item.joined = branch.joined
         if self.split is not None:
-            item.needs = branch.built_until
+            item.opens_at = branch.built_until
             item.stride = self.first_stride + <int64_t> len(self.strides)
             self.stride.left += 1
         branch.joined = False
         compose_header(
-            item.header, <int16_t> self.maker.codec, records.count, records.base_timestamp,
+            item.header, <int16_t> self.rebatcher.codec, records.count, records.base_timestamp,
             records.max_timestamp, self.producer_id, self.producer_epoch,
             <int32_t> (item.counter & SEQUENCE_MASK), item.payload, size,
         )
         branch.push(&item)
         pool.release(item.slab)
         records.reset()
-        self.maker.retracer.begin()
+        self.rebatcher.retracer.begin()
         return 0
 
     cdef int arrived(self, const Item* item) except -1:
@@ -593,9 +593,9 @@ cdef class PartitionCopy:
             return self.finish("malformed", "source", 0, self.position,
                                f"a batch that claims {length} bytes", True)
         self.largest = max(self.largest, <Py_ssize_t> length + 12)
-        self.barren = self.barren + 1 if self.alone else 0
+        self.empty_alone = self.empty_alone + 1 if self.alone else 0
         self.alone = True
-        if self.barren > BARREN_LIMIT:
+        if self.empty_alone > EMPTY_ALONE_LIMIT:
             self.finish("malformed", "source", 0, self.position,
                         "the broker keeps sending an incomplete batch", True)
         return 0
@@ -611,8 +611,8 @@ cdef class PartitionCopy:
         """
         if self.end >= 0 and high < self.end:
             self.alone = False
-            self.short += 1
-            if self.short >= SHORT_LIMIT:
+            self.ends_early += 1
+            if self.ends_early >= ENDS_EARLY_LIMIT:
                 self.finish("short", "source", 0, self.position,
                             f"the source's log ends at {high} now, not at {self.end}", True)
         elif self.position < stable:
@@ -620,11 +620,11 @@ cdef class PartitionCopy:
                 self.empty_since = now
                 self.pause = FIRST_PAUSE
             self.alone = True
-            self.short = 0
-            self.barren = self.barren + 1 if was_alone else 0
+            self.ends_early = 0
+            self.empty_alone = self.empty_alone + 1 if was_alone else 0
             self.not_before = now + self.pause
             self.pause = min(2 * self.pause, LONGEST_PAUSE)
-            if self.barren >= BARREN_LIMIT and now - self.empty_since >= EMPTY_LIMIT:
+            if self.empty_alone >= EMPTY_ALONE_LIMIT and now - self.empty_since >= EMPTY_LIMIT:
                 if stable < (self.end if self.end >= 0 else high):
                     self.hold(high, now)  # after a hole, more lies behind an open transaction
                 elif self.end >= 0:

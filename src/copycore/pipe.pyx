@@ -190,7 +190,7 @@ cdef class Pipe:
         cdef Segments segments
         cdef int64_t known, high
         cdef int served = 0
-        cdef bint scarce = False
+        cdef bint wants_linger = False
         head = reader(self.slab.data, self.source.body_size)
         if read_i32(&head) != self.fetch_correlation:
             return self.lose_source("the broker answered another request than the one asked")
@@ -228,7 +228,7 @@ cdef class Pipe:
                         stride = part.absorb(&answer, decoder, self.slab, self.pool,
                                              self.state.read_committed, self.state.check_crc,
                                              segments)
-                        scarce = scarce or part.scarce
+                        wants_linger = wants_linger or part.wants_linger
                         if segments.gate >= 0:
                             self.state.events.append(("segments", part, segments))
                         if stride is not None:
@@ -250,7 +250,7 @@ cdef class Pipe:
         if decoder.throttle_ms > 0:
             self.fetch_not_before = now + min(decoder.throttle_ms, THROTTLE_LIMIT)
             self.state.source_quota.wait(now, self.fetch_not_before)
-        elif scarce and self.count_behind() == 0:
+        elif wants_linger and self.count_behind() == 0:
             self.fetch_not_before = now + self.state.linger
         for part in chosen:
             part.asked = False
@@ -308,7 +308,7 @@ cdef class Pipe:
         if starving:
             for part in self.parts:
                 for branch in part.branches:
-                    if branch.held or (branch.queued and branch.front().needs > part.gate):
+                    if branch.held or (branch.queued and branch.front().opens_at > part.gate):
                         branch.move_queue(self.pool)
         return 0
 

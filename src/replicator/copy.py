@@ -481,7 +481,7 @@ class CopyJob:
                     settings.target.client_id.encode(),
                     read_committed=settings.isolation == "read_committed",
                     check_crc=settings.check_crc,
-                    maker=self._maker(),
+                    rebatcher=self._maker(),
                     allowance=self._limits.allowance,
                     request_bytes=LARGEST_REQUEST,
                     linger=settings.linger,

@@ -31,7 +31,7 @@ from kit.brokers.scripted import SourceLog, TargetBroker, TargetLog
 from kit.fakes.job import no_limits
 from kit.fakes.state import FakeClock, FakeReader, FakeWriter, StateTopic
 from kit.fakes.world import PRODUCER, FakeCluster, make_task
-from kit.logs.random_records import random_maker, random_records
+from kit.logs.random_records import random_rebatcher, random_records
 from kit.logs.truth import Row, arrived
 from kit.oracle import batches as oracle
 from replicator.engine import driver as drive
@@ -197,7 +197,7 @@ class Copying:
         maps.keys.clean(self.writer)  # type: ignore[arg-type]
         self.stop = StopSignal()
         self.process = Process(
-            request_bytes=self.rng.choice([200, 1 << 22]), maker=random_maker(self.rng)
+            request_bytes=self.rng.choice([200, 1 << 22]), rebatcher=random_rebatcher(self.rng)
         )
         driver = drive.Driver(
             self.source,  # type: ignore[arg-type]

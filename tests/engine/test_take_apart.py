@@ -130,7 +130,7 @@ class Pursuit:
 
     def assign(self) -> PartitionCopy:
         task, at = self.task, self.durable.source_of(self.target.counter)
-        rig = Rig(maker=Rebatcher(merge=self.merge))
+        rig = Rig(rebatcher=Rebatcher(merge=self.merge))
         try:
             ends = rig.pipe(self.log)
             ends.target.logs[b"to-t", 0] = self.target

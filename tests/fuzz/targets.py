@@ -141,13 +141,13 @@ def copies(rng: random.Random, told: Outcomes) -> None:
     limit = rng.choice([1 << 20, 1 << 20, 200])
     model = Model(start, end, apart, compression, limit, aborted if committed else [])
     model.read(data)
-    maker = Rebatcher(
+    rebatcher = Rebatcher(
         compression=compression,
         merge="always" if apart else "never",
         batch_bytes=rng.choice([1 << 19, 1 << 19, 100]) if not apart else 1 << 19,
         cap=LIMIT,
     )
-    rig = Rig(read_committed=committed, maker=maker)
+    rig = Rig(read_committed=committed, rebatcher=rebatcher)
     try:
         run(rig, model, data, aborted, told)
     finally:

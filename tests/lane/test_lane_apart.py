@@ -97,7 +97,7 @@ class Copy:
 def test_a_refused_batch_is_taken_apart_until_the_record_is_alone(
     make_rig: Callable[..., Rig], codec: int, inside: int, step: int, merge: str
 ) -> None:
-    rig = make_rig(maker=Rebatcher(merge=merge))
+    rig = make_rig(rebatcher=Rebatcher(merge=merge))
     guilty = 18 + inside * step
     log = log_of(codec, step, guilty)
     ends = rig.pipe(log)
@@ -159,7 +159,7 @@ def test_a_refused_batch_of_the_source_is_taken_apart(rig: Rig, codec: int, guil
 
 
 def test_behind_the_refused_batch_merging_goes_on(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(maker=Rebatcher(merge="always"))
+    rig = make_rig(rebatcher=Rebatcher(merge="always"))
     log = RecordLog()
     for number in range(40):
         log.add([Row(number, 5, None, b"x" * 2000)])

@@ -17,7 +17,7 @@ from copycore.rebatch import Rebatcher
 from kit.brokers.rig import Ends, Rig
 from kit.brokers.scripted import Asked, FetchRequest, SourceLog, batch, framed
 from kit.logs.expected import expect
-from kit.logs.random_records import random_maker, random_records
+from kit.logs.random_records import random_rebatcher, random_records
 from kit.logs.shared import by_offset, evenly, outlets, share_logs
 from kit.logs.truth import RecordLog, arrived, rows
 from kit.oracle import batches as oracle
@@ -240,7 +240,7 @@ def test_a_segment_before_a_new_epoch_holds_both_back(waiting: Rig) -> None:
 def test_a_merged_batch_waits_for_the_epochs_of_all_its_records(
     make_rig: Callable[..., Rig],
 ) -> None:
-    rig = make_rig(maker=Rebatcher(merge="always"), confirming=False)
+    rig = make_rig(rebatcher=Rebatcher(merge="always"), confirming=False)
     log = RecordLog(epochs=[(0, 3), (3, 4)]).add(rows(0, -3)).add(rows(3, -2))
     ends = rig.pipe(log)
     part = rig.assign(ends, log, epoch=3)
@@ -301,7 +301,7 @@ def test_no_position_is_taken_for_one_of_another_log(seed: int) -> None:
             log.epochs.append((start, log.epochs[-1][1] + rng.randrange(1, 3)))
     offsets = [one.offset for content in log.content for one in content]
     log.clean(set(rng.sample(offsets, len(offsets) // 2)))
-    rig = Rig(maker=random_maker(rng))
+    rig = Rig(rebatcher=random_rebatcher(rng))
     rig.tick = 20
     try:
         ends = rig.pipe(log, limit=lambda: rng.choice([1, 300, 5000]))

@@ -49,7 +49,7 @@ class Following:
 
 
 def follow(make_rig: Callable[..., Rig], *, merge: str = "auto", **settings: Any) -> Following:
-    rig = make_rig(maker=Rebatcher(merge=merge), **({"linger": LINGER} | settings))  # type: ignore[arg-type]
+    rig = make_rig(rebatcher=Rebatcher(merge=merge), **({"linger": LINGER} | settings))  # type: ignore[arg-type]
     log = RecordLog().add(rows(0, -1), LZ4)
     ends = rig.pipe(log)
     part = rig.assign(ends, log, end=-1)
@@ -106,7 +106,7 @@ def test_what_is_not_joined_does_not_wait(make_rig: Callable[..., Rig], what: st
 
 def test_who_is_behind_is_not_held_up(make_rig: Callable[..., Rig]) -> None:
     """By somebody in the same pipe for whom little came."""
-    rig = make_rig(maker=Rebatcher(merge="always"), linger=10_000)
+    rig = make_rig(rebatcher=Rebatcher(merge="always"), linger=10_000)
     busy = RecordLog(partition=1)
     for number in range(2000):
         busy.add(rows(number, -1), LZ4)
@@ -119,7 +119,7 @@ def test_who_is_behind_is_not_held_up(make_rig: Callable[..., Rig]) -> None:
 
 
 def test_a_copy_with_an_end_waits_for_nothing(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(maker=Rebatcher(merge="always"), linger=10_000)
+    rig = make_rig(rebatcher=Rebatcher(merge="always"), linger=10_000)
     log = RecordLog()
     for number in range(300):
         log.add(rows(number, -1), LZ4)

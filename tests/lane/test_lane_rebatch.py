@@ -55,7 +55,7 @@ def counts(stored: Sequence[bytes]) -> list[int]:
 
 @pytest.fixture
 def merging(make_rig: Callable[..., Rig]) -> Rig:
-    return make_rig(maker=Rebatcher(merge="always"))
+    return make_rig(rebatcher=Rebatcher(merge="always"))
 
 
 # --- what cannot pass -----------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_small_batches_are_merged(merging: Rig, codec: int) -> None:
 
 
 def test_merged_batches_have_the_size_asked_for(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(maker=Rebatcher(merge="always", batch_bytes=2000))
+    rig = make_rig(rebatcher=Rebatcher(merge="always", batch_bytes=2000))
     log = RecordLog()
     for number in range(60):
         log.add([row(number, bytes(100))])
@@ -275,7 +275,7 @@ def test_batches_of_two_codecs_are_not_merged(merging: Rig) -> None:
 
 def test_merging_goes_on_over_holes(make_rig: Callable[..., Rig]) -> None:
     """Markers, aborted and empty batches are left out; what is around them is one batch."""
-    rig = make_rig(maker=Rebatcher(merge="always"), confirming=False)
+    rig = make_rig(rebatcher=Rebatcher(merge="always"), confirming=False)
     log = RecordLog(aborted=[(5, 4, 8)])
     log.add(rows(0, -2)).marker(2, 9, commit=True).add(rows(3, -1), producer=9)
     log.add(rows(4, -2), producer=5).add(rows(6, -1)).empty(7, 1).marker(8, 5, commit=False)
@@ -295,7 +295,7 @@ def test_aborted_records_stay_out_unless_all_is_read(make_rig: Callable[..., Rig
     log = RecordLog(aborted=[(5, 0, 3)])
     log.add(rows(0, 2), producer=5).marker(3, 5, commit=False).add(rows(4, 7), producer=5)
     for committed, records in ((True, 2), (False, 4)):
-        rig = make_rig(read_committed=committed, maker=Rebatcher(merge="always"))
+        rig = make_rig(read_committed=committed, rebatcher=Rebatcher(merge="always"))
         part, _ = copied(rig, log)
         assert part.records == records
 
@@ -310,7 +310,7 @@ def test_wrong_offsets_inside_a_dense_batch(merging: Rig) -> None:
 
 
 def test_large_batches_pass_between_small_ones(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(maker=Rebatcher(merge="always", batch_bytes=4000))
+    rig = make_rig(rebatcher=Rebatcher(merge="always", batch_bytes=4000))
     log = RecordLog().add(rows(0, -2)).add(rows(2, -2)).add([row(4, bytes(3000))]).add(rows(5, -2))
     log.add(rows(7, -2))
     part, stored = copied(rig, log)
@@ -319,7 +319,7 @@ def test_large_batches_pass_between_small_ones(make_rig: Callable[..., Rig]) -> 
 
 
 def test_what_pays_is_merged_and_what_does_not_passes(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(maker=Rebatcher(merge="auto"))
+    rig = make_rig(rebatcher=Rebatcher(merge="auto"))
     small, large = RecordLog(partition=1), RecordLog(partition=2)
     for number in range(20):
         small.add(rows(number, -1), LZ4)
@@ -331,7 +331,7 @@ def test_what_pays_is_merged_and_what_does_not_passes(make_rig: Callable[..., Ri
 
 
 def test_merging_is_decided_for_each_partition_by_itself(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(maker=Rebatcher(merge="auto"))
+    rig = make_rig(rebatcher=Rebatcher(merge="auto"))
     small, large = RecordLog(partition=1), RecordLog(partition=2)
     for number in range(40):
         small.add(rows(number, -1), LZ4)
@@ -349,7 +349,7 @@ def test_merging_is_decided_for_each_partition_by_itself(make_rig: Callable[...,
 
 @every_codec
 def test_everything_in_the_codec_asked_for(make_rig: Callable[..., Rig], codec: int) -> None:
-    rig = make_rig(maker=Rebatcher(compression=codec, merge="never"))
+    rig = make_rig(rebatcher=Rebatcher(compression=codec, merge="never"))
     log = RecordLog()
     for number, source in enumerate([0, 1, 2, 3, 4, 4, 0]):
         log.add(rows(3 * number, -2), source)
@@ -362,7 +362,7 @@ def test_everything_in_the_codec_asked_for(make_rig: Callable[..., Rig], codec: 
 def test_a_level_of_the_codec_asked_for(
     make_rig: Callable[..., Rig], codec: int, level: int
 ) -> None:
-    rig = make_rig(maker=Rebatcher(compression=codec, level=level, merge="never"))
+    rig = make_rig(rebatcher=Rebatcher(compression=codec, level=level, merge="never"))
     part, _ = copied(rig, RecordLog().add([row(n, b"text %d " % n * 50) for n in range(50)]))
     assert part.rebatched == 1
 
@@ -393,7 +393,7 @@ def test_settings_that_make_no_sense(settings: dict[str, Any]) -> None:
 def test_a_merged_batch_waits_for_the_segments_of_all_its_records(
     make_rig: Callable[..., Rig],
 ) -> None:
-    rig = make_rig(maker=Rebatcher(merge="always"), confirming=False)
+    rig = make_rig(rebatcher=Rebatcher(merge="always"), confirming=False)
     log = RecordLog().add(rows(0, -3)).add(rows(3, -2)).add(rows(9, -2))
     ends, part = start_copy(rig, log, epoch=3)
     rig.step(20)
@@ -409,7 +409,7 @@ def test_a_merged_batch_waits_for_the_segments_of_all_its_records(
 
 def test_what_is_before_a_hole_need_not_wait(make_rig: Callable[..., Rig]) -> None:
     """A gate holds back what lies behind it only, batch by batch."""
-    rig = make_rig(maker=Rebatcher(merge="never"), confirming=False)
+    rig = make_rig(rebatcher=Rebatcher(merge="never"), confirming=False)
     log = RecordLog().add(rows(0, -3)).add(rows(3, 7))
     ends, part = start_copy(rig, log, epoch=3)
     rig.step(20)
@@ -421,7 +421,7 @@ def test_what_is_before_a_hole_need_not_wait(make_rig: Callable[..., Rig]) -> No
 
 @pytest.mark.parametrize("merge", ["never", "always"])
 def test_known_segments_are_not_reported_again(make_rig: Callable[..., Rig], merge: Any) -> None:
-    rig = make_rig(maker=Rebatcher(merge=merge))
+    rig = make_rig(rebatcher=Rebatcher(merge=merge))
     log = RecordLog().add(rows(0, 2, 3), last=4).add(rows(5, -2)).add(rows(9, 11))
     known = [(2, 1), (5, 3), (9, 5), (11, 6)]
     part, _ = copied(rig, log, known=known)
@@ -433,7 +433,7 @@ def test_where_the_source_differs_from_the_map_all_behind_it_is_told_anew(
     make_rig: Callable[..., Rig], merge: Any
 ) -> None:
     """The cleaner has taken record 3 since the map was written."""
-    rig = make_rig(maker=Rebatcher(merge=merge))
+    rig = make_rig(rebatcher=Rebatcher(merge=merge))
     log = RecordLog().add(rows(0, 2), last=4).add(rows(5, -2)).add(rows(9, 11))
     known = [(2, 1), (5, 3), (9, 5), (11, 6)]
     part, _ = copied(rig, log, known=known)
@@ -442,7 +442,7 @@ def test_where_the_source_differs_from_the_map_all_behind_it_is_told_anew(
 
 def test_a_batch_that_is_built_has_memory_of_its_own(make_rig: Callable[..., Rig]) -> None:
     """And it is counted: what a slab decompresses to must not pile up unseen."""
-    rig = make_rig(maker=Rebatcher(compression=NONE, merge="never"))
+    rig = make_rig(rebatcher=Rebatcher(compression=NONE, merge="never"))
     log = RecordLog()
     for number in range(4):
         log.add([row(10 * number, b"same" * 20_000)], ZSTD)
@@ -459,7 +459,7 @@ def test_a_batch_that_is_built_has_memory_of_its_own(make_rig: Callable[..., Rig
 
 
 def test_fetching_stops_while_built_batches_fill_the_memory(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(maker=Rebatcher(compression=NONE, merge="never"))
+    rig = make_rig(rebatcher=Rebatcher(compression=NONE, merge="never"))
     logs = [
         RecordLog(partition=p).add([row(0, bytes(150_000))], ZSTD).add([row(1)]) for p in range(4)
     ]
@@ -480,7 +480,7 @@ def test_a_slice_that_becomes_too_large_is_taken_in_parts(
     make_rig: Callable[..., Rig], partitions: int
 ) -> None:
     """A few kilobytes may hold many batches that are hundreds of kilobytes each."""
-    rig = make_rig(maker=Rebatcher(compression=NONE, merge="never"))
+    rig = make_rig(rebatcher=Rebatcher(compression=NONE, merge="never"))
     large = 300_000
     logs = [RecordLog(partition=p) for p in range(partitions)]
     for log in logs:
@@ -499,7 +499,7 @@ def test_a_slice_that_becomes_too_large_is_taken_in_parts(
 
 
 def test_built_batches_go_back_when_their_connection_is_lost(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(maker=Rebatcher(merge="never"), confirming=False)
+    rig = make_rig(rebatcher=Rebatcher(merge="never"), confirming=False)
     log = RecordLog()
     for number in range(30):
         log.add(rows(5 * number, 5 * number + 2))
@@ -549,7 +549,7 @@ def test_a_mixed_slice(make_rig: Callable[..., Rig]) -> None:
     """Every path and codec one after another, in one fetch and in many."""
     for merge in ("never", "always", "auto"):
         for limit in (1, 300, 1 << 20):
-            rig = make_rig(maker=Rebatcher(merge=merge, batch_bytes=500))
+            rig = make_rig(rebatcher=Rebatcher(merge=merge, batch_bytes=500))
             log = RecordLog(aborted=[(8, 20, 24)])
             log.add(rows(0, -2), ZSTD).add(rows(2, 4), GZIP).add(rows(5, -9), LZ4)
             log.add(rows(14, -3), SNAPPY, append_time=7).empty(17, 3).add(rows(20, -4), producer=8)

@@ -82,7 +82,7 @@ def copy_all(make_rig: Callable[..., Rig], batches: Iterable[bytes]) -> list[lis
     outcomes: list[list[Row] | None] = []
     pending = list(batches)
     for first in range(0, len(pending), 100):
-        rig = make_rig(maker=Rebatcher(merge="never"))
+        rig = make_rig(rebatcher=Rebatcher(merge="never"))
         logs = [
             SourceLog(b"t", number, [made(BEFORE), whole, made([row(40)])])
             for number, whole in enumerate(pending[first : first + 100])
@@ -177,7 +177,7 @@ def test_offsets_out_of_order_or_outside_the_batch(
 
 
 def test_offsets_up_to_the_largest_there_is(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(maker=Rebatcher(merge="never"))
+    rig = make_rig(rebatcher=Rebatcher(merge="never"))
     first = 2**63 - 2**31 - 2
     content = [row(first)._replace(timestamp=1), row(first + 2**31 - 2)._replace(timestamp=1)]
     log = SourceLog(b"t", 0, [made(content, last=first + 2**31 - 1)])
@@ -286,7 +286,7 @@ CAP = 100_000
 
 def capped(make_rig: Callable[..., Rig], *batches: bytes) -> list[PartitionCopy]:
     """Each batch in a partition of its own, in a lane that decompresses no more than CAP bytes."""
-    rig = make_rig(maker=Rebatcher(merge="never", cap=CAP))
+    rig = make_rig(rebatcher=Rebatcher(merge="never", cap=CAP))
     logs = [SourceLog(b"t", p, [made(BEFORE), whole]) for p, whole in enumerate(batches)]
     _, parts = rig.copy(*logs)
     assert rig.closed == []

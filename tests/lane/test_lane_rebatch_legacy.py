@@ -98,7 +98,7 @@ def test_a_wrapper_above_the_targets_limit_is_split(rig: Rig, magic: int) -> Non
 @pytest.mark.parametrize("limit", [1, 200, 1 << 20], ids=lambda n: f"{n} bytes a fetch")
 def test_mixed_magics_and_codecs(make_rig: Callable[..., Rig], merge: Any, limit: int) -> None:
     """A log that has lived through several versions of Kafka."""
-    rig = make_rig(maker=Rebatcher(merge=merge, batch_bytes=600))
+    rig = make_rig(rebatcher=Rebatcher(merge=merge, batch_bytes=600))
     log = RecordLog(aborted=[(4, 40, 45)])
     log.messages(0, rows(0, -3)).messages(0, rows(3, 5, 6), LZ4).messages(0, rows(8, -2), SNAPPY)
     log.messages(1, rows(10, -2)).messages(1, rows(12, 15), GZIP, append_time=9).add(rows(16, -3))
@@ -111,7 +111,7 @@ def test_mixed_magics_and_codecs(make_rig: Callable[..., Rig], merge: Any, limit
 
 
 def test_everything_in_the_codec_asked_for(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(maker=Rebatcher(merge="never", compression=ZSTD))
+    rig = make_rig(rebatcher=Rebatcher(merge="never", compression=ZSTD))
     log = RecordLog().messages(0, rows(0, -3)).messages(1, rows(3, -3), GZIP)
     (whole,) = copied(rig, log)
     assert oracle.parse(whole)["attributes"] == ZSTD
@@ -121,7 +121,7 @@ def test_everything_in_the_codec_asked_for(make_rig: Callable[..., Rig]) -> None
 
 
 def ending_of(make_rig: Callable[..., Rig], whole: bytes, **settings: Any) -> tuple[Any, ...]:
-    rig = make_rig(maker=Rebatcher(merge="never", **settings))
+    rig = make_rig(rebatcher=Rebatcher(merge="never", **settings))
     log = SourceLog(b"t", 0, [made(rows(0, -2)), whole, made(rows(20, -1))])
     _, (part,) = rig.copy(log)
     assert rig.closed == []
@@ -138,7 +138,7 @@ def resealed(whole: bytes) -> bytes:
 @both
 def test_every_bit_of_a_wrapper(make_rig: Callable[..., Rig], magic: int) -> None:
     """Behind the CRC-32, that is: it is checked, and right again here."""
-    rig = make_rig(maker=Rebatcher(merge="never"))
+    rig = make_rig(rebatcher=Rebatcher(merge="never"))
     whole = wrapper(magic, [one._replace(headers=()) for one in rows(10, 11, 13)], GZIP)
     logs = []
     for bit in range(8 * 16, 8 * len(whole)):

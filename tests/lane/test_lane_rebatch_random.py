@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from copycore.partition import PartitionCopy
 from kit.brokers.rig import EPOCH, PRODUCER, Ends, Rig
 from kit.brokers.scripted import TargetLog, span
-from kit.logs.random_records import random_maker, random_records
+from kit.logs.random_records import random_rebatcher, random_records
 from kit.logs.truth import (
     DurableMap,
     RecordLog,
@@ -150,7 +150,7 @@ def test_every_record_arrives_and_the_map_is_true(seed: int, committed: bool) ->
         request_bytes=rng.choice([1, 1000, 1 << 22]),
         confirming=False,
         check_crc=rng.random() < 0.3,
-        maker=random_maker(rng),
+        rebatcher=random_rebatcher(rng),
     )
     rig.serving = lambda _ends: (rng.random() < 0.8, True)
     try:
@@ -177,7 +177,7 @@ def test_a_copy_cut_anywhere_goes_on_with_other_settings(seed: int, side: str) -
     target = TargetLog(b"to-t", 0, PRODUCER, EPOCH)
     durable = DurableMap(log.start, 0)
     for attempt in range(6):
-        rig = Rig(request_bytes=rng.choice([150, 1 << 22]), maker=random_maker(rng))
+        rig = Rig(request_bytes=rng.choice([150, 1 << 22]), rebatcher=random_rebatcher(rng))
         rig.serving = lambda _ends: (rng.random() < 0.8, rng.random() < 0.8)
         try:
             ends = rig.pipe(log, limit=lambda: rng.choice([1, 150, 900]), buffer=4096)

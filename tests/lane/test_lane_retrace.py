@@ -54,8 +54,8 @@ def add(log: RecordLog, records: Sequence[Row], append_time: int | None = None) 
 
 @pytest.fixture
 def copied(make_rig: Callable[..., Rig]) -> Callable[..., list[bytes]]:
-    def copy(log: RecordLog, maker: Rebatcher | None = None, **assign: int) -> list[bytes]:
-        rig = make_rig(maker=maker or Rebatcher())
+    def copy(log: RecordLog, rebatcher: Rebatcher | None = None, **assign: int) -> list[bytes]:
+        rig = make_rig(rebatcher=rebatcher or Rebatcher())
         ends = rig.pipe(log, slab=SLAB, memory=4 * SLAB)
         part = rig.assign(ends, log, **assign)
         rig.run()
@@ -88,8 +88,8 @@ def test_compressed_anew_they_are_larger(copied: Callable[..., list[bytes]]) -> 
     """Where that is asked for, and where the old blocks are of no use; else all here is idle."""
     asked = add(RecordLog(), content(0, 300))
     linked = RecordLog().add(content(0, 300), LZ4, payload=best(content(0, 300), block_linked=True))
-    for log, maker in ((asked, Rebatcher(compression=LZ4, level=0)), (linked, Rebatcher())):
-        assert sizes(copied(log, maker)) > 1.2 * sizes(log.batches)
+    for log, rebatcher in ((asked, Rebatcher(compression=LZ4, level=0)), (linked, Rebatcher())):
+        assert sizes(copied(log, rebatcher)) > 1.2 * sizes(log.batches)
     told = add(RecordLog(partition=1), content(0, 300))
     assert sizes(copied(told, Rebatcher(compression=LZ4))) < 1.03 * sizes(told.batches)
 
@@ -164,7 +164,7 @@ def test_a_batch_that_breaks_off(make_rig: Callable[..., Rig]) -> None:
     frame = lz4.frame.compress(plain, compression_level=12, block_linked=False)
     log = add(RecordLog(), good).add(bad, LZ4, payload=frame)
     other = add(RecordLog(partition=1), content(0, 300))
-    rig = make_rig(maker=Rebatcher())
+    rig = make_rig(rebatcher=Rebatcher())
     ends = rig.pipe(log, other, slab=SLAB, memory=4 * SLAB)
     broken, fine = rig.assign(ends, log), rig.assign(ends, other)
     rig.run()

@@ -67,7 +67,7 @@ def noise(offset: int, size: int) -> Row:
 def test_before_an_offset_every_record_has_a_batch(
     make_rig: Callable[..., Rig], codec: int, until: int, merge: str, append_time: int | None
 ) -> None:
-    rig = make_rig(maker=Rebatcher(merge=merge))
+    rig = make_rig(rebatcher=Rebatcher(merge=merge))
     log = RecordLog()
     for number in range(6):
         log.add(rows(5 * number, -5), codec, append_time=append_time)
@@ -86,7 +86,7 @@ def test_behind_that_batches_are_merged_again(
     make_rig: Callable[..., Rig], codec: int, until: int
 ) -> None:
     """From the next fetch on: each brings about six batches here."""
-    rig = make_rig(maker=Rebatcher(merge="always"))
+    rig = make_rig(rebatcher=Rebatcher(merge="always"))
     log = RecordLog()
     for number in range(40):
         log.add(rows(5 * number, -5), codec)
@@ -131,7 +131,7 @@ def test_old_messages_have_a_batch_each(rig: Rig, magic: int, codec: int, until:
 @pytest.mark.parametrize("until", [0, 1, 3, 4, 5, 7, 12])
 def test_large_batches_in_lz4_have_a_batch_each(make_rig: Callable[..., Rig], until: int) -> None:
     """They are compressed the way they were, but only as a whole."""
-    rig = make_rig(maker=Rebatcher(merge="never", batch_bytes=LARGE))
+    rig = make_rig(rebatcher=Rebatcher(merge="never", batch_bytes=LARGE))
     log = RecordLog()
     for number in range(3):
         at = 5 * number
@@ -269,7 +269,7 @@ def test_uncompressed_batches_pass(rig: Rig) -> None:
 def test_the_copys_own_codec_changes_nothing(
     make_rig: Callable[..., Rig], compression: int
 ) -> None:
-    rig = make_rig(maker=Rebatcher(merge="never", compression=compression))
+    rig = make_rig(rebatcher=Rebatcher(merge="never", compression=compression))
     part, stored = copied(rig, zeros(GZIP), batch_limit=10_000, unpack=True)
     assert part.passed == 0
     assert codecs(stored) == {compression}

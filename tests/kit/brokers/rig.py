@@ -50,7 +50,7 @@ class Rig:
     check_crc: bool = False
     bucket: Bucket | None = None  # above those of the partitions assigned from now on
     # Batches whose payload is no records cannot be taken apart.
-    maker: Rebatcher = field(default_factory=lambda: Rebatcher(merge="never"))
+    rebatcher: Rebatcher = field(default_factory=lambda: Rebatcher(merge="never"))
     allowance: Allowance | None = None
     request_bytes: int = 4 << 20
     request_timeout: int = 30_000
@@ -80,7 +80,7 @@ class Rig:
             b"test",
             read_committed=self.read_committed,
             check_crc=self.check_crc,
-            maker=self.maker,
+            rebatcher=self.rebatcher,
             allowance=self.allowance,
             request_bytes=self.request_bytes,
             request_timeout=self.request_timeout,

@@ -84,7 +84,7 @@ def random_records(
     return log
 
 
-def random_maker(rng: random.Random) -> Rebatcher:
+def random_rebatcher(rng: random.Random) -> Rebatcher:
     compression = rng.choice([-1, -1, -1, 0, 1, 2, 3, 4])
     merge = rng.choice(["never", "auto", "always", "always"])
     return Rebatcher(
