@@ -21,6 +21,7 @@ from copycore.rebatch import Rebatcher
 from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.admin import Admin
 from replicator.engine.aside import Aside
+from replicator.engine.counts import total
 from replicator.engine.driver import Driver, Report, writing_leaders
 from replicator.engine.lanes import PAUSE_LIMIT_MS, LaneWorker
 from replicator.engine.limits import RunLimits
@@ -46,6 +47,7 @@ from replicator.process import StopSignal, now_ms, since_process_start
 from replicator.report.faults import fault
 from replicator.report.model import (
     Fault,
+    Phase,
     Plan,
     Snapshot,
     Summary,
@@ -99,7 +101,7 @@ class CopyJob:
             milliseconds=settings.max_duration,
             began=self._began,
         )
-        self._phase = "starting"
+        self._phase: Phase = "starting"
         self._plan: FullPlan | None = None
         self._created: set[str] = set()
         self._conflicts: list[Fault] = []
@@ -420,7 +422,6 @@ class CopyJob:
             driver.check_topics()
             driver.check_splits()
         finally:
-            self._phase = "stopping"
             for worker in self._workers:
                 worker.close()
 
@@ -452,9 +453,10 @@ class CopyJob:
     def _standing(self, driver: Driver) -> Standing:
         tasks = self._tasks
         follows = all(task.end < 0 for task in tasks)
+        counts = total(task.counts for task in tasks)
         return Standing(
-            bytes=sum(task.total("bytes") for task in tasks),
-            records=sum(task.total("records") for task in tasks),
+            bytes=counts.bytes,
+            records=counts.records,
             lag=sum(task.lag for task in tasks) if follows else None,
             under_replicated=driver.under_replicated,
             others=None if self._others is None else self._others.rate,
@@ -532,23 +534,17 @@ class CopyJob:
             "source quota": max((lane.source_quota_ms for lane in lanes), default=0),
             "target quota": max((lane.target_quota_ms for lane in lanes), default=0),
         }
-        total = sum(p.end - p.start for p in partitions)
+        asked = sum(p.end - p.start for p in partitions)
         done = sum(p.position - p.start for p in partitions)
         plan = self._plan
         return Snapshot(
-            phase=self._phase,  # type: ignore[arg-type]
+            phase=self._reported_phase(),
             elapsed=time.monotonic() - self._began,
-            records=sum(p.records for p in partitions),
-            bytes=sum(p.bytes for p in partitions),
             logical_bytes=self._sampler.logical(tasks),
-            batches=sum(task.total("batches") for task in tasks),
-            skipped_batches=sum(task.total("skipped") for task in tasks),
-            passed_batches=sum(task.total("passed") for task in tasks),
-            rebatched_batches=sum(task.total("rebatched") for task in tasks),
-            offsets_total=total,
+            offsets_total=asked,
             offsets_done=done,
             bytes_total=None if plan is None else plan.shown.bytes,
-            lag=max(0, total - done),
+            lag=max(0, asked - done),
             throttle=print_rate(self._buckets.asked if self._buckets else OFF),
             throttle_bytes=self._buckets.rate.bytes if self._buckets else None,
             throttle_ms=sum(waited.values()),
@@ -561,7 +557,13 @@ class CopyJob:
                 *(plan.shown.faults if plan is not None else ()),
                 *(task.fault for task in tasks if task.fault is not None),
             ],
+            **total(task.counts for task in tasks).figures(),
         )
+
+    def _reported_phase(self) -> Phase:
+        driver = self._driver
+        stopping = self._phase == "copying" and driver is not None and driver.stopping
+        return "stopping" if stopping else self._phase
 
     def _conflict(self, topic: TopicPlan) -> Fault:
         side = topic.conflict_side
@@ -599,13 +601,7 @@ class CopyJob:
             flow=self._flow,
             elapsed=time.monotonic() - self._began,
             first_ack_after=since_process_start(min(acks)) if acks else None,
-            records=snapshot.records,
-            bytes=snapshot.bytes,
             logical_bytes=snapshot.logical_bytes,
-            batches=snapshot.batches,
-            skipped_batches=snapshot.skipped_batches,
-            passed_batches=snapshot.passed_batches,
-            rebatched_batches=snapshot.rebatched_batches,
             recoveries=snapshot.recoveries,
             throttle=snapshot.throttle,
             throttle_ms=snapshot.throttle_ms,
@@ -615,11 +611,12 @@ class CopyJob:
             skipped=dict(choice.skipped),
             warnings=plan.shown.warnings,
             limit=limit,
+            **total(task.counts for task in self._tasks).figures(),
         )
 
     def _topic_summary(self, plan: TopicPlan) -> TopicSummary:
         tasks = [task for task in self._tasks if task.topic == plan.topic]
-        records = sum(task.total("records") for task in tasks)
+        counts = total(task.counts for task in tasks)
         lost = self._plan is not None and any(
             fault.topic == plan.topic for fault in self._plan.shown.faults
         )
@@ -628,18 +625,12 @@ class CopyJob:
         elif any(not task.done and not (task.end < 0 and task.behind == 0) for task in tasks):
             status = "incomplete"
         else:
-            status = "done" if records or not plan.resume else "nothing-left"
+            status = "done" if counts.records or not plan.resume else "nothing-left"
         return TopicSummary(
             topic=plan.topic,
             target_topic=plan.target_topic,
             status=status,  # type: ignore[arg-type]
             partitions=plan.partitions,
-            records=records,
-            bytes=sum(task.total("bytes") for task in tasks),
-            batches=sum(task.total("batches") for task in tasks),
-            skipped_batches=sum(task.total("skipped") for task in tasks),
-            passed_batches=sum(task.total("passed") for task in tasks),
-            rebatched_batches=sum(task.total("rebatched") for task in tasks),
             resumed=plan.resume,
             created=plan.target_topic in self._created,
             widened=plan.widen if plan.conflict is None else 0,
@@ -650,6 +641,7 @@ class CopyJob:
             warnings=plan.warnings,
             open_transactions=[one for task in tasks for one in task.held],
             gaps=[gap for task in tasks for gap in task.gaps],
+            **counts.figures(),
         )
 
 

@@ -211,6 +211,7 @@ def test_the_slowest_partitions_come_first_and_finished_ones_not_at_all() -> Non
                 partition(3, 50 * second),
                 partition(4, 1000, state="done"),
                 partition(5, 3, state="failed"),
+                partition(6, 2, state="stopped"),
                 partition(6, 1000),
             ],
         )

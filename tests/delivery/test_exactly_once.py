@@ -400,7 +400,7 @@ class Copying:
         """No record is counted twice, and none is missing where nothing of other lives arrived and
         what was lost on the way is known: as soon as the log was asked."""
         for task in tasks:
-            found, came = task.total("records"), self.targets[task.partition].counter
+            found, came = task.counts.records, self.targets[task.partition].counter
             if self.elected:
                 continue
             assert found <= came - had[task.partition]

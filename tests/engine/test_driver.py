@@ -26,7 +26,7 @@ def test_a_first_copy_needs_no_question_to_the_target(world: World) -> None:
     assert world.run().recoveries == 0
     assert task.done
     assert task.fault is None
-    assert (task.position, task.counter, task.total("records")) == (END, END, END)
+    assert (task.position, task.counter, task.counts.records) == (END, END, END)
     assert "ends" not in world.target.asked
     (part,) = world.parts
     assert (part.start, part.end, part.counter) == (0, END, 0)

@@ -32,7 +32,7 @@ def test_a_fault_ends_its_partition_and_no_other(world: World) -> None:
     found = world.fault(1)
     assert (found.kind, found.offset) == ("corrupt-batch", 5)
     assert driver.recoveries == 0
-    assert world.tasks[1].total("records") == 5
+    assert world.tasks[1].counts.records == 5
 
 
 def test_somebody_else_at_the_end_of_the_log(world: World) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from kit.fakes.job import END, FakePart, World
 from replicator.engine.limits import FEW_RECORDS, RunLimits
+from replicator.engine.task import TaskState
 from replicator.report.model import Limit
 
 COUNT = 10  # records of a batch
@@ -50,7 +51,7 @@ def lanes(world: World) -> Callable[[FakePart], None]:
 
 
 def written(world: World) -> int:
-    return sum(task.total("records") for task in world.tasks)
+    return sum(task.counts.records for task in world.tasks)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_the_same_command_goes_on(world: World) -> None:
     assert found.reached is not None
     assert [(task.position, task.counter) for task in tasks] == [(30, 30), (20, 20)]
     for task in tasks:
-        task.stopped = False
+        task.state = TaskState.WAITING  # as the next run's
     found = limit(world, records=150)
     world.run()
     assert found.reached is None

@@ -49,7 +49,7 @@ def test_a_hole_before_the_end_is_the_end(world: World) -> None:
     world.script = first_ends(world, "empty")
     driver = world.run()
     assert task.done
-    assert (task.fault, task.position, task.total("records")) == (None, 30, 30)
+    assert (task.fault, task.position, task.counts.records) == (None, 30, 30)
     assert (driver.recoveries, len(world.parts)) == (0, 1)
     assert len(world.state.records) == before
     assert world.stored_map().source_of(task.place, 30) == 30
@@ -71,7 +71,7 @@ def test_remote_storage_that_gives_nothing_is_asked_again(world: World) -> None:
     driver = world.run()
     assert task.done
     assert [part.start for part in world.parts] == [0, 10, 10, 10]
-    assert (task.total("records"), driver.recoveries) == (END, 3)
+    assert (task.counts.records, driver.recoveries) == (END, 3)
 
 
 def test_remote_storage_that_never_gives_anything_is_a_fault(world: World) -> None:
@@ -131,7 +131,7 @@ def test_without_an_answer_nothing_is_taken_for_a_hole(world: World, how: str) -
     world.script = script
     driver = world.run()
     assert task.done
-    assert task.total("records") == END
+    assert task.counts.records == END
     assert driver.recoveries >= 1
 
 
@@ -242,7 +242,7 @@ def test_a_check_without_an_answer(world: World, failure: str) -> None:
     world.script = script
     world.run()
     assert task.done
-    assert task.total("records") == END
+    assert task.counts.records == END
 
 
 def test_a_leader_that_only_lost_an_epoch_is_believed(world: World) -> None:
@@ -316,7 +316,7 @@ def test_a_gap_is_skipped_when_that_is_accepted(
     assert task.gaps == [Gap(topic="orders", partition=0, start=30, end=45)]
     second = world.parts[1]
     assert (second.start, second.counter, second.rest["mapped"]) == (45, 30, 30)
-    assert task.total("records") == 30 + END - 45
+    assert task.counts.records == 30 + END - 45
     (line,) = [r.getMessage() for r in caplog.records if "--accept-gap" in r.getMessage()]
     assert line.startswith("orders-0: offsets 30 to 44 were deleted")
 
@@ -545,8 +545,8 @@ def test_at_the_end_the_log_tells_what_arrived_without_an_answer(
     world.inbox.ticks.append(world.stop.request)
     world.run()
     assert task.stopped
-    assert task.total("records") == (35 if stored else 30)
-    assert task.total("bytes") == (500 if stored else 0)
+    assert task.counts.records == (35 if stored else 30)
+    assert task.counts.bytes == (500 if stored else 0)
     assert task.unanswered == []
 
 
@@ -572,7 +572,7 @@ def test_a_log_that_is_not_committed_yet_is_asked_again_for_a_while(world: World
     world.target.on_ask = commit
     world.run()
     assert asked >= 2
-    assert task.total("records") == 35
+    assert task.counts.records == 35
 
 
 @pytest.mark.parametrize("failure", ["never committed", "unreachable"])
@@ -597,7 +597,7 @@ def test_a_target_that_cannot_tell_does_not_hold_the_end_up(world: World, failur
     world.target.on_ask = pass_time
     began = world.clock.now
     world.run()
-    assert task.total("records") == 30
+    assert task.counts.records == 30
     assert world.clock.now - began <= drive.COUNT_PATIENCE + 5
 
 
@@ -733,5 +733,5 @@ def test_an_accepted_gap_after_the_end_leaves_nothing_to_copy(world: World) -> N
 
     world.script = script
     world.run()
-    assert (task.done, task.total("records")) == (True, 0)
+    assert (task.done, task.counts.records) == (True, 0)
     assert [(gap.start, gap.end) for gap in task.gaps] == [(0, END + 20)]

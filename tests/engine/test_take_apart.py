@@ -294,7 +294,7 @@ def test_the_driver_tries_at_once_and_names_the_record(world: World) -> None:
     assert "INVALID_TIMESTAMP (32)" in found.message
     assert times == [times[0]] * 3
     assert driver.recoveries == 2
-    assert task.total("records") == 27
+    assert task.counts.records == 27
 
 
 def test_the_driver_makes_batches_small_enough(world: World) -> None:
@@ -346,7 +346,8 @@ def test_other_partitions_go_on_meanwhile(world: World) -> None:
 
 
 def totals(task: PartitionTask) -> tuple[int, int, int, int]:
-    return tuple(task.total(what) for what in ("records", "bytes", "plain_bytes", "batches"))  # type: ignore[return-value]
+    counts = task.counts
+    return counts.records, counts.bytes, counts.plain_bytes, counts.batches
 
 
 @pytest.mark.parametrize(
@@ -387,7 +388,7 @@ def test_an_assignment_hands_them_over() -> None:
     for number in range(2):
         part = FakePart("orders", 0, start=0, end=9, counter=0, mapped=0)
         part.unanswered = [Unanswered(0, number, 1, 100, False)]
-        task.absorb(part)  # type: ignore[arg-type]
+        task.take_result(part)  # type: ignore[arg-type]
     assert [one.behind for one in task.unanswered] == [0, 1]
 
 
@@ -425,7 +426,7 @@ def test_the_summary_has_those_of_a_split_partition(world: World, stored: int) -
     world.run()
     assert task.done
     assert world.target.log("orders").end == 100
-    assert task.total("records") == 100
+    assert task.counts.records == 100
 
 
 @pytest.mark.parametrize("stored", [0, 10, 30])
@@ -449,4 +450,4 @@ def test_the_summary_has_records_whose_answer_was_lost(world: World, stored: int
     world.run()
     assert task.done
     assert world.parts[1].counter == 20 + stored
-    assert task.total("records") == world.target.log("orders").end == 100
+    assert task.counts.records == world.target.log("orders").end == 100

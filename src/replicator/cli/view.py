@@ -75,7 +75,8 @@ class Observer:
         if snapshot.logical_bytes is not None:
             counters["logical"] = snapshot.logical_bytes
         self._totals.add(snapshot.elapsed, counters)
-        running = [p for p in snapshot.partitions if p.state not in ("done", "failed")]
+        ended = ("stopped", "done", "failed")
+        running = [p for p in snapshot.partitions if p.state not in ended]
         self._positions.add(snapshot.elapsed, {(p.topic, p.partition): p.position for p in running})
         total = snapshot.offsets_total
         percent = None

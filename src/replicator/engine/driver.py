@@ -26,7 +26,7 @@ from replicator.engine.lanes import LaneWorker, PipeKey, WhenFound, gate_opener
 from replicator.engine.limits import RunLimits
 from replicator.engine.placing import Asked, Brokers, ask
 from replicator.engine.splits import SplitDriver, SplitFound
-from replicator.engine.task import PartitionTask
+from replicator.engine.task import PartitionTask, TaskState
 from replicator.errors import CopystreamError
 from replicator.offsets.log_end import ForeignWriter, NotYet, counters
 from replicator.offsets.maps import OffsetMaps
@@ -96,7 +96,6 @@ class Driver:
         self._workers: Sequence[LaneWorker] = ()
         self._of_part: dict[PartitionCopy, PartitionTask] = {}
         self._pipes: dict[PartitionCopy, tuple[LaneWorker, PipeKey]] = {}
-        self._placing: set[PartitionTask] = set()  # somebody is asked about them
         self._pairs: dict[Brokers, list[PartitionTask]] = {}  # being asked, with who waits for it
         self._leaders_asked = self._topics_asked = self._held_asked = False
         self._source_ids: dict[str, str] = {}
@@ -126,6 +125,11 @@ class Driver:
             self._look_around()
         self._count_unanswered()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether what is in flight is waited for after a stop or a limit; from any thread."""
+        return self._stopping
+
     # --- segments: called in a lane's thread ------------------------------------------------
 
     def write_segments(self, worker: LaneWorker, part: PartitionCopy, segments: Segments) -> None:
@@ -150,8 +154,8 @@ class Driver:
         for worker in self._workers:
             worker.stop_all()
         for task in self._tasks:
-            if task.part is None and not task.finished:
-                task.stopped = True
+            if task.state in (TaskState.WAITING, TaskState.ASKING):
+                task.move(TaskState.STOPPED)
 
     def _take_reports(self) -> None:
         timeout = TICK
@@ -179,7 +183,7 @@ class Driver:
         if task.split is not None and task.split.checks:
             self._checked(task, part)
             return
-        if task.absorb(part) or (part.heard and part.acked >= max(part.readable, part.end)):
+        if task.take_result(part) or (part.heard and part.acked >= max(part.readable, part.end)):
             # A silent partition does not move, but it was served and had all that there was.
             task.attempts = 0
             task.lost_at = None
@@ -188,10 +192,10 @@ class Driver:
             return
         # All of it may have been in flight when it was stopped.
         if part.ending == "done" or (self._stopping and 0 <= task.end <= task.position):
-            task.done = True
+            task.move(TaskState.DONE)
             self._note_tail(task, part)
         elif self._stopping:
-            task.stopped = True
+            task.move(TaskState.STOPPED)
             self._note_tail(task, part)
         else:
             self._judge(task, part)
@@ -203,7 +207,7 @@ class Driver:
         if task.fault is not None:
             return
         if self._stopping:
-            task.stopped = True
+            task.move(TaskState.STOPPED)
         elif part.ending == "empty":
             self._ask_of(task, partial(self._ask_empty, task, part))
         elif part.ending != "done":
@@ -214,14 +218,15 @@ class Driver:
 
     def _recounted(self, task: PartitionTask, part: PartitionCopy) -> None:
         assert task.split is not None
-        if not task.split.check(part.counters):
+        if task.split.check(part.counters):
+            task.move(TaskState.WAITING)
+        else:
             text = (
                 "the source has lost records since they were split up: nobody can tell which of "
                 "them the target has"
             )
             place = task.split.start.source
-            self._fail(
-                task,
+            task.fail(
                 task_fault(task, "source-changed", "source", self._source.name, text, offset=place),
             )
 
@@ -235,7 +240,7 @@ class Driver:
                 # A topic created anew also stores our batches elsewhere.
                 self.check_topics()
             if task.fault is None:
-                self._fail(task, verdict.fault)
+                task.fail(verdict.fault)
             return
         if verdict.apart:
             assert part.refused is not None
@@ -308,20 +313,16 @@ class Driver:
             cluster = self._source if side == "source" else self._target
             last = without_side(reason, side, cluster.name)
             text = f"no progress for {PATIENCE:.0f} s; last: {last}"
-            self._fail(
-                task,
+            task.fail(
                 task_fault(task, "unreachable", side, cluster.name, text, offset=task.position),
             )
             return
         _log.info("%s-%d: %s; looking at the target's log", task.topic, task.partition, reason)
+        task.move(TaskState.WAITING)
         delay = 0.0 if at_once else min(0.1 * 2 ** min(task.attempts, 6), 2.0)
         task.not_before = now + random.uniform(delay / 2, delay)
         task.attempts += 1
         self.recoveries += 1
-
-    def _fail(self, task: PartitionTask, fault: Fault) -> None:
-        _log.info("%s", fault.message)
-        task.fault = fault
 
     # --- assigning ---------------------------------------------------------------------------
 
@@ -332,10 +333,7 @@ class Driver:
         due = [
             task
             for task in self._tasks
-            if task.part is None
-            and not task.finished
-            and task.not_before <= now
-            and task not in self._placing
+            if task.state is TaskState.WAITING and task.not_before <= now
         ]
         if due:
             self._leaders_asked = True
@@ -388,7 +386,8 @@ class Driver:
                 brokers = (reading.leader, tuple(sorted(set(writing))))
                 groups.setdefault(brokers, []).append(task)
         for brokers, tasks in groups.items():
-            self._placing.update(tasks)
+            for task in tasks:
+                task.move(TaskState.ASKING)
             if brokers in self._pairs:
                 self._pairs[brokers] += tasks  # they are due again when the pair is free
             else:
@@ -431,7 +430,9 @@ class Driver:
         targets: Mapping[str, TopicMeta],
     ) -> None:
         """Hand those of ``tasks`` that are ``ready`` to their lanes."""
-        self._placing.difference_update(tasks, self._pairs.pop(brokers))
+        for task in self._pairs.pop(brokers):
+            if not task.finished:
+                task.move(TaskState.WAITING)
         if self._stopping:
             return
         for task, found in (asked.counters | asked.splits).items():
@@ -460,6 +461,9 @@ class Driver:
                 unasked.append(task)
         if asked.error is not None:
             self._put_off(unasked, asked.error)
+        for task in ready:
+            if task.state is TaskState.ASKING:
+                task.move(TaskState.WAITING)
 
     def _put_off(self, tasks: Sequence[PartitionTask], error: CopystreamError) -> None:
         side: Side = "target" if error.side is None else error.side
@@ -468,7 +472,7 @@ class Driver:
                 continue
             if isinstance(error, Denied):
                 name = self._source.name if side == "source" else self._target.name
-                self._fail(task, denied(task, side, name, error.message))
+                task.fail(denied(task, side, name, error.message))
             else:
                 self._again(task, side, error.message)
 
@@ -484,6 +488,8 @@ class Driver:
         part.wants_sample = task.wants_sample
         part.bucket = task.bucket
         task.part = part
+        counting = task.split is not None and task.split.checks
+        task.move(TaskState.CHECKING if counting else TaskState.PLACED)
         self._of_part[part] = task
         self._pipes[part] = pipe
         worker.assign(key, part, [key[1].index(leader) for leader in writing])
@@ -557,8 +563,7 @@ class Driver:
                 self._superseded()
                 return
             text = "the end of the log was not written by this copy"
-            self._fail(
-                task,
+            task.fail(
                 task_fault(
                     task, "foreign-writer", "target", self._target.name, text, offset=error.offset
                 ),
@@ -647,8 +652,7 @@ class Driver:
             text = "the log does not end where this copy brought it: another client writes there"
             for task in tasks:
                 if task.topic == topic and task.fault is None:
-                    self._fail(
-                        task,
+                    task.fail(
                         task_fault(
                             task, "foreign-writer", "target", self._target.name, text, offset=offset
                         ),
@@ -672,7 +676,7 @@ class Driver:
             # A broker that has just started may not know its topics yet.
             since = self._missing_since.setdefault((side, meta.name), time.monotonic())
             if time.monotonic() - since < MISSING_PATIENCE:
-                if task.part is None and not task.finished and task not in self._placing:
+                if task.state is TaskState.WAITING:
                     self._again(task, side, f"{side}: the topic is unknown")
                 return True
             kind: FaultKind = "source-deleted" if side == "source" else "target-deleted"
@@ -685,7 +689,7 @@ class Driver:
             kind = "source-recreated" if side == "source" else "target-recreated"
             text = "the topic was deleted and created anew"
             found = task_fault(task, kind, side, cluster, text)
-        self._fail(task, found)
+        task.fail(found)
         if task.part is not None:
             self._pipes[task.part][0].stop(task.part)
         return True
@@ -704,8 +708,7 @@ class Driver:
             text = (
                 f"the source's log now ends at {last.offset}, before {reached}: it has lost records"
             )
-            self._fail(
-                task,
+            task.fail(
                 task_fault(
                     task, "data-loss", "source", self._source.name, text, offset=task.position
                 ),
@@ -725,14 +728,14 @@ class Driver:
                 _log.warning("%s", gap_text(gap))
             return True
         if finding.fault is not None:
-            self._fail(task, finding.fault)
+            task.fail(finding.fault)
         else:
             self._again(task, "source", finding.again)
         return False
 
     def _ask_of(self, task: PartitionTask, work: Callable[[], Then]) -> None:
         """Have something asked about a task beside the driver; it is not placed meanwhile."""
-        self._placing.add(task)
+        task.move(TaskState.ASKING)
 
         def then() -> Then:
             done = work()
@@ -741,9 +744,10 @@ class Driver:
         self._aside.run(then)
 
     def _told_of(self, task: PartitionTask, then: Then) -> None:
-        self._placing.discard(task)
         if not task.finished:
             then()
+        if task.state is TaskState.ASKING:
+            task.move(TaskState.WAITING)
 
     def _ask_empty(self, task: PartitionTask, part: PartitionCopy) -> Then:
         """Beside the driver."""
@@ -767,7 +771,7 @@ class Driver:
         if task.split is not None and task.split.checks:
             self._recounted(task, part)
         else:
-            task.done = True
+            task.move(TaskState.DONE)
             self._note_tail(task, part)
 
     def _ask_held(self, held: Mapping[PartitionTask, tuple[int, int]]) -> Then:
@@ -784,8 +788,7 @@ class Driver:
             if task.end < 0:
                 _log.warning("%s", text)
             elif not task.finished:
-                self._fail(
-                    task,
+                task.fail(
                     task_fault(
                         task,
                         "open-transaction",
@@ -815,8 +818,7 @@ class Driver:
         text = "another copystream took this copy over while this one did not answer"
         for task in self._tasks:
             if not task.finished:
-                self._fail(
-                    task,
+                task.fail(
                     task_fault(task, "superseded", "target", self._target.name, text, offset=None),
                 )
                 if task.part is not None:

@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import assert_never
 
 from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy, Refusal, Unanswered
 from copycore.segments import Segments
+from replicator.engine.counts import Counts
 from replicator.engine.partitioners import Partitioner
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.maps import Binding
 from replicator.offsets.splits import Point, SplitState
 from replicator.report.model import Fault, Gap, OpenTransaction, PartitionProgress, PartitionState
 from replicator.terms import TopicPartition
+
+_log = logging.getLogger(__name__)
+
+
+class TaskState(Enum):
+    """Where a partition is on its way; DESIGN.md has the diagram."""
+
+    WAITING = "waiting"  # until it is due
+    ASKING = "asking"  # brokers are asked about it
+    PLACED = "placed"  # a lane copies it
+    CHECKING = "checking"  # a lane reads it again to count, and sends nothing
+    STOPPED = "stopped"  # the run ended before it was done
+    DONE = "done"
+    FAILED = "failed"  # there is a fault; a lane may still have to let go of it
+
+
+_ENDS = {TaskState.STOPPED, TaskState.FAILED}
+_MOVES = {
+    TaskState.WAITING: {TaskState.ASKING, *_ENDS},
+    TaskState.ASKING: {
+        TaskState.WAITING, TaskState.PLACED, TaskState.CHECKING, TaskState.DONE, *_ENDS,
+    },
+    TaskState.PLACED: {TaskState.WAITING, TaskState.ASKING, TaskState.DONE, *_ENDS},
+    TaskState.CHECKING: {TaskState.WAITING, TaskState.ASKING, *_ENDS},
+    # What is seen of the topics when everything has ended.
+    TaskState.STOPPED: {TaskState.FAILED},
+    TaskState.DONE: {TaskState.FAILED},
+    TaskState.FAILED: set[TaskState](),
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -81,8 +114,11 @@ def _left(part: PartitionCopy) -> int:
 class PartitionTask:
     """Everything the job knows of one partition. Offsets are the source's unless said otherwise.
 
-    ``part`` is the current assignment to a lane; several may follow each other, and the totals
+    ``part`` is the current assignment to a lane; several may follow each other, and the counts
     of the past ones are added up here.
+
+    The driver's thread alone changes a task. ``counts``, ``lag`` and ``progress`` may be asked by
+    any thread: each field is read once, and is an older or a newer value.
     """
 
     topic: str
@@ -106,10 +142,9 @@ class PartitionTask:
     split: SplitTask | None = None  # where it does not keep its place
     located: bool = False  # whether counter and position are known from the target's log
     part: PartitionCopy | None = None
-    fault: Fault | None = None
-    done: bool = False
+    state: TaskState = TaskState.WAITING  # set by ``move`` alone
+    fault: Fault | None = None  # set by ``fail`` alone
     behind: int = 0  # offsets the source had more, when the last assignment ended
-    stopped: bool = False
     bucket: Bucket | None = None
     wants_sample: bool = False  # of a compressed batch, see ``sampler``
     sample: bytes | None = None
@@ -123,17 +158,7 @@ class PartitionTask:
     attempts: int = 0  # since it last went well
     not_before: float = 0.0  # monotonic seconds
     lost_at: float | None = None  # the first loss since it last went well; monotonic seconds
-    past: dict[str, int] = field(
-        default_factory=lambda: {
-            "records": 0,
-            "bytes": 0,
-            "plain_bytes": 0,
-            "batches": 0,
-            "skipped": 0,
-            "passed": 0,
-            "rebatched": 0,
-        }
-    )
+    past: Counts = field(default_factory=Counts)  # of ended assignments
 
     @property
     def place(self) -> TopicPartition:
@@ -155,13 +180,41 @@ class PartitionTask:
         return self.epochs.at(self.begin) if known else -1
 
     @property
-    def finished(self) -> bool:
-        return self.done or self.stopped or self.fault is not None
+    def done(self) -> bool:
+        return self.state is TaskState.DONE
 
-    def total(self, what: str) -> int:
-        """Records, bytes (plain ones too), batches or skipped batches of this run."""
+    @property
+    def stopped(self) -> bool:
+        return self.state is TaskState.STOPPED
+
+    @property
+    def finished(self) -> bool:
+        return self.state in (TaskState.DONE, TaskState.STOPPED, TaskState.FAILED)
+
+    def move(self, state: TaskState) -> bool:
+        """Go on to another state. A move that makes no sense is logged and refused: False."""
+        if state is self.state:
+            return True
+        if state not in _MOVES[self.state]:
+            _log.error(
+                "%s-%d is %s and cannot become %s",
+                self.topic, self.partition, self.state.value, state.value,
+            )  # fmt: skip
+            return False
+        self.state = state
+        return True
+
+    def fail(self, fault: Fault) -> None:
+        """End with a fault; the first one stays."""
+        if self.fault is None and self.move(TaskState.FAILED):
+            _log.info("%s", fault.message)
+            self.fault = fault
+
+    @property
+    def counts(self) -> Counts:
+        """Of this run."""
         part = self.part  # the driver may take it away while another thread asks
-        return self.past[what] + (0 if part is None else int(getattr(part, what)))
+        return self.past if part is None else self.past + Counts.of(part)
 
     @property
     def lag(self) -> int:
@@ -169,10 +222,9 @@ class PartitionTask:
         part = self.part
         return self.behind if part is None else _left(part)
 
-    def absorb(self, part: PartitionCopy) -> bool:
+    def take_result(self, part: PartitionCopy) -> bool:
         """Take over what an ended assignment did; True when it moved forward."""
-        for what in self.past:
-            self.past[what] += int(getattr(part, what))
+        self.past += Counts.of(part)
         self.sample = self.sample or part.sample
         moved = part.acked > self.position
         if moved and part.seen >= 0:
@@ -215,11 +267,12 @@ class PartitionTask:
         """
         for batch in self.unanswered:
             if batch.behind <= counters.get(batch.partition, 0):
-                self.past["records"] += batch.records
-                self.past["bytes"] += batch.size
-                self.past["batches"] += 1
-                if not batch.compressed:
-                    self.past["plain_bytes"] += batch.size
+                self.past += Counts(
+                    records=batch.records,
+                    bytes=batch.size,
+                    plain_bytes=0 if batch.compressed else batch.size,
+                    batches=1,
+                )
         self.unanswered = []
 
     def take_apart(self, refusal: Refusal, *, too_large: bool) -> None:
@@ -239,17 +292,23 @@ class PartitionTask:
         else:
             self.single_until = max(self.single_until, refusal.source_next)
 
-    def state(self) -> PartitionState:
-        if self.fault is not None:
-            return "failed"
-        if self.done:
-            return "done"
-        if self.part is not None:
-            return "copying"
-        return "recovering" if self.attempts else "waiting"
+    def _reported(self) -> PartitionState:
+        match self.state:
+            case TaskState.WAITING | TaskState.ASKING:
+                return "recovering" if self.attempts else "waiting"
+            case TaskState.PLACED | TaskState.CHECKING:
+                return "copying"
+            case TaskState.STOPPED:
+                return "stopped"
+            case TaskState.DONE:
+                return "done"
+            case TaskState.FAILED:
+                return "failed"
+            case _:
+                assert_never(self.state)
 
     def progress(self) -> PartitionProgress:
-        part = self.part
+        part, counts = self.part, self.counts
         position = self.position if part is None else max(self.position, part.acked)
         end = self.end
         if end < 0:
@@ -257,10 +316,10 @@ class PartitionTask:
         return PartitionProgress(
             topic=self.topic,
             partition=self.partition,
-            state=self.state(),
+            state=self._reported(),
             start=self.start,
             position=position,
             end=end,
-            records=self.total("records"),
-            bytes=self.total("bytes"),
+            records=counts.records,
+            bytes=counts.bytes,
         )

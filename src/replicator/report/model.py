@@ -13,7 +13,8 @@ from msgspec import Struct
 from replicator.terms import Side
 
 Throttler = Literal["", "limit", "source quota", "target quota"]
-PartitionState = Literal["waiting", "copying", "recovering", "done", "failed"]
+Phase = Literal["starting", "copying", "stopping", "done"]  # stopping: what is in flight ends
+PartitionState = Literal["waiting", "copying", "recovering", "stopped", "done", "failed"]
 FaultKind = Literal[
     "data-loss",  # the source's log start moved past our position
     "source-truncated",  # the source's log ends before it, or was written anew from there
@@ -132,7 +133,7 @@ class PartitionProgress(Struct, kw_only=True):
 class Snapshot(Struct, kw_only=True):
     """The running numbers at one moment; every counter only grows."""
 
-    phase: Literal["starting", "copying", "stopping", "done"]
+    phase: Phase
     elapsed: float
     records: int  # acknowledged by the target in this run
     bytes: int  # the same on the wire, headers included

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -23,9 +24,13 @@ def topic() -> StateTopic:
 
 
 @pytest.fixture
-def world(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[World]:
     """A job between two clusters in memory; minutes of its patience take no time."""
     monkeypatch.setattr(drive, "time", SimpleNamespace(monotonic=clock))
     monkeypatch.setattr(drive, "PartitionCopy", FakePart)
     monkeypatch.setattr(drive, "random", random.Random(1))
-    return World(clock)
+    yield World(clock)
+    refused = [one.getMessage() for one in caplog.get_records("call") if one.levelname == "ERROR"]
+    assert not refused, "moves of a task that make no sense"
