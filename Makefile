@@ -13,12 +13,12 @@ WORKERS ?= 2
 FUZZ_SECONDS ?= 3600
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
-.PHONY: help setup demo test lint docs bench bench-rates bench-polite bench-merge microbench soak \
-    fuzz sanitize clean
+.PHONY: help setup demo test lint docs bench bench-rates bench-polite bench-merge microbench perf \
+    soak fuzz sanitize clean
 
 help:
 	@echo "make setup | demo | test | lint | docs | bench | bench-rates | bench-polite |" \
-	    "bench-merge | microbench | soak | fuzz | sanitize | clean"
+	    "bench-merge | microbench | perf | soak | fuzz | sanitize | clean"
 	@echo "What each does: CONTRIBUTING.md"
 
 setup: $(BUILT) $(INSTALLED)
@@ -78,6 +78,9 @@ bench-merge: setup
 
 microbench: setup
 	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only
+
+perf: setup
+	$(BIN)/python bench/perf.py
 
 # Shown at once: a seed is of no use when it is lost with the machine.
 soak: setup

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -60,7 +59,7 @@ def run_with(bench: Bench, name: str, *options: str) -> Run:
 
 
 def start_copystream(bench: Bench, stdout: IO[str], *options: str) -> subprocess.Popen[bytes]:
-    command = [str(Path(sys.executable).with_name("copystream")), "copy"]
+    command = [*bench.copier, "copy"]
     command += ["--source", bench.source.bootstrap, "--target", bench.target.bootstrap]
     if bench.workload.target_partitions:
         command += ["--partitioner", "murmur2"]

@@ -31,6 +31,7 @@ class Bench(Struct):
     workload: Workload
     batches: Batches
     each: int  # batches in every partition
+    copier: Sequence[str] = (str(Path(sys.executable).with_name("copystream")),)
     copier_cpus: str = ""  # taskset's list, empty: any
     # known once it is seeded:
     bytes: int = 0  # on the wire
