@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import ClassVar, Literal
+
+from replicator.terms import Side
 
 
 class ExitCode(IntEnum):
@@ -27,7 +28,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-EXIT_OF_SIDE: Mapping[Literal["source", "target"], ExitCode] = {
+EXIT_OF_SIDE: Mapping[Side, ExitCode] = {
     "source": ExitCode.SOURCE,
     "target": ExitCode.TARGET,
 }
@@ -54,17 +55,23 @@ class CopystreamError(Exception):
     """Base of all errors shown to a user: one sentence of what happened, one of what to do.
 
     ``reason`` is the bare cause ("connection refused"), for errors that build on this one; empty
-    where the message says no more than that.
+    where the message says no more than that. ``side`` is the side whose cluster it is about, None
+    where it is about neither.
     """
 
     exit_code = ExitCode.OTHER
     reason = ""
-    side: ClassVar[Literal["source", "target"] | None] = None  # whose cluster it is about
+    side: Side | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def family(self) -> str:
+        """The name of this kind of error in ``-o json``: its class, after the side."""
+        return type(self).__name__
 
 
 class UsageError(CopystreamError):
@@ -77,18 +84,24 @@ class ConfigError(UsageError):
     """A configuration file or property cannot be used; the message names file and key."""
 
 
-class SourceError(CopystreamError):
-    """The source cluster cannot be reached, or refuses us."""
+class ClusterError(CopystreamError):
+    """The cluster of one side cannot be reached, cannot be used, or refuses us.
 
-    exit_code = ExitCode.SOURCE
-    side = "source"
+    ``side`` decides the exit code: 3 for the source, 4 for the target.
+    """
 
+    def __init__(
+        self, side: Side, message: str, *, hint: str | None = None, reason: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.side = side
+        self.reason = reason
+        self.exit_code = EXIT_OF_SIDE[side]
 
-class TargetError(CopystreamError):
-    """The target cluster cannot be reached, or refuses us."""
-
-    exit_code = ExitCode.TARGET
-    side = "target"
+    @property
+    def family(self) -> str:
+        kind = type(self).__name__.removeprefix("Cluster")
+        return ("Source" if self.side == "source" else "Target") + kind
 
 
 class StateError(CopystreamError):
@@ -101,33 +114,3 @@ class IncompleteError(CopystreamError):
     """The work stopped early; running the same command again goes on."""
 
     exit_code = ExitCode.INCOMPLETE
-
-
-class FatalError(CopystreamError):
-    """The work stopped early and running the same command again stops at the same place."""
-
-    exit_code = ExitCode.FATAL
-
-
-class BrokerError(CopystreamError):
-    """A broker answered with an error code.
-
-    ``code`` is the wire value and ``name`` Kafka's name for it; ``retriable`` follows
-    ``org.apache.kafka.common.protocol.Errors``; ``detail`` is the broker's own message.
-    """
-
-    def __init__(
-        self,
-        code: int,
-        name: str,
-        message: str,
-        *,
-        retriable: bool,
-        hint: str | None = None,
-        detail: str = "",
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.code = code
-        self.name = name
-        self.detail = detail
-        self.retriable = retriable

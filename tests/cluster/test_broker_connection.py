@@ -34,7 +34,7 @@ from replicator.cluster import Connection, ProtocolFault, Unreachable, Unsupport
 from replicator.cluster import questions as messages
 from replicator.cluster.config import ClientConfig
 from replicator.cluster.connection import MAX_FRAME, MAX_HANDSHAKE_FRAME
-from replicator.errors import CopystreamError, SourceError, TargetError
+from replicator.errors import CopystreamError
 from replicator.terms import Side
 
 HOST = "127.0.0.1"
@@ -53,7 +53,7 @@ def assert_helpful(error: CopystreamError, side: Side, address: str) -> None:
     assert side in error.message
     assert address in error.message
     assert error.hint
-    assert isinstance(error, SourceError if side == "source" else TargetError)
+    assert error.side == side
     assert int(error.exit_code) == (3 if side == "source" else 4)
 
 

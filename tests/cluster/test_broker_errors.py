@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from kio.schema.errors import ErrorCode
 
-from replicator.cluster import Denied, broker_errors
-from replicator.cluster.failures import broker_failure
-from replicator.errors import BrokerError, ExitCode, SourceError, TargetError
+from replicator.cluster import Denied, Unreachable
+from replicator.cluster import errors as broker_errors
+from replicator.cluster.errors import BrokerError, broker_failure
+from replicator.errors import ClusterError, ExitCode
 
 
 @pytest.mark.parametrize(
@@ -51,9 +52,9 @@ def test_every_error_says_what_where_and_what_to_do(code: int) -> None:
     assert f"({code})" in error.message
     assert error.message.endswith(": because")
     assert error.hint
-    assert isinstance(error, TargetError)
+    assert error.side == "target"
     assert error.exit_code == ExitCode.TARGET
-    if broker_errors.denied_resource(code):
+    if broker_errors.is_denied(code):
         assert isinstance(error, Denied)
         assert error.hint == "grant READ on Topic t to the user of this client"
     else:
@@ -64,10 +65,32 @@ def test_every_error_says_what_where_and_what_to_do(code: int) -> None:
 
 def test_the_side_decides_the_exit_code() -> None:
     error = broker_failure(29, "source", "a", "read", acl="READ on Topic t")
-    assert isinstance(error, SourceError)
+    assert error.side == "source"
     assert error.exit_code == ExitCode.SOURCE
 
 
+def test_the_family_names_the_side() -> None:
+    """As ``-o json`` has it in ``error``."""
+    assert ClusterError("target", "x").family == "TargetError"
+    assert Unreachable("source", "x").family == "SourceUnreachable"
+    assert broker_failure(3, "target", "a", "read", acl="x").family == "TargetBrokerError"
+
+
+def test_the_table_is_kafka_s() -> None:
+    """Every code that kio knows, with Kafka's name and whether its clients try again."""
+    ours = {row.code: (row.name, row.retriable) for row in broker_errors.TABLE.values()}
+    assert ours == {int(code): (code.name.upper(), code.retriable) for code in ErrorCode}
+
+
+def test_constants_are_named_as_in_the_table() -> None:
+    found = {name: value for name, value in vars(broker_errors).items() if type(value) is int}
+    assert found == {broker_errors.lookup(code).name: code for code in found.values()}
+
+
 def test_authorization_errors_are_those_kafka_names_so() -> None:
-    named = {int(code) for code in ErrorCode if code.name.endswith("authorization_failed")}
-    assert {code for code in named if broker_errors.denied_resource(code)} == named
+    named = {row.code for row in broker_errors.TABLE.values() if "AUTHORIZATION" in row.name}
+    assert {code for code in broker_errors.TABLE if broker_errors.is_denied(code)} == named
+
+
+def test_no_row_has_twice_the_same_code() -> None:
+    assert len(broker_errors.TABLE) == len(broker_errors._ROWS)

@@ -29,7 +29,6 @@ from kit.fakebroker import (
     with_partition_error,
 )
 from replicator.cluster import Cluster, Denied, OffsetResult, Unreachable, WrongCluster
-from replicator.errors import SourceError, TargetError
 
 Connect = Callable[..., Cluster]
 MakeBrokers = Callable[[int], list[FakeBroker]]
@@ -58,7 +57,7 @@ def test_every_address_that_fails_is_named(unused_port: int, fake_time: FakeTime
     cluster = Cluster(config, "target", retry=fake_time.policy())
     with pytest.raises(Unreachable) as caught:
         cluster.connect()
-    assert isinstance(caught.value, TargetError)
+    assert caught.value.side == "target"
     assert f"127.0.0.1:{unused_port}: connection refused" in caught.value.message
     assert "'nowhere.invalid' cannot be resolved" in caught.value.message
     assert fake_time.slept == []
@@ -86,7 +85,7 @@ def test_an_advertised_address_of_another_cluster_is_refused(
         cluster = connect(broker)
         with pytest.raises(WrongCluster, match="somebody-else") as caught:
             cluster.data_connection(0)
-    assert isinstance(caught.value, SourceError)
+    assert caught.value.side == "source"
     assert f"127.0.0.1:{other.port}" in caught.value.message
 
 
@@ -477,7 +476,7 @@ def test_a_denied_producer_id_names_the_missing_acl(broker: FakeBroker, connect:
     broker.answer(INIT_PRODUCER_ID, refused(ErrorCode.cluster_authorization_failed))
     with pytest.raises(Denied, match="CLUSTER_AUTHORIZATION_FAILED") as caught:
         cluster.init_producer_id()
-    assert isinstance(caught.value, TargetError)
+    assert caught.value.side == "target"
     assert "IDEMPOTENT_WRITE on Cluster" in (caught.value.hint or "")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from replicator.cluster.admin import TopicSpec
-from replicator.cluster.failures import broker_failure, unreachable
+from replicator.cluster.errors import broker_failure, unreachable
 from replicator.errors import CopystreamError
 from replicator.plan import creation
 from replicator.report.model import TopicPlan

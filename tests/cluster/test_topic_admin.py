@@ -20,7 +20,7 @@ from replicator.cluster import Cluster, Denied, Unreachable
 from replicator.cluster.admin import Admin, TopicConfigs, TopicSpec
 from replicator.cluster.config import load_client_config
 from replicator.cluster.configs import HELD_BACK
-from replicator.errors import BrokerError, TargetError
+from replicator.cluster.errors import BrokerError
 from replicator.lab import LabCluster
 from replicator.lab.seed import create_topic
 
@@ -109,7 +109,7 @@ def test_one_topic_that_fails_does_not_stop_the_others(
     assert set(failed) == set(expected)
     for name, error in failed.items():
         assert isinstance(error, BrokerError)
-        assert isinstance(error, TargetError)
+        assert error.side == "target"
         assert error.name == expected[name]
         assert name in error.message
         assert error.hint
@@ -225,7 +225,7 @@ def test_a_broker_that_does_not_answer(
         configured.resume()
         configured.wait_ready()
     assert isinstance(failed[name], Unreachable)
-    assert isinstance(failed[name], TargetError)
+    assert failed[name].side == "target"
     assert configured.bootstrap in failed[name].message
 
 
@@ -271,7 +271,7 @@ def test_a_denied_create_names_the_acl(guarded: Target, topic_name: TopicName) -
     failed = guarded.admin.create_topics([TopicSpec(denied, 1, 1), TopicSpec(free, 1, 1)])
     assert set(failed) == {denied}
     assert isinstance(failed[denied], Denied)
-    assert isinstance(failed[denied], TargetError)
+    assert failed[denied].side == "target"
     assert failed[denied].hint == f"grant CREATE on Topic {denied} to the user of this client"
 
 

@@ -38,7 +38,7 @@ from replicator.engine import driver as drive
 from replicator.engine.aside import Then
 from replicator.engine.lanes import PipeKey
 from replicator.engine.task import PartitionTask
-from replicator.errors import TargetError
+from replicator.errors import ClusterError
 from replicator.offsets.maps import Binding, OffsetMaps
 from replicator.offsets.splits import Splits
 from replicator.process import StopSignal
@@ -315,7 +315,7 @@ class Copying:
                     # A time-out does not tell whether it is there.
                     if rng.random() < 0.5:
                         self.state.append(key, value)
-                    delivered(TargetError("not enough replicas"), -1)
+                    delivered(ClusterError("target", "not enough replicas"), -1)
             case "election":
                 self.elect()
             case "refusal":

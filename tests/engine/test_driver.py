@@ -8,12 +8,7 @@ import pytest
 
 from kit.fakes.job import END, FakePart, World
 from kit.fakes.world import PRODUCER
-from replicator.cluster.failures import (
-    SourceDenied,
-    SourceUnreachable,
-    TargetDenied,
-    TargetUnreachable,
-)
+from replicator.cluster.errors import Denied, Unreachable
 from replicator.engine import driver as drive
 from replicator.engine.aside import Then
 from replicator.errors import CopystreamError, ExitCode
@@ -275,8 +270,7 @@ def test_a_cluster_that_does_not_answer_is_waited_for(
     task = world.add()
     task.located = False
     there = getattr(world, cluster)
-    kind = SourceUnreachable if cluster == "source" else TargetUnreachable
-    there.failures[question] = kind("nobody answers")
+    there.failures[question] = Unreachable(cluster, "no broker answers")
 
     def come_back() -> None:
         if there.asked.count(question) >= 3:
@@ -291,12 +285,11 @@ def test_a_cluster_that_does_not_answer_is_waited_for(
 @pytest.mark.parametrize("cluster", ["source", "target"])
 def test_a_cluster_that_never_answers_is_named(world: World, cluster: str) -> None:
     world.add()
-    kind = SourceUnreachable if cluster == "source" else TargetUnreachable
-    getattr(world, cluster).failures["metadata"] = kind("nobody answers")
+    getattr(world, cluster).failures["metadata"] = Unreachable(cluster, "no broker answers")
     world.run()
     found = world.fault()
     assert (found.kind, found.side) == ("unreachable", cluster)
-    assert "nobody answers" in found.message
+    assert "no broker answers" in found.message
     assert getattr(world, cluster).name in found.message
 
 
@@ -363,7 +356,7 @@ def test_another_pair_of_brokers_is_not_held_up(world: World) -> None:
 
 def test_a_connection_that_cannot_be_made_is_tried_again(world: World) -> None:
     task = world.add()
-    world.refusal = TargetUnreachable("connection refused")
+    world.refusal = Unreachable("target", "connection refused")
 
     def open_up() -> None:
         if len(world.connected) >= 3:
@@ -379,7 +372,7 @@ def test_a_connection_that_cannot_be_had_is_shared(world: World) -> None:
     """The broker limits connections: another pipe between the same brokers serves."""
     task = world.add()
     task.slot = 2
-    world.refusal = TargetUnreachable("closed at once")
+    world.refusal = Unreachable("target", "closed at once")
     world.open_pipes = [(0, (1,), 0), (0, (0,), 1)]
     assert world.run().recoveries == 0
     assert task.done
@@ -389,8 +382,8 @@ def test_a_connection_that_cannot_be_had_is_shared(world: World) -> None:
 @pytest.mark.parametrize(
     ("error", "exit_code"),
     [
-        (SourceDenied("not allowed to connect"), ExitCode.SOURCE),
-        (TargetDenied("not allowed to connect"), ExitCode.TARGET),
+        (Denied("source", "not allowed to connect"), ExitCode.SOURCE),
+        (Denied("target", "not allowed to connect"), ExitCode.TARGET),
     ],
 )
 def test_a_connection_that_is_denied_is_a_fault(

@@ -10,7 +10,7 @@ from copycore.partition import Refusal
 from copycore.segments import Segments
 from kit.fakes.job import END, FakePart, World
 from replicator.engine import driver as drive
-from replicator.errors import ExitCode, TargetError
+from replicator.errors import ClusterError, ExitCode
 
 # --- faults ---------------------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ def test_replicas_that_are_behind_are_counted(world: World) -> None:
     world.target.log("a").replicas = world.target.log("b").replicas = (0, 1, 2)
     driver.check_topics()
     assert driver.under_replicated == 2
-    world.target.failures["metadata"] = TargetError("it is gone", hint="")
+    world.target.failures["metadata"] = ClusterError("target", "it is gone", hint="")
     driver.check_topics()
     assert driver.under_replicated == 2
     assert [task.fault for task in world.tasks] == [None] * 3
@@ -292,7 +292,9 @@ def test_a_segment_that_cannot_be_written_stops_the_assignment(world: World) -> 
 
     def script(part: FakePart) -> None:
         assert world.driver is not None
-        world.writer.failure = TargetError("no replicas") if len(world.parts) == 1 else None
+        world.writer.failure = (
+            ClusterError("target", "no replicas") if len(world.parts) == 1 else None
+        )
         world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
         world.writer.failure = None
         if len(world.parts) == 1:
@@ -324,7 +326,7 @@ def test_a_segment_that_may_have_been_written_is_made_void(world: World) -> None
             world.driver.write_segments(world.workers[0], part, Segments.of([(25, 5)]))  # type: ignore[arg-type]
             key, value, delivered = world.writer.held.pop()
             world.state.append(key, value)
-            delivered(TargetError("timed out"), -1)
+            delivered(ClusterError("target", "timed out"), -1)
             world.writer.hold = False
         else:
             world.write(part, 3)
@@ -343,7 +345,7 @@ def test_a_map_that_cannot_be_written_for_long_stops_the_partition(world: World)
 
     def script(part: FakePart) -> None:
         assert world.driver is not None
-        world.writer.failure = TargetError("no replicas")
+        world.writer.failure = ClusterError("target", "no replicas")
         world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
 
     world.script = script
@@ -393,7 +395,7 @@ def test_a_gate_that_stays_shut_for_long_ends_the_assignment(world: World) -> No
 
     def give_up() -> None:
         for told in world.waiting:
-            told(TargetError("no beat"))
+            told(ClusterError("target", "no beat"))
         world.waiting.clear()
 
     world.inbox.ticks.append(give_up)
@@ -411,7 +413,7 @@ def test_a_segment_that_was_not_written_is_not_relied_on(world: World) -> None:
         assert world.driver is not None
         if len(world.parts) == 1:
             world.write(part, 5)
-            world.writer.failure = TargetError("no replicas")
+            world.writer.failure = ClusterError("target", "no replicas")
             world.driver.write_segments(world.workers[0], part, Segments.of([(20, 5)]))  # type: ignore[arg-type]
             world.writer.failure = None
         else:

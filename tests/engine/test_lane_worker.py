@@ -18,7 +18,7 @@ from copycore.segments import Segments
 from copycore.split import Stride
 from kit.brokers.scripted import SourceBroker, TargetBroker, TargetLog
 from kit.logs.truth import RecordLog, arrived, rows
-from replicator.cluster.failures import SourceUnsupported, TargetUnreachable, TargetUnsupported
+from replicator.cluster.errors import Unreachable, Unsupported
 from replicator.engine.lanes import LaneWorker, PipeKey
 from replicator.errors import CopystreamError
 
@@ -265,12 +265,12 @@ def test_a_pipe_that_was_lost_is_opened_again(setup: Setup) -> None:
 def test_a_pipe_that_cannot_be_opened_leaks_no_connection(setup: Setup, what: str) -> None:
     """Tried every second or two for minutes, a leak would be hundreds of sockets (D5)."""
     if what == "unreachable target":
-        setup.target.refusal = TargetUnreachable("refused")
+        setup.target.refusal = Unreachable("target", "refused")
     elif what == "old source":
-        setup.source.old = SourceUnsupported("too old")
+        setup.source.old = Unsupported("source", "too old")
     else:
-        setup.target.old = TargetUnsupported("too old")
-    with pytest.raises((TargetUnreachable, SourceUnsupported, TargetUnsupported)):
+        setup.target.old = Unsupported("target", "too old")
+    with pytest.raises((Unreachable, Unsupported, Unsupported)):
         setup.connect()
     made = setup.source.connections + setup.target.connections
     assert made

@@ -18,7 +18,7 @@ from kit.oracle import batches as oracle
 from replicator.cluster import RunningTransaction, Unsupported
 from replicator.engine import driver as drive
 from replicator.engine.task import PartitionTask, SplitTask
-from replicator.errors import ExitCode, SourceError, TargetError
+from replicator.errors import ClusterError, ExitCode
 from replicator.offsets.epochs import Epochs
 from replicator.offsets.splits import Arrival, Point, SplitBinding, Splits, SplitState, fresh
 from replicator.report.model import Gap, OpenTransaction
@@ -102,7 +102,7 @@ def test_the_first_offset_of_the_local_log_may_be_a_hole(world: World) -> None:
 
 def test_a_source_without_remote_storage_need_not_know_the_question(world: World) -> None:
     task = world.add()
-    world.source.failures["earliest_local"] = Unsupported("ListOffsets 8", hint="")
+    world.source.failures["earliest_local"] = Unsupported("source", "ListOffsets 8", hint="")
     world.script = first_ends(world, "empty")
     world.run()
     assert (task.done, len(world.parts)) == (True, 1)
@@ -119,7 +119,9 @@ def test_without_an_answer_nothing_is_taken_for_a_hole(world: World, how: str) -
             if how == "refused":
                 log.error = 6
             else:
-                world.source.failures["earliest_local"] = SourceError("it is gone", hint="")
+                world.source.failures["earliest_local"] = ClusterError(
+                    "source", "it is gone", hint=""
+                )
             world.end_as(part, "empty")
         else:
             world.finish(part)
@@ -228,8 +230,8 @@ def test_a_check_without_an_answer(world: World, failure: str) -> None:
         if failure == "error":
             log.epoch_error = 75
         else:
-            error = Unsupported if failure == "unsupported" else SourceError
-            world.source.failures["epochs"] = error("no", hint="")
+            error = Unsupported if failure == "unsupported" else ClusterError
+            world.source.failures["epochs"] = error("source", "no", hint="")
         world.lose(part)
 
     def heal() -> None:
@@ -400,7 +402,7 @@ def test_a_copy_that_an_open_transaction_holds_names_it(
     elif known == "nothing":
         world.source.running.clear()
     elif known == "refused":
-        world.source.failures["transactions"] = SourceError("denied", hint="")
+        world.source.failures["transactions"] = ClusterError("source", "denied", hint="")
 
     def script(part: FakePart) -> None:
         world.write(part, 30)
@@ -584,8 +586,8 @@ def test_a_target_that_cannot_tell_does_not_hold_the_end_up(world: World, failur
         world.write(part, 30)
         unanswered(world, part, 5, stored=True)
         if failure == "unreachable":
-            world.target.failures["ends"] = TargetError("gone", hint="")
-            world.target.failures["latest"] = TargetError("gone", hint="")
+            world.target.failures["ends"] = ClusterError("target", "gone", hint="")
+            world.target.failures["latest"] = ClusterError("target", "gone", hint="")
         else:
             world.target.log("orders").high = 30
 

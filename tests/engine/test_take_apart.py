@@ -19,7 +19,7 @@ from kit.fakes.world import PRODUCER as TASK_PRODUCER
 from kit.fakes.world import make_task
 from kit.logs.truth import CODECS, DurableMap, RecordLog, Row, arrived, unpacked
 from kit.oracle import batches as oracle
-from replicator.cluster import broker_errors
+from replicator.cluster import errors as broker_errors
 from replicator.engine.judge import Verdict, judge
 from replicator.engine.splits import ALL
 from replicator.engine.task import PartitionTask, SplitTask
@@ -125,7 +125,10 @@ class Pursuit:
             if not verdict.apart:
                 return verdict
             assert part.refused is not None
-            self.task.take_apart(part.refused, too_large=part.end_code in broker_errors.TOO_LARGE)
+            self.task.take_apart(
+                part.refused,
+                too_large=broker_errors.lookup(part.end_code).refusal == "record-too-large",
+            )
         raise AssertionError(f"not there after {most} rounds: {settings_of(self.task)}")
 
     def assign(self) -> PartitionCopy:

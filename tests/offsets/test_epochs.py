@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from copycore.segments import Segments
 from kit.fakes.state import FakeReader, FakeWriter, StateTopic
 from offsets.test_offset_map import BINDING, PLACE, ours, replayed, taken_over
-from replicator.errors import CopystreamError, StateError, TargetError
+from replicator.errors import ClusterError, CopystreamError, StateError
 from replicator.offsets.epochs import LATEST_EPOCHS, Epochs
 from replicator.offsets.maps import OffsetMaps
 from replicator.state import OFFSET_MAP_TOPIC
@@ -144,7 +144,7 @@ def test_epochs_that_could_not_be_written_hold_their_segments_back(topic: StateT
     writer, maps = FakeWriter(topic), ours()
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     before = len(topic.records)
-    writer.failure = TargetError("no")
+    writer.failure = ClusterError("target", "no")
     told: list[object] = []
     segments = Segments.of([(120, 10)])
     maps.send_segments(writer, PLACE, segments, lambda error, _: told.append(error), [(120, 4)])
@@ -165,7 +165,7 @@ def test_segments_that_could_not_be_written_leave_their_epochs(topic: StateTopic
     maps.send_segments(writer, PLACE, segments, lambda error, _: told.append(error), [(120, 4)])
     writer.deliver()
     ((_, _, delivered),) = writer.held
-    failure = TargetError("timed out")
+    failure = ClusterError("target", "timed out")
     delivered(failure, -1)
     assert told == [failure]
     assert maps.epochs(PLACE) == replayed(topic).epochs(PLACE) == Epochs(((120, 4),))

@@ -10,7 +10,7 @@ import pytest
 
 from kit.fakes.world import PRODUCER, FakeCluster, Log
 from kit.oracle import batches as oracle
-from replicator.cluster.failures import TargetUnreachable
+from replicator.cluster.errors import Unreachable
 from replicator.offsets.log_end import SEQUENCES, ForeignWriter, NotYet, counters, last_batches
 from replicator.offsets.maps import Binding
 
@@ -170,8 +170,8 @@ def test_a_malformed_tail_is_no_answer(
 @pytest.mark.parametrize("question", ["ends", "latest", "earliest", "metadata", "fetch"])
 def test_an_unreachable_cluster_is_told(target: FakeCluster, question: str) -> None:
     target.log("orders").write(7, 0)
-    target.failures[question] = TargetUnreachable("gone")
-    with pytest.raises(TargetUnreachable):
+    target.failures[question] = Unreachable("target", "gone")
+    with pytest.raises(Unreachable):
         ask(target)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from copycore.segments import Segments
 from kit.fakes.state import FakeReader, FakeWriter, StateTopic
-from replicator.errors import ExitCode, StateError, TargetError
+from replicator.errors import ClusterError, ExitCode, StateError
 from replicator.offsets import maps as store
 from replicator.offsets import stored
 from replicator.offsets.maps import LARGEST_CHUNK, Binding, OffsetMaps
@@ -153,14 +153,14 @@ def test_a_segment_joins_the_map_only_when_it_is_durable(topic: StateTopic) -> N
     """Records behind a segment that was never written would have none after a crash (D12)."""
     writer, maps = FakeWriter(topic), ours()
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
-    writer.failure = TargetError("no")
+    writer.failure = ClusterError("target", "no")
     told: list[object] = []
     maps.send_segments(
         writer, PLACE, Segments.of([(120, 10)]), lambda error, _offset: told.append(error)
     )
     assert told == [writer.failure]
     assert answers(maps, [10]) == [110]
-    with pytest.raises(TargetError):
+    with pytest.raises(ClusterError):
         maps.write_bindings(writer, [(("other", 0), BINDING, 7)])
     assert maps.binding(("other", 0)) is None
     assert maps.segments(("other", 0)) == 0

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from replicator.cluster import broker_errors
+from replicator.cluster import errors as broker_errors
 from replicator.cluster.questions import OffsetResult, PartitionMeta, TopicMeta
-from replicator.errors import TargetError
+from replicator.errors import ClusterError
 from replicator.pace.neighbours import FRESH, INTERVAL, LISTED_EVERY, PARTITIONS, Others
 
 Place = tuple[str, int]
@@ -150,7 +150,7 @@ def test_a_cluster_that_does_not_answer_is_asked_again() -> None:
     def metadata(topics: list[str] | None = None, *, timeout: float) -> dict[str, TopicMeta]:
         tries.append(topics)
         if len(tries) == 1:
-            raise TargetError("no answer")
+            raise ClusterError("target", "no answer")
         return right(topics, timeout=timeout)
 
     rig.cluster.metadata = metadata  # type: ignore[method-assign]

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from kit.fakes.state import FakeClock, FakeReader, FakeWriter, StateTopic
-from replicator.errors import ExitCode, IncompleteError, StateError, TargetError
+from replicator.errors import ClusterError, ExitCode, IncompleteError, StateError
 from replicator.state import REGISTRY_TOPIC
 from replicator.state.claims import BEAT_INTERVAL, HOLDING, LEASE, Claims, Session
 from replicator.state.pulse import Pulse
@@ -135,10 +135,10 @@ def test_an_outage_of_the_registry_does_not_end_the_claims(
 ) -> None:
     one = node()
     one.start("x")
-    one.reader.failure = TargetError("cannot read the registry")
+    one.reader.failure = ClusterError("target", "cannot read the registry")
     assert one.keep()
     clock.now += 60
-    one.writer.failure = TargetError("cannot write to it either")
+    one.writer.failure = ClusterError("target", "cannot write to it either")
     assert one.keep()
 
 
@@ -442,7 +442,7 @@ def test_a_beat_behind_the_strike_out_proves_nothing(
 def test_a_beat_that_failed_holds_nothing(node: Callable[..., Node], clock: FakeClock) -> None:
     one = node()
     one.start("x")
-    one.writer.failure = TargetError("no replicas")
+    one.writer.failure = ClusterError("target", "no replicas")
     clock.now += HOLDING
     one.keep()
     assert not one.claims.holds()

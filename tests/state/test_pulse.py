@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from kit.fakes.state import FakeClock, FakeReader, FakeWriter, StateTopic
-from replicator.errors import CopystreamError, TargetError
+from replicator.errors import ClusterError, CopystreamError
 from replicator.state.claims import BEAT_INTERVAL, HOLDING, Claims
 from replicator.state.pulse import PATIENCE, SOON, Pulse
 
@@ -99,14 +99,14 @@ def test_a_session_that_was_struck_out_opens_nothing_more(
 def test_what_waits_too_long_fails_like_a_record_that_was_not_written(
     beating: Beating, clock: FakeClock
 ) -> None:
-    beating.writer.failure = TargetError("no replicas")
+    beating.writer.failure = ClusterError("target", "no replicas")
     clock.now += HOLDING
     beating.wait()
     while not beating.told:
         beating.pulse.turn()
         clock.now += 1
     (error,) = beating.told
-    assert isinstance(error, TargetError)
+    assert error.side == "target"
     assert clock.now == pytest.approx(5000 + HOLDING + PATIENCE, abs=2)
     assert beating.beats() < PATIENCE / SOON + 10
     assert beating.pulse.standing()
@@ -163,10 +163,10 @@ def test_a_registry_that_takes_no_beats_is_told_once(
         return sum(record.levelname == "WARNING" for record in caplog.records)
 
     assert pass_by(2 * PATIENCE) == 0
-    beating.writer.failure = TargetError("the topic is not there")
+    beating.writer.failure = ClusterError("target", "the topic is not there")
     assert pass_by(PATIENCE - 5) == 0
     assert pass_by(3 * PATIENCE) == 1
     beating.writer.failure = None
     assert pass_by(10) == 0
-    beating.writer.failure = TargetError("again")
+    beating.writer.failure = ClusterError("target", "again")
     assert pass_by(2 * PATIENCE) == 1

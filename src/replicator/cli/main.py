@@ -117,7 +117,7 @@ def _run(arguments: list[str], state: RunState) -> int:
     except CopystreamError as error:
         if state.verbosity > 1:  # the message says what there is to know
             _debug_traceback(state)
-        state.output.failure(type(error).__name__, error.exit_code, error.message, error.hint)
+        state.output.failure(error.family, error.exit_code, error.message, error.hint)
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         state.output.write_line(error.format_message())

@@ -6,13 +6,7 @@ third of the start-up time and a command that only prints help needs none of the
 
 from replicator.cluster.cluster import Cluster
 from replicator.cluster.connection import Connection
-from replicator.cluster.failures import (
-    Denied,
-    ProtocolFault,
-    Unreachable,
-    Unsupported,
-    WrongCluster,
-)
+from replicator.cluster.errors import Denied, ProtocolFault, Unreachable, Unsupported, WrongCluster
 from replicator.cluster.questions import OffsetResult, PartitionMeta, RunningTransaction, TopicMeta
 from replicator.cluster.retry import Backoff, RetryPolicy
 

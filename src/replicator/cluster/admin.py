@@ -1,6 +1,6 @@
 """Topics and their configs, by confluent-kafka's AdminClient.
 
-Every error is a SourceError or TargetError by side. Creating topics reports per topic, since
+Every error is a ``ClusterError``. Creating topics reports per topic, since
 one that fails says nothing about the others.
 """
 
@@ -11,16 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from replicator.cluster import broker_errors
+from replicator.cluster import errors as broker_errors
 from replicator.cluster.brokers import REQUEST_TIMEOUT
 from replicator.cluster.cluster import Cluster
-from replicator.cluster.failures import (
-    Unreachable,
-    Unsupported,
-    failure,
-    library_reason,
-    unreachable,
-)
+from replicator.cluster.errors import Unreachable, Unsupported, library_reason, unreachable
 from replicator.cluster.retry import Backoff, RetryPolicy
 from replicator.errors import CopystreamError
 
@@ -347,8 +341,7 @@ class Admin:
         code: int = problem.code()
         side, name = self._cluster.side, self._cluster.name
         if problem.name() == "_UNSUPPORTED_FEATURE":
-            unsupported = failure(
-                Unsupported,
+            unsupported = Unsupported(
                 side,
                 f"{side} cluster {name}: cannot {doing}: its brokers do not support that",
                 hint="Kafka 2.8 and newer do: is a proxy or a compatible broker in between?",

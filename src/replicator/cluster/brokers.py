@@ -18,13 +18,7 @@ from replicator.cluster import questions as messages
 from replicator.cluster.config import ClientConfig, format_address
 from replicator.cluster.connection import Connection
 from replicator.cluster.decode import DecodeError
-from replicator.cluster.failures import (
-    ProtocolFault,
-    Unreachable,
-    WrongCluster,
-    failure,
-    unreachable,
-)
+from replicator.cluster.errors import ProtocolFault, Unreachable, WrongCluster, unreachable
 from replicator.cluster.questions import MetadataAnswer, Question
 from replicator.cluster.retry import Backoff, RetryPolicy
 from replicator.errors import CopystreamError
@@ -71,7 +65,7 @@ class Brokers:
     """Asks brokers of one cluster, over connections it keeps. Thread-safe.
 
     ``addresses`` are those that the brokers advertise, by broker id; ``cluster_id`` is empty
-    before first contact. Errors are SourceError or TargetError by side; see ``failures``.
+    before first contact. Every error is a ``ClusterError``.
     """
 
     def __init__(self, config: ClientConfig, side: Side, retry: RetryPolicy) -> None:
@@ -274,8 +268,7 @@ class Brokers:
             return question.read(answer)
         except DecodeError as error:
             connection.close()
-            raise failure(
-                ProtocolFault,
+            raise ProtocolFault(
                 self.side,
                 f"{self.where}: broker {connection.address} answered {type(request).__name__} "
                 f"with impossible content: {error}",
@@ -342,8 +335,7 @@ class Brokers:
 
     def _check_cluster(self, answer: MetadataAnswer, address: str) -> None:
         if self.cluster_id and answer.cluster_id != self.cluster_id:
-            raise failure(
-                WrongCluster,
+            raise WrongCluster(
                 self.side,
                 f"{self.where}: {address} answers for another cluster, {answer.cluster_id}",
                 hint="addresses of two clusters are mixed up, or one was set up anew: check "

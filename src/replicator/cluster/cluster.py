@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from replicator.cluster import broker_errors
+from replicator.cluster import errors as broker_errors
 from replicator.cluster import questions as messages
 from replicator.cluster.brokers import CONNECT_TIMEOUT, REQUEST_TIMEOUT, Brokers
 from replicator.cluster.config import ClientConfig
 from replicator.cluster.connection import Connection
-from replicator.cluster.failures import Unreachable, broker_failure
+from replicator.cluster.errors import Unreachable, broker_failure
 from replicator.cluster.questions import (
     OffsetResult,
     PartitionMeta,
@@ -59,7 +59,7 @@ class Cluster:
     """A cluster reached through ``config``, as the source or the target of a job. Thread-safe.
 
     There is one control connection per broker, opened on demand and again after a loss.
-    Errors of every method are SourceError or TargetError by side; see ``failures``.
+    Every method raises ``ClusterError``; see ``cluster.errors``.
     """
 
     def __init__(
@@ -274,7 +274,7 @@ class Cluster:
         return found, unready
 
     def error(self, code: int, doing: str, *, acl: str, detail: str = "") -> CopystreamError:
-        """The error to raise for a Kafka error code; see ``failures.broker_failure``."""
+        """The error to raise for a Kafka error code; see ``errors.broker_failure``."""
         return broker_failure(code, self.side, self.name, doing, acl=acl, detail=detail)
 
     def close(self) -> None:

@@ -20,15 +20,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from replicator import __version__
-from replicator.cluster.broker_errors import UNSUPPORTED_VERSION
 from replicator.cluster.config import ClientConfig, format_address
 from replicator.cluster.decode import DecodeError, decode_response
-from replicator.cluster.failures import (
-    ProtocolFault,
-    Unsupported,
-    failure,
-    unreachable,
-)
+from replicator.cluster.errors import UNSUPPORTED_VERSION, ProtocolFault, Unsupported, unreachable
 from replicator.errors import CopystreamError
 from replicator.terms import Side
 
@@ -65,7 +59,7 @@ _INT32 = struct.Struct(">i")
 class Connection:
     """A connection that has agreed on API versions with its broker.
 
-    Every error is a SourceError or TargetError by ``side`` (see ``failures``): Unreachable for
+    Every error is a ``ClusterError`` of ``side``: Unreachable for
     the network, ProtocolFault for a peer that is no correct broker, Unsupported for an old one.
     """
 
@@ -112,8 +106,7 @@ class Connection:
         best = min(high, highest)
         if best < max(low, lowest):
             speaks = f"speaks {name} {low} to {high}" if high >= low else f"does not speak {name}"
-            raise failure(
-                Unsupported,
+            raise Unsupported(
                 self._side,
                 f"{self._where} {speaks}; copystream needs a version from {lowest} to {highest}",
                 hint="Kafka 2.8 and newer, and brokers compatible with it, are supported",
@@ -195,8 +188,7 @@ class Connection:
             self._not_kafka("listed no API at all in its versions")
         if METADATA not in versions and BROKER_REGISTRATION in versions:
             self.close()
-            raise failure(
-                Unsupported,
+            raise Unsupported(
                 self._side,
                 f"{self._where} is a KRaft controller, which serves brokers and no clients",
                 hint="give a broker's listener (often port 9092) instead of the controller's "
@@ -299,7 +291,7 @@ class Connection:
         self, what: str, *, hint: str = "is this the address and port of a Kafka broker?"
     ) -> NoReturn:
         self.close()
-        raise failure(ProtocolFault, self._side, f"{self._where} {what}", hint=hint)
+        raise ProtocolFault(self._side, f"{self._where} {what}", hint=hint)
 
 
 def _api_name(request: Entity) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
-from replicator.cluster import broker_errors
+from replicator.cluster import errors as broker_errors
 from replicator.cluster.decode import DecodeError
 from replicator.terms import TopicPartition, valid_topic_name
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from copycore.partition import PartitionCopy
 from copycore.segments import Segments
 from copycore.split import Stride
-from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta, broker_errors
+from replicator.cluster import Cluster, Denied, PartitionMeta, TopicMeta
+from replicator.cluster import errors as broker_errors
 from replicator.engine.aside import Aside, Then
 from replicator.engine.judge import denied, judge, task_fault, without_side
 from replicator.engine.lanes import LaneWorker, PipeKey, WhenFound, gate_opener
@@ -244,7 +245,10 @@ class Driver:
             return
         if verdict.apart:
             assert part.refused is not None
-            task.take_apart(part.refused, too_large=part.end_code in broker_errors.TOO_LARGE)
+            task.take_apart(
+                part.refused,
+                too_large=broker_errors.lookup(part.end_code).refusal == "record-too-large",
+            )
             task.lost_at = None  # fewer records are in question now
             self._again(task, "target", verdict.reason, at_once=True)
             return
@@ -670,7 +674,7 @@ class Driver:
         self, task: PartitionTask, side: Side, cluster: str, meta: TopicMeta, known: str
     ) -> bool:
         found: Fault
-        if broker_errors.denied_resource(meta.error) is not None:
+        if broker_errors.is_denied(meta.error):
             found = denied(task, side, cluster, "describing the topic is refused")
         elif meta.error in broker_errors.UNKNOWN_TOPIC:
             # A broker that has just started may not know its topics yet.

@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from copycore.partition import PartitionCopy
-from replicator.cluster import broker_errors
+from replicator.cluster import errors as broker_errors
 from replicator.engine.task import PartitionTask
 from replicator.errors import ExitCode
 from replicator.report import faults
@@ -73,7 +73,7 @@ def denied(task: PartitionTask, side: Side, cluster: str, what: str) -> Fault:
 def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) -> Verdict:
     """What the end of an assignment means; ``source`` and ``target`` name the clusters."""
     code = part.end_code
-    name = f"{broker_errors.lookup(code).name} ({code})"
+    name = broker_errors.named(code)
     detail = f": {part.end_message}" if part.end_message else ""
     match part.ending:
         case "malformed" | "corrupt":
@@ -113,7 +113,7 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
                 task_fault(task, "foreign-writer", "target", target, text, offset=part.end_offset),
                 "",
             )
-        case "source-error" if broker_errors.denied_resource(code) is not None:
+        case "source-error" if broker_errors.is_denied(code):
             return Verdict(denied(task, "source", source, f"reading is refused: {name}"), "")
         case "source-error":
             return Verdict(
@@ -122,15 +122,15 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
                 refresh=code in broker_errors.UNKNOWN_TOPIC,
                 out_of_range=code == broker_errors.OFFSET_OUT_OF_RANGE,
             )
-        case "target-error" if broker_errors.denied_resource(code) is not None:
+        case "target-error" if broker_errors.is_denied(code):
             return Verdict(denied(task, "target", target, f"writing is refused: {name}"), "")
         case "target-error" if (
-            broker_errors.refusal(code) and part.refused and part.refused.records > 1
+            broker_errors.lookup(code).refusal and part.refused and part.refused.records > 1
         ):
             # The other records may be accepted; sent alone, the refused one gets the fault.
             reason = f"target: a batch of {part.refused.records} records is refused: {name}{detail}"
             return Verdict(None, reason, apart=True)
-        case "target-error" if (kind := broker_errors.refusal(code)) is not None:
+        case "target-error" if (kind := broker_errors.lookup(code).refusal) is not None:
             text = f"target cluster {target} refuses this record: {name}{detail}"
             hint = _SEGMENT_LIMIT if code == broker_errors.RECORD_LIST_TOO_LARGE else None
             return Verdict(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from replicator.cluster import Cluster, TopicMeta
-from replicator.cluster.failures import Unreachable
+from replicator.cluster.errors import Unreachable
 from replicator.engine.lanes import LaneWorker, PipeKey
 from replicator.engine.splits import SplitDriver, SplitFound
 from replicator.engine.task import PartitionTask

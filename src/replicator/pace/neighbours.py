@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from replicator.cluster import Cluster, broker_errors
+from replicator.cluster import Cluster
+from replicator.cluster import errors as broker_errors
 from replicator.errors import CopystreamError
 from replicator.terms import TopicPartition, is_internal_topic
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from replicator.cluster import Cluster, TopicMeta
-from replicator.cluster.broker_errors import INVALID_TOPIC, UNKNOWN_TOPIC
+from replicator.cluster.errors import INVALID_TOPIC_EXCEPTION, UNKNOWN_TOPIC
 from replicator.errors import CopystreamError, ExitCode
 from replicator.options.settings import CopySettings
 from replicator.plan import creation
@@ -44,7 +44,7 @@ class Choosing:
         found = self._source.metadata(names) if names else {}
         for word in choice.unmatched:
             meta = found.get(word)
-            if meta is None or meta.error in UNKNOWN_TOPIC or meta.error == INVALID_TOPIC:
+            if meta is None or meta.error in UNKNOWN_TOPIC or meta.error == INVALID_TOPIC_EXCEPTION:
                 raise no_such_topic(word, everything, cluster=self._source.name)
             if meta.error:
                 self.refuse(word, not_described(self._source, meta))

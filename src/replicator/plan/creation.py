@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from replicator.cluster import Denied, Unreachable, broker_errors
+from replicator.cluster import Denied, Unreachable
+from replicator.cluster import errors as broker_errors
 from replicator.cluster.admin import Admin, TopicSpec
-from replicator.errors import BrokerError, CopystreamError, ExitCode
+from replicator.cluster.errors import BrokerError
+from replicator.errors import CopystreamError, ExitCode
 from replicator.report.model import TopicPlan
 
 # Each round of refusals takes at least one config from a topic; Kafka has about 40.

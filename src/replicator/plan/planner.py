@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 
 from replicator.cluster import Cluster, Denied, TopicMeta
 from replicator.cluster.admin import Admin, TopicConfigs
-from replicator.cluster.broker_errors import UNKNOWN_TOPIC
 from replicator.cluster.configs import Stored, age_limit, batch_limit
-from replicator.errors import BrokerError, CopystreamError, ExitCode, UsageError
+from replicator.cluster.errors import UNKNOWN_TOPIC, BrokerError
+from replicator.errors import CopystreamError, ExitCode, UsageError
 from replicator.offsets.log_end import last_batches
 from replicator.offsets.maps import Binding, OffsetMaps
 from replicator.offsets.source_log import Position, check, gap_text

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
-from replicator.cluster import Cluster, PartitionMeta, TopicMeta, broker_errors
+from replicator.cluster import Cluster, PartitionMeta, TopicMeta
+from replicator.cluster import errors as broker_errors
 from replicator.errors import CopystreamError
 from replicator.report.faults import fault, told
 from replicator.report.model import Fault
@@ -56,8 +57,8 @@ def partition_fault(
 ) -> Fault:
     """The fault of a partition that its leader says nothing of, with Kafka's error code."""
     topic, partition = place
-    if broker_errors.denied_resource(code) is not None:
-        text = f"its offsets are refused: {broker_errors.lookup(code).name} ({code})"
+    if broker_errors.is_denied(code):
+        text = f"its offsets are refused: {broker_errors.named(code)}"
         hint = f"grant DESCRIBE on Topic {topic} to the user of this client"
         return fault("denied", cluster.side, cluster.name, topic, partition, text, hint=hint)
     text = unserved(meta, cluster.brokers, code)
@@ -71,7 +72,7 @@ def unready_fault(cluster: Cluster, topic: str, partition: int, error: Copystrea
 
 def unserved(meta: PartitionMeta | None, brokers: Collection[int], code: int) -> str:
     """Why a partition cannot be used, with the brokers that are to blame; ``brokers`` are up."""
-    name = f"{broker_errors.lookup(code).name} ({code})"
+    name = broker_errors.named(code)
     if meta is None:
         return f"no broker serves it: {name}"
     gone = [broker for broker in meta.replicas if broker not in brokers]

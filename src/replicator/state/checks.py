@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from replicator.cluster import Cluster, Denied, TopicMeta, Unreachable, broker_errors
+from replicator.cluster import Cluster, Denied, TopicMeta, Unreachable
+from replicator.cluster import errors as broker_errors
 from replicator.cluster.admin import Admin, TopicSpec
-from replicator.cluster.failures import failure
-from replicator.errors import CopystreamError, TargetError
+from replicator.errors import ClusterError, CopystreamError
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 from replicator.state.topics import StateWriter
 
@@ -38,7 +38,7 @@ class StateTopics(Struct):
 def check(cluster: Cluster, admin: Admin, *, change: bool) -> StateTopics:
     """Look at the state topics of a target; with ``change`` make and mend them.
 
-    Raises ``TargetError`` where they cannot be used as they are, naming all that are wrong.
+    Raises ``ClusterError`` where they cannot be used as they are, naming all that are wrong.
     """
     result = StateTopics()
     found = cluster.metadata(TOPICS)
@@ -138,9 +138,8 @@ def _not_created(
         f"administrator make each with 1 partition, replication factor {replicas} and "
         f"cleanup.policy={POLICY}, and grant {RIGHTS} on them: {make}"
     )
-    return (
-        failure(Denied, "target", message, hint=hint) if denied else TargetError(message, hint=hint)
-    )
+    kind = Denied if denied else ClusterError
+    return kind("target", message, hint=hint)
 
 
 def _extents(cluster: Cluster, names: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -174,7 +173,8 @@ def _check_partitions(
             )
     if refused:
         counts = " and ".join(f"{name} has {count} partitions" for name, count in refused.items())
-        raise TargetError(
+        raise ClusterError(
+            "target",
             f"target cluster {cluster.name}: {counts}; a state topic has exactly 1, which gives "
             "one order of everything",
             hint=f"nothing is in it yet: delete {_and(refused)} and run again, so that copystream "
@@ -230,7 +230,7 @@ def _not_mended(
         f"run: kafka-configs --bootstrap-server {cluster.config.bootstrap_text} --alter "
         f"--entity-type topics --entity-name {name} --add-config {shall}"
     )
-    return failure(Denied, "target", message, hint=hint)
+    return Denied("target", message, hint=hint)
 
 
 def _check_replicas(cluster: Cluster, topic: TopicMeta, result: StateTopics) -> None:

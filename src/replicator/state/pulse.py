@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from replicator.errors import CopystreamError, TargetError
+from replicator.errors import ClusterError, CopystreamError
 from replicator.process import boot_time
 from replicator.state import REGISTRY_TOPIC
 from replicator.state.claims import BEAT_INTERVAL, Claims
@@ -103,7 +103,8 @@ class Pulse:
             one.told(None)
         for one in late:
             one.told(
-                TargetError(
+                ClusterError(
+                    "target",
                     f"no sign of life could be written to {REGISTRY_TOPIC} for {PATIENCE:.0f} s",
                     hint="see that the topic is there and has a leader, then run again",
                 )

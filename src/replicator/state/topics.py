@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from replicator.cluster.cluster import Cluster
-from replicator.cluster.failures import library_reason, unreachable
+from replicator.cluster.errors import library_reason, unreachable
 from replicator.errors import CopystreamError, StateError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from replicator.errors import StateError, TargetError
+from replicator.errors import ClusterError, StateError
 from replicator.options.settings import CopySettings
 from replicator.pace.throttle import Throttle
 from replicator.process import StopSignal
@@ -47,11 +47,13 @@ class CopyJob:
         self.mode = os.environ.get("FAKE_JOB", "done")
         self.started = time.monotonic()
         if self.mode == "refused":
-            raise TargetError("target b:9092: connection refused", hint="is the broker running?")
+            raise ClusterError(
+                "target", "target b:9092: connection refused", hint="is the broker running?"
+            )
         if self.mode == "recreated":
             raise StateError("topic orders was deleted and made again", hint="use another name")
         if self.mode == "leaky":
-            raise TargetError("b:9092 refuses ssl.keystore.password=hunter2")
+            raise ClusterError("target", "b:9092 refuses ssl.keystore.password=hunter2")
         if self.mode == "crash":
             raise ZeroDivisionError("division by zero")
 
