@@ -1,8 +1,14 @@
 """The copy loop of one lane.
 
 A lane is one thread with its own connections and a fixed set of partitions, sorted into pipes.
-Time is passed in, in milliseconds of any monotonic clock. Everything runs in the lane's thread
-except ``wake``; the GIL is released around socket calls.
+Time is passed in, in milliseconds of any monotonic clock.
+
+Everything runs in the lane's thread, which releases the GIL around socket calls and inner loops.
+From any thread: ``wake``, ``silence``, ``take_latencies``, and to read a count or an offset of a
+``Lane`` or a ``PartitionCopy``, except ``counters`` before the partition has ended. Each of these
+runs with the GIL from begin to end, and the lane's thread changes what they read only while it
+holds the GIL. What is read in two steps may be of two moments: ``records`` and ``bytes`` need not
+fit each other. An interpreter without a GIL would need locks here.
 """
 
 from libc.errno cimport EINTR, errno
@@ -121,7 +127,7 @@ cdef class Lane:
 
     def silence(self, int64_t now):
         """For how many ms the broker that is silent longest has owed an answer, beyond what a quota
-        of its own makes us wait; from any thread.
+        of its own makes us wait. Any thread may call it.
         """
         cdef Pipe pipe
         cdef Outlet outlet

@@ -74,8 +74,8 @@ cdef class PartitionCopy:
     cdef object strides                 # deque of the strides that are not all on the target
     cdef int64_t first_stride           # number of the first of them
     cdef Stride stride                  # of the slice being cut
-    cdef int64_t gate                   # what comes behind it waits for the map
-    cdef list gates
+    cdef int64_t gate                   # records from this source offset on wait for the state
+    cdef list gates                     # all that are closed, as source offsets
     cdef int32_t pending                # batches queued or in flight
     cdef Py_ssize_t queued_bytes
     cdef Py_ssize_t largest             # largest batch seen, bytes
@@ -87,7 +87,8 @@ cdef class PartitionCopy:
     cdef bint drain                     # deliver what is queued before stopping
     cdef bint ended                     # reported
 
-    cdef bint follows(self, int64_t offset, int32_t count) except -1
+    cdef int map_records(self, int64_t offset, int32_t count, int64_t counter,
+                         Segments segments) except -1
     cdef int begin_copying(self, Rebatcher rebatcher) except -1
     cdef Stride absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
                        SlabPool pool, bint read_committed, bint check_crc, Segments segments)

@@ -1,9 +1,29 @@
 import builtins
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from copycore.bucket import Bucket
 from copycore.split import Split
+
+Side = Literal["source", "target"]
+Ending = Literal[
+    "done",
+    "stopped",
+    "lost",
+    "malformed",
+    "corrupt",
+    "unknown-codec",
+    "partitioner",
+    "source-error",
+    "short",
+    "empty",
+    "open-transaction",
+    "diverged",
+    "elsewhere",
+    "target-error",
+    "foreign-writer",
+]
+ENDINGS: frozenset[Ending]
 
 class Refusal(NamedTuple):
     records: int
@@ -42,8 +62,8 @@ class PartitionCopy:
     rebatched: int
     readable: int
     heard: bool
-    ending: str | None
-    end_side: str | None
+    ending: Ending | None
+    end_side: Side | None
     end_code: int
     end_offset: int
     end_message: str | None
@@ -86,4 +106,4 @@ class PartitionCopy:
     def counters(self) -> list[int]: ...
     @property
     def arrivals(self) -> list[tuple[int, int]]: ...
-    def confirm(self, counter: int) -> None: ...
+    def confirm(self, source: int) -> None: ...

@@ -5,8 +5,8 @@ other the records are put into batches of our own.
 
 Every record gets a number, its *counter*. Source offset and counter advance together inside a
 segment; a hole in the source (control batch, aborted or empty batch, missing offsets) starts a new
-segment. Batches behind a segment start wait at the *gate* until the caller says that the segment
-is durable on the target.
+segment. Records from a segment's start on wait at the *gate*, a source offset, until the caller
+says that the segment is durable on the target.
 """
 
 from collections import deque, namedtuple
@@ -21,7 +21,7 @@ from copycore.batch cimport (
 from copycore.branch cimport Branch, Item
 from copycore.cursor cimport Reader, left, read_i8, read_i32, reader, take
 from copycore.frames cimport FetchDecoder, FetchedPartition
-from copycore.rebatch cimport Rebatcher
+from copycore.rebatch cimport Rebatcher, SliceSizes, is_single_small
 from copycore.records cimport (
     RECORD_BROKEN, RECORD_OK, WALK_OVER, RecordView, RecordWalk, RecordWriter, compose_header, walk,
 )
@@ -43,6 +43,17 @@ cdef enum:
     GROWTH = 2               # by which those of one grow, mostly: its number is larger
     MAGIC_AT = 16            # in every format; attributes follow it in v0 and v1
 
+
+# What a partition's assignment can end as; the stub has the same as a type.
+ENDINGS = frozenset((
+    "done", "stopped", "lost",
+    # of the source's batches
+    "malformed", "corrupt", "unknown-codec", "partitioner",
+    # of the source's log
+    "source-error", "short", "empty", "open-transaction", "diverged", "elsewhere",
+    # of the target
+    "target-error", "foreign-writer",
+))
 
 # A batch the target refused: records and bytes of it, whether it was compressed, whether it had
 # records of several of the source's batches, and the source offset after its last record.
@@ -166,28 +177,35 @@ cdef class PartitionCopy:
             branch.records = rebatcher.writer(number)
         return 0
 
-    cdef bint follows(self, int64_t offset, int32_t count) except -1:
-        """Whether the durable map has the next ``count`` records come from ``offset`` on."""
-        if self.next_known == self.only.counter:
+    cdef int map_records(self, int64_t offset, int32_t count, int64_t counter,
+                         Segments segments) except -1:
+        """Add a segment unless the durable map has ``count`` records from number ``counter`` on
+        come from the source offset ``offset`` on.
+        """
+        if self.next_known == counter:
             self.expected_source = self.known.popleft()[0]
             self.next_known = self.known[0][1] if self.known else INT64_MAX
-        if (offset == self.expected_source and self.next_known >= self.only.counter + count):
-            return True
-        self.known.clear()
-        self.next_known = INT64_MAX
-        return False
+        if offset != self.expected_source or self.next_known < counter + count:
+            self.known.clear()
+            self.next_known = INT64_MAX
+            segments.add(offset, counter)
+        return 0
 
-    def confirm(self, int64_t counter):
-        """What was reported with the gate ``counter``, or the stride that starts at that source
-        offset, is durable.
+    def confirm(self, int64_t source):
+        """Open the gate at this source offset: the segments, the leader epochs or the stride that
+        were reported with it are durable. Only the lane's thread may call it.
         """
-        if counter in self.gates:
-            self.gates.remove(counter)
+        if source in self.gates:
+            self.gates.remove(source)
             self.gate = min(self.gates) if self.gates else INT64_MAX
 
     cdef int finish(self, str ending, str side, int code, int64_t offset, str message,
                     bint drain) except -1:
-        """Stop; the first reason counts, and one that may not drain overrules one that may."""
+        """Stop; the first reason counts, and one that may not drain overrules one that may. Only
+        this method sets what a partition ends as: one of ``ENDINGS``, else ``ValueError``.
+        """
+        if ending not in ENDINGS:
+            raise ValueError(f"a partition cannot end as {ending}")
         if self.ending is None or (self.drain and not drain):
             self.ending = ending
             self.end_side = side
@@ -207,16 +225,20 @@ cdef class PartitionCopy:
         cdef int64_t before = self.position
         cdef Reader r = reader(fetched.records, fetched.records_size)
         cdef Stride stride = Stride(before)
+        cdef SliceSizes sizes = SliceSizes(0, 0, 0)
         cdef Branch branch
         for branch in self.branches:
             branch.records.reset()  # a slice that failed may have left some of another partition
             branch.joined = False
         self.rebatcher.retracer.begin()
         self.stride = stride
-        self.rebatcher.lone = False
-        self.merging = self.position >= self.apart_until and self.rebatcher.pays(r, self.merging)
+        if self.rebatcher.weighs:
+            sizes = self.rebatcher.measure(r)
+        self.merging = (self.position >= self.apart_until
+                        and self.rebatcher.pays(&sizes, self.merging))
         self.wants_linger = (self.end < 0 and fetched.records_size < self.rebatcher.batch_bytes
-                             and (self.merging or self.rebatcher.lone or self.split is not None))
+                             and (self.merging or is_single_small(&sizes)
+                                  or self.split is not None))
         try:
             self.take_batches(&r, fetched, decoder, slab, pool, read_committed, check_crc, segments)
         except BrokenBatch as error:
@@ -307,8 +329,7 @@ cdef class PartitionCopy:
                 self.take_records(&view, pool, segments)
                 continue
             self.close_batch(self.only, pool)
-            if not self.follows(view.base_offset, view.count):
-                segments.add(view.base_offset, self.only.counter)
+            self.map_records(view.base_offset, view.count, self.only.counter, segments)
             rewrite(&view, item.header, self.producer_id, self.producer_epoch,
                     <int32_t> (self.only.counter & SEQUENCE_MASK))
             item.slab = slab
@@ -318,7 +339,7 @@ cdef class PartitionCopy:
             item.counter = self.only.counter
             item.source_base = view.base_offset
             item.source_next = view.next_offset
-            item.opens_at = self.only.counter + view.count
+            item.opens_at = view.next_offset
             item.joined = False
             self.only.push(&item)
             self.passed += 1
@@ -354,7 +375,7 @@ cdef class PartitionCopy:
     cdef int gate_epoch(self, Segments segments) except -1:
         """Hold the records that follow back until a new epoch is durable; strides do so anyway."""
         if self.epoch_due and self.split is None:
-            segments.begin_gate(self.only.counter)
+            segments.begin_gate(self.position)
         self.epoch_due = False
         return 0
 
@@ -480,8 +501,7 @@ cdef class PartitionCopy:
         """Put the record at this source offset into the batch being built."""
         if self.next_known != INT64_MAX:
             with gil:
-                if not self.follows(offset, 1):
-                    segments.add(offset, branch.counter)
+                self.map_records(offset, 1, branch.counter, segments)
         elif offset != self.expected_source:
             segments.add(offset, branch.counter)
         if records.count == 0:
@@ -549,10 +569,9 @@ cdef class PartitionCopy:
         item.payload_size = <int32_t> size
         item.source_base = branch.built_from
         item.source_next = branch.built_until
-        item.opens_at = branch.counter
+        item.opens_at = branch.built_until
         item.joined = branch.joined
         if self.split is not None:
-            item.opens_at = branch.built_until
             item.stride = self.first_stride + <int64_t> len(self.strides)
             self.stride.left += 1
         branch.joined = False

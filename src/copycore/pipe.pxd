@@ -21,7 +21,8 @@ cdef class Pipe:
     cdef dict fetch_names          # topic name or id -> {partition: PartitionCopy}
     cdef int32_t fetch_correlation
     cdef int64_t fetch_deadline
-    cdef int64_t fetch_not_before
+    cdef int64_t throttled_until   # ms, by the source's quota
+    cdef int64_t lingers_until     # ms, so that records gather at the source
     cdef int64_t idle_since        # ms; −1 while it is used
     cdef int64_t retry_at          # ms, when a partition that pauses may be asked for again
     cdef int pausing               # how many pause now

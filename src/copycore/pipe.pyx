@@ -145,7 +145,8 @@ cdef class Pipe:
         cdef dict topics
         cdef int32_t wait
         if (self.source.sock is None or self.fetch_parts is not None
-                or now < self.fetch_not_before or not self.pool.has_room()):
+                or now < max(self.throttled_until, self.lingers_until)
+                or not self.pool.has_room()):
             return 0
         chosen = self.choose_hungry(now)
         if not chosen:
@@ -248,10 +249,10 @@ cdef class Pipe:
         except ValueError as error:
             return self.lose_source(str(error))
         if decoder.throttle_ms > 0:
-            self.fetch_not_before = now + min(decoder.throttle_ms, THROTTLE_LIMIT)
-            self.state.source_quota.wait(now, self.fetch_not_before)
+            self.throttled_until = now + min(decoder.throttle_ms, THROTTLE_LIMIT)
+            self.state.source_quota.wait(now, self.throttled_until)
         elif wants_linger and self.count_behind() == 0:
-            self.fetch_not_before = now + self.state.linger
+            self.lingers_until = now + self.state.linger
         for part in chosen:
             part.asked = False
         self.fetch_parts = None
@@ -388,8 +389,8 @@ cdef class Pipe:
         cdef int64_t first = INT64_MAX
         if self.fetch_parts is not None:
             first = self.fetch_deadline
-        elif self.fetch_not_before > now:
-            first = self.fetch_not_before
+        elif max(self.throttled_until, self.lingers_until) > now:
+            first = max(self.throttled_until, self.lingers_until)
         elif self.retry_at > now:
             first = self.retry_at
         for outlet in self.outlets:

@@ -6,13 +6,22 @@ from copycore.records cimport RecordWriter
 from copycore.retrace cimport Retracer
 
 
+cdef struct SliceSizes:
+    # Of the dense batches in a fetched slice.
+    Py_ssize_t count
+    Py_ssize_t size            # bytes, all together
+    Py_ssize_t small           # bytes below which those in this codec are small
+
+
+cdef bint is_single_small(const SliceSizes* sizes) noexcept
+
 cdef class Rebatcher:
     cdef readonly int compression          # codec of what is re-encoded; −1 keeps the source's
     cdef readonly int level
     cdef readonly str merge                # "auto", "always" or "never"
     cdef readonly Py_ssize_t batch_bytes   # of records in a batch of ours, before compression
     cdef readonly Py_ssize_t cap           # bytes that one batch may decompress to
-    cdef bint lone                         # the slice seen last has one small batch and no other
+    cdef bint weighs                       # merges where it pays, so slices have to be measured
     cdef list writers                      # the batches being built, one for each branch
     cdef int codec                         # and their codec
     cdef object unpacked                   # keeps the bytes alive that are taken apart
@@ -26,4 +35,5 @@ cdef class Rebatcher:
     cdef const uint8_t* pack(self, RecordWriter records, Py_ssize_t* size) except NULL
     cdef bint can_retrace(self, const BatchView* view) noexcept
     cdef int retrace(self, const BatchView* view, RecordWriter records) except -1
-    cdef bint pays(self, Reader slice_, bint merging) noexcept
+    cdef SliceSizes measure(self, Reader slice_) noexcept
+    cdef bint pays(self, const SliceSizes* sizes, bint merging) noexcept

@@ -1,8 +1,10 @@
 from typing import Literal
 
+Broken = Literal["corrupt", "malformed", "partitioner"]
+
 class BrokenBatch(ValueError):
-    ending: Literal["corrupt", "malformed"]
-    def __init__(self, ending: Literal["corrupt", "malformed"], message: str) -> None: ...
+    ending: Broken
+    def __init__(self, ending: Broken, message: str) -> None: ...
 
 class Rebatcher:
     compression: int

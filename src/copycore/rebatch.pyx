@@ -64,6 +64,7 @@ cdef class Rebatcher:
         self.compression = compression
         self.level = DEFAULT_LEVEL if level is None else level
         self.merge = merge
+        self.weighs = merge == "auto"
         self.batch_bytes = batch_bytes
         self.cap = cap
         self.writers = []
@@ -132,22 +133,29 @@ cdef class Rebatcher:
             view.data + HEADER_SIZE, view.size - HEADER_SIZE, len(<bytes> self.unpacked),
             records.buffer.data, records.size())
 
-    cdef bint pays(self, Reader slice_, bint merging) noexcept:
-        """Whether the small batches of a slice are to be merged; ``merging`` if they were before.
-
-        Goes by what the slice's headers tell, and stays with what was chosen in between.
-        """
+    cdef SliceSizes measure(self, Reader slice_) noexcept:
+        """What the headers of a fetched slice tell of its dense batches."""
         cdef BatchView view
-        cdef Py_ssize_t count = 0, size = 0, small = 0
-        if self.merge != "auto":
-            return self.merge == "always"
+        cdef SliceSizes found = SliceSizes(0, 0, 0)
         while cut(&slice_, &view) == CUT_BATCH:
             if view.kind == DENSE:
-                if count == 0:
-                    small = SMALL[view.attributes & CODEC_BITS]
-                count += 1
-                size += view.size
-        self.lone = count == 1 and size < small
-        if count < 2:
-            return False if count else merging
-        return size < count * (2 * small if merging else small)
+                if found.count == 0:
+                    found.small = SMALL[view.attributes & CODEC_BITS]
+                found.count += 1
+                found.size += view.size
+        return found
+
+    cdef bint pays(self, const SliceSizes* sizes, bint merging) noexcept:
+        """Whether the batches of a slice are to be merged; ``merging`` if those before were. What
+        was chosen stays in between two sizes.
+        """
+        if not self.weighs:
+            return self.merge == "always"
+        if sizes.count < 2:
+            return False if sizes.count else merging
+        return sizes.size < sizes.count * (2 * sizes.small if merging else sizes.small)
+
+
+cdef bint is_single_small(const SliceSizes* sizes) noexcept:
+    """Whether a slice has one small batch and no other."""
+    return sizes.count == 1 and sizes.size < sizes.small

@@ -9,6 +9,6 @@ cdef class Segments:
 
     cdef readonly int64_t gate
 
-    cdef void begin_gate(self, int64_t counter) noexcept nogil
+    cdef void begin_gate(self, int64_t source) noexcept nogil
     cdef int add(self, int64_t source, int64_t counter) except -1 nogil
     cdef int grow(self, Py_ssize_t capacity) except -1 nogil

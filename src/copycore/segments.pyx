@@ -20,8 +20,8 @@ cdef class Segments:
     """Segments, both columns strictly ascending, sources growing at least as fast as counters.
 
     Made of two equally long columns of int64, or empty. Iterates over (source, counter).
-    ``gate`` is the number of the first record that has to wait until they are durable, or until
-    the leader epoch is that came with it; −1 where there is none.
+    ``gate``: records from this source offset on wait until the segments are durable, and the
+    leader epochs found with them; −1 where none waits.
     """
 
     def __init__(self, sources=(), counters=()):
@@ -56,13 +56,13 @@ cdef class Segments:
         self.source[self.size] = source
         self.counter[self.size] = counter
         self.size += 1
-        self.begin_gate(counter)
+        self.begin_gate(source)
         return 0
 
-    cdef void begin_gate(self, int64_t counter) noexcept nogil:
-        """Have the records from this number on wait."""
+    cdef void begin_gate(self, int64_t source) noexcept nogil:
+        """Have the records from this source offset on wait."""
         if self.gate < 0:
-            self.gate = counter
+            self.gate = source
 
     def __len__(self):
         return self.size

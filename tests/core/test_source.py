@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from copycore.partition import ENDINGS
+
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "src" / "copycore"
 MODULES = sorted(path.stem for path in CORE.glob("*.pyx"))
@@ -51,6 +53,24 @@ def test_stubs_say_what_the_module_has(module: str) -> None:
         if getattr(value, "__module__", None) == loaded.__name__ and not name.startswith("_")
     }
     assert own <= declared | internal, "a function without a type"
+
+
+def literal(module: str, name: str) -> set[str]:
+    """The values of a Literal that a stub defines."""
+    text = (CORE / f"{module}.pyi").read_text()
+    found = re.search(rf"^{name} = (Literal\[.*?\])$", text, re.S | re.M)
+    assert found is not None
+    return set(re.findall(r'"(.+?)"', found.group(1)))
+
+
+def test_endings_are_a_closed_type() -> None:
+    """The stub has every ending that is set anywhere in the core, and no other."""
+    sources = "".join(code(path) for path in CORE.glob("*.pyx"))
+    broken = set(re.findall(r'BrokenBatch\(\s*"(.+?)"', sources))
+    assert broken == literal("rebatch", "Broken")
+    assert broken | set(re.findall(r'\bfinish\(\s*"(.+?)"', sources)) == set(ENDINGS)
+    assert literal("partition", "Ending") == set(ENDINGS)
+    assert re.findall(r"(\w+)\.ending = ", sources) == ["self", "self"], "BrokenBatch and finish"
 
 
 def test_what_is_only_for_tests_is_there_and_not_used_by_the_product() -> None:

@@ -279,7 +279,7 @@ def test_segments_are_durable_before_their_gate_opens(world: World) -> None:
         assert world.driver is not None
         world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10), (40, 25)]))  # type: ignore[arg-type]
         assert world.stored_map().source_of(task.place, 25) == 40
-        assert world.workers[0].confirmed == [(part, 10)]
+        assert world.workers[0].confirmed == [(part, 20)]
         world.finish(part)
 
     world.script = script
@@ -378,7 +378,7 @@ def test_a_gate_stays_shut_while_a_successor_may_not_know_of_its_segment(world: 
     driver = world.run()
     assert task.done
     assert driver.recoveries == 0
-    assert world.workers[0].confirmed == [(world.parts[0], 10)]
+    assert world.workers[0].confirmed == [(world.parts[0], 20)]
 
 
 def test_a_gate_that_stays_shut_for_long_ends_the_assignment(world: World) -> None:
@@ -447,7 +447,7 @@ def test_a_segment_on_its_way_is_waited_for(world: World) -> None:
     assert task.done
     assert world.parts[1].counter == 5
     assert world.parts[1].start == 20
-    assert world.workers[0].confirmed == [(world.parts[0], 5)], "late, and without harm"
+    assert world.workers[0].confirmed == [(world.parts[0], 20)], "late, and without harm"
     assert world.stored_map().source_of(task.place, 5) == 20
 
 

@@ -194,7 +194,7 @@ def test_an_epoch_that_begins_with_a_marker_holds_the_next_records_back(waiting:
     waiting.run(lambda: part.position == 5)
     waiting.step(20)
     assert (sent(ends), part.epochs) == (2, [(2, 4)])
-    assert waiting.unconfirmed == [(part, 2, [(3, 2)])]
+    assert waiting.unconfirmed == [(part, 3, [(3, 2)])]
     waiting.confirm()
     waiting.run()
     assert part.records == 4
@@ -231,7 +231,7 @@ def test_a_segment_before_a_new_epoch_holds_both_back(waiting: Rig) -> None:
     ends = waiting.pipe(log)
     part = waiting.assign(ends, log, epoch=3)
     waiting.step(20)
-    assert (sent(ends), waiting.unconfirmed) == (2, [(part, 2, [(5, 2)])])
+    assert (sent(ends), waiting.unconfirmed) == (2, [(part, 5, [(5, 2)])])
     waiting.confirm()
     waiting.run()
     assert part.records == 5

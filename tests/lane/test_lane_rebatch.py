@@ -399,10 +399,10 @@ def test_a_merged_batch_waits_for_the_segments_of_all_its_records(
     rig.step(20)
     assert ends.target.requests == []
     assert rig.chunks[part] == [[(9, 5)]]
-    part.confirm(4)
+    part.confirm(8)
     rig.step(5)
     assert ends.target.requests == []
-    part.confirm(5)
+    part.confirm(9)
     rig.run()
     check_delivered(rig, ends, part, log)
 

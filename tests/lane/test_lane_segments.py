@@ -43,10 +43,10 @@ def test_records_behind_a_hole_wait_for_their_segment(make_rig: Callable[..., Ri
     assert part.records == 2
     assert part.position == 12, "fetching goes on behind the gate"
     assert rig.chunks[part] == [[(5, 2), (11, 5)]], "one chunk for what one fetch brought"
-    part.confirm(5)
+    part.confirm(11)
     rig.step(20)
-    assert part.records == 2, "a number inside the chunk opens nothing"
-    part.confirm(2)
+    assert part.records == 2, "an offset inside the chunk opens nothing"
+    part.confirm(5)
     rig.run()
     assert part.ending == "done"
     assert list(rig.stored(ends, part)) == expect(log).produced
@@ -62,8 +62,8 @@ def test_each_chunk_has_its_own_gate(make_rig: Callable[..., Rig]) -> None:
     rig.step(5)
     assert rig.chunks[part] == [[(3, 1)], [(6, 2)], [(9, 3)]]
     assert part.records == 1
-    for counter, records in ((2, 1), (3, 1), (1, 4)):
-        part.confirm(counter)
+    for source, records in ((6, 1), (9, 1), (3, 4)):
+        part.confirm(source)
         rig.step(20)
         assert part.records == records
     assert part in rig.ended
@@ -77,7 +77,7 @@ def test_a_first_batch_behind_the_start_begins_a_segment(make_rig: Callable[...,
     part = rig.assign(ends, log, start=12, counter=6)
     rig.step(20)
     assert (part.records, rig.segments(part)) == (0, [(20, 6)])
-    part.confirm(6)
+    part.confirm(20)
     rig.run()
     assert (part.ending, part.records, part.acked) == ("done", 2, 22)
 

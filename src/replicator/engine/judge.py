@@ -6,7 +6,7 @@ Pure functions of the assignment and its task; safe from any thread.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from copycore.partition import PartitionCopy
 from replicator.cluster import errors as broker_errors
@@ -137,6 +137,10 @@ def judge(task: PartitionTask, part: PartitionCopy, source: str, target: str) ->
                 task_fault(task, kind, "source", source, text, offset=part.end_offset, hint=hint),
                 "",
             )
-        case _:
+        case "target-error":
             reason = sided(part.end_side, part.end_message or name)
             return Verdict(None, reason, refresh=code in broker_errors.UNKNOWN_TOPIC)
+        case "lost" | "elsewhere" | "stopped" | "done" | None:
+            return Verdict(None, sided(part.end_side, part.end_message or name))
+        case _:
+            assert_never(part.ending)

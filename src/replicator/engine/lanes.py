@@ -126,8 +126,9 @@ class LaneWorker:
 
         self.order(add)
 
-    def confirm(self, part: PartitionCopy, counter: int) -> None:
-        self.order(lambda: part.confirm(counter))
+    def confirm(self, part: PartitionCopy, source: int) -> None:
+        """Open the gate of ``part`` at this source offset: what was reported with it is durable."""
+        self.order(lambda: part.confirm(source))
 
     def lose(self, part: PartitionCopy, reason: str) -> None:
         self.order(lambda: self.lane.lose(part, reason))
@@ -186,15 +187,16 @@ class LaneWorker:
 
 
 def gate_opener(
-    worker: LaneWorker, part: PartitionCopy, counter: int, when_found: WhenFound
+    worker: LaneWorker, part: PartitionCopy, gate: int, when_found: WhenFound
 ) -> Delivered:
     """What a write to the state is to call once it is durable, in the writer's thread: the gate
-    opens when every later holder of the claims is certain to find what was written.
+    at the source offset ``gate`` opens when every later holder of the claims is certain to find
+    what was written.
     """
 
     def found(error: CopystreamError | None) -> None:
         if error is None:
-            worker.confirm(part, counter)
+            worker.confirm(part, gate)
         else:
             worker.lose(part, error.message)
 
