@@ -11,9 +11,9 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 
 from copycore.lane import Lane
@@ -29,9 +29,8 @@ from replicator.engine.partitioners import load
 from replicator.engine.sampler import Sampler
 from replicator.engine.task import PartitionTask, SplitTask
 from replicator.errors import ExitCode
-from replicator.offsets.epochs import Epochs
-from replicator.offsets.maps import Binding, OffsetMaps
-from replicator.offsets.splits import SplitBinding, Splits, SplitState, fresh
+from replicator.offsets.maps import OffsetMaps
+from replicator.offsets.splits import Splits, fresh
 from replicator.offsets.transactions import held_text, standing
 from replicator.options.rates import OFF, print_rate
 from replicator.options.settings import CopySettings
@@ -56,14 +55,9 @@ from replicator.report.model import (
     TopicSummary,
 )
 from replicator.report.outcome import outcome, strongest
-from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
-from replicator.state import checks as state_topics
-from replicator.state.checks import restore_registry
-from replicator.state.claims import Claims
-from replicator.state.identity import check_two_clusters, flow_name, origin_name
-from replicator.state.producers import Producers
-from replicator.state.pulse import Pulse
-from replicator.state.topics import StateConsumer, StateReader, StateWriter
+from replicator.state.checks import StateTopics
+from replicator.state.records import Binding, Epochs, SplitBinding, SplitState
+from replicator.state.session import Session
 from replicator.terms import TopicPartition
 
 PIPES_PER_BROKERS = 3  # connections of a lane to the same two brokers: some wait, one works
@@ -118,22 +112,13 @@ class CopyJob:
 
     def plan(self) -> Plan:
         """What ``run`` would do; writes nothing anywhere."""
-        with self._connected():
+        with self._session() as session:
             choice, metas = self._planner.choose()
-            state = state_topics.check(self._target, self._target_admin, change=False)
-            producers, maps, splits = Producers(), OffsetMaps(self._flow), Splits(self._flow)
-            found = self._target.metadata(state_topics.TOPICS)
-            there = [name for name, meta in found.items() if not meta.error]
-            with closing(StateConsumer(self._target, there)) as consumer:
-                if REGISTRY_TOPIC in there:
-                    registry = StateReader(self._target, consumer, REGISTRY_TOPIC)
-                    for _, key, value in registry.read_to_end():
-                        producers.absorb(key, value)
-                if OFFSET_MAP_TOPIC in there:
-                    _absorb(StateReader(self._target, consumer, OFFSET_MAP_TOPIC), maps, splits)
+            maps, splits = OffsetMaps(session.map_topic), Splits(session.map_topic)
+            state = session.read()
             facts = self._planner.gather(choice, metas)
-            authors = Authors(self._source, self._target, producers, self._flow, state.lost)
-            made = self._planner.make(facts, self._flow, maps, splits, authors, create=False)
+            authors = self._authors(session, state)
+            made = self._planner.make(facts, session.flow, maps, splits, authors, create=False)
             plan = made.shown
             plan.warnings += state.warnings
             ends = {(part.topic, part.partition): part.end for part in made.partitions}
@@ -153,29 +138,16 @@ class CopyJob:
             ]
             return plan
 
-    @property
-    def _flow(self) -> str:
-        same = self._settings.same_cluster_id
-        return flow_name(self._source, self._target, same_cluster_id=same)
+    def _session(self) -> AbstractContextManager[Session]:
+        return Session.open(
+            self._source,
+            self._target,
+            self._target_admin,
+            same_cluster_id=self._settings.same_cluster_id,
+        )
 
-    @property
-    def _origin(self) -> str:
-        same = self._settings.same_cluster_id
-        return origin_name(self._source, self._target, same_cluster_id=same)
-
-    @contextmanager
-    def _connected(self) -> Iterator[None]:
-        try:
-            with ThreadPoolExecutor(1) as pool:
-                target = pool.submit(self._target.connect)
-                self._source.connect()
-                target.result()
-            same = self._settings.same_cluster_id
-            check_two_clusters(self._source, self._target, same_cluster_id=same)
-            yield
-        finally:
-            self._source.close()
-            self._target.close()
+    def _authors(self, session: Session, state: StateTopics) -> Authors:
+        return Authors(self._source, self._target, session.producers, session.flow, state.lost)
 
     # --- the run -----------------------------------------------------------------------------
 
@@ -184,7 +156,7 @@ class CopyJob:
 
         ``tell`` gets the plan before any record is written.
         """
-        with self._connected(), ExitStack() as stack:
+        with self._session() as session, ExitStack() as stack:
             choice, metas = self._planner.choose()
             self._others = Others(self._target, choice.topics)
             stack.callback(self._others.end)
@@ -192,42 +164,16 @@ class CopyJob:
                 self._others.begin()  # so that it is known when the first record is due
             pool = stack.enter_context(ThreadPoolExecutor(1))
             facts = pool.submit(self._planner.gather, choice, metas)
-            state = state_topics.check(self._target, self._target_admin, change=True)
-            writer = StateWriter(self._target)
-            stack.callback(writer.close)
-            consumer = stack.enter_context(
-                closing(StateConsumer(self._target, state_topics.TOPICS))
-            )
-            registry = StateReader(self._target, consumer, REGISTRY_TOPIC)
-            producers = Producers()
-            claims = Claims(registry, writer, self._flow)
-            for offset, key, value in registry.read_to_end():
-                producers.absorb(key, value)
-                claims.absorb(offset, key, value)
-            maps, splits = OffsetMaps(self._flow), Splits(self._flow)
-            stored = StateReader(self._target, consumer, OFFSET_MAP_TOPIC)
-            _absorb(stored, maps, splits)
-            state.warnings += restore_registry(
-                self._target,
-                writer,
-                max(maps.keys.newest, splits.keys.newest),
-            )
-            claims.acquire(choice.topics)
-            stack.callback(claims.release)
-            pulse = Pulse(claims)
-            stack.callback(pulse.stop)
-            pulse.start()
-            # Once more: who held the topics before has written his last segment only now.
-            _absorb(stored, maps, splits)
-            stored.close()
-            used = maps.producers() | splits.producers()
-            producers.restore(writer, self._flow, self._origin, used)
-            maps.keys.take_over(claims.generations())
-            splits.keys.take_over(claims.generations())
-
-            authors = Authors(self._source, self._target, producers, self._flow, state.lost)
+            maps, splits = OffsetMaps(session.map_topic), Splits(session.map_topic)
+            state = session.acquire(choice.topics)
+            session.restore_producers(maps.producers() | splits.producers())
             self._plan = self._planner.make(
-                facts.result(), self._flow, maps, splits, authors, create=True
+                facts.result(),
+                session.flow,
+                maps,
+                splits,
+                self._authors(session, state),
+                create=True,
             )
             self._plan.shown.warnings += state.warnings
             tell(self._plan.shown)
@@ -235,16 +181,14 @@ class CopyJob:
             for admin in (self._source_admin, self._target_admin):
                 admin.close()  # brokers may limit connections
             if self._settings.partitioner == KEEP:
-                self._tasks = self._make_tasks(self._plan, maps, producers, writer)
+                self._tasks = self._make_tasks(self._plan, maps, session)
             else:
-                self._tasks = self._make_split_tasks(self._plan, splits, producers, writer)
-            if claims.holds():
-                maps.keys.clean(writer)
-                splits.keys.clean(writer)
+                self._tasks = self._make_split_tasks(self._plan, splits, session)
+            session.clean()
             if self._tasks and not stop.requested:
-                self._copy(stop, maps, splits, writer, pulse)
+                self._copy(stop, maps, splits, session)
             self._phase = "done"
-            return self._summary(choice, stop)
+            return self._summary(choice, stop, session.flow)
 
     def _await_topics(self, plan: FullPlan) -> None:
         """Wait until new partitions can be used; those that cannot be get a fault in the plan."""
@@ -271,7 +215,7 @@ class CopyJob:
         plan.partitions = [p for p in plan.partitions if (p.topic, p.partition) not in lost]
 
     def _make_tasks(
-        self, plan: FullPlan, maps: OffsetMaps, producers: Producers, writer: StateWriter
+        self, plan: FullPlan, maps: OffsetMaps, session: Session
     ) -> list[PartitionTask]:
         """Tasks of all partitions; bindings and first segments are durable when this returns."""
         chosen = self._without_conflicts(plan)
@@ -285,11 +229,9 @@ class CopyJob:
             place = (part.topic, part.partition)
             if binding is None:
                 if identity is None:
-                    identity = producers.of(self._flow)
+                    identity = session.producers.of(session.flow)
                     if identity is None or self._settings.restart or self._settings.append:
-                        identity = producers.allocate(
-                            self._target, writer, self._flow, self._origin
-                        )
+                        identity = session.allocate_producer()
                 binding = Binding(
                     source_id=str(plan.sources[part.topic].topic_id),
                     target_topic=part.topic,
@@ -303,8 +245,9 @@ class CopyJob:
                 resumed.append((place, part.counter))
             limit = plan.batch_limits[part.topic]
             tasks.append(self._task(part, binding, limit, number, lanes))
-        maps.write_bindings(writer, new, self._first_epochs({p: start for p, _, start in new}))
-        maps.restate(writer, resumed)
+        epochs = self._first_epochs({p: start for p, _, start in new})
+        maps.write_bindings(session.writer, new, epochs)
+        maps.restate(session.writer, resumed)
         for task in tasks:
             task.epochs = maps.epochs(task.place)
         return tasks
@@ -326,7 +269,7 @@ class CopyJob:
         return [part for part in plan.partitions if part.topic not in refused]
 
     def _make_split_tasks(
-        self, plan: FullPlan, splits: Splits, producers: Producers, writer: StateWriter
+        self, plan: FullPlan, splits: Splits, session: Session
     ) -> list[PartitionTask]:
         """The same for partitions whose records go to other ones: each has a producer id."""
         chosen = self._without_conflicts(plan)
@@ -337,7 +280,7 @@ class CopyJob:
             place = (part.topic, part.partition)
             state = part.split
             if state is None:
-                identity = producers.allocate(self._target, writer, self._flow, self._origin)
+                identity = session.allocate_producer()
                 target = plan.targets[part.topic]
                 binding = SplitBinding(
                     source_id=str(plan.sources[part.topic].topic_id),
@@ -356,7 +299,7 @@ class CopyJob:
             task.epochs = state.epochs
             task.located = part.split is None
             tasks.append(task)
-        splits.restate(writer, states)
+        splits.restate(session.writer, states)
         return tasks
 
     def _task(
@@ -388,8 +331,7 @@ class CopyJob:
         stop: StopSignal,
         maps: OffsetMaps,
         splits: Splits,
-        writer: StateWriter,
-        pulse: Pulse,
+        session: Session,
     ) -> None:
         inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
         driver = Driver(
@@ -398,11 +340,11 @@ class CopyJob:
             self._tasks,
             maps,
             splits,
-            writer,
+            session.writer,
             inbox,
             self._look,
-            pulse.standing,
-            pulse.when_found,
+            session.pulse.standing,
+            session.pulse.when_found,
             self._limits,
             Aside(inbox.put),
             self._settings.accept_gap,
@@ -579,7 +521,7 @@ class CopyJob:
             exit_code=ExitCode(topic.conflict_exit_code or ExitCode.FATAL),
         )
 
-    def _summary(self, choice: Choice, stop: StopSignal) -> Summary:
+    def _summary(self, choice: Choice, stop: StopSignal, flow: str) -> Summary:
         plan = self._plan
         if plan is None:
             raise RuntimeError("a summary needs a plan")
@@ -598,7 +540,7 @@ class CopyJob:
             target=plan.shown.target,
             source_cluster_id=self._source.cluster_id,
             target_cluster_id=self._target.cluster_id,
-            flow=self._flow,
+            flow=flow,
             elapsed=time.monotonic() - self._began,
             first_ack_after=since_process_start(min(acks)) if acks else None,
             logical_bytes=snapshot.logical_bytes,
@@ -643,12 +585,6 @@ class CopyJob:
             gaps=[gap for task in tasks for gap in task.gaps],
             **counts.figures(),
         )
-
-
-def _absorb(stored: StateReader, maps: OffsetMaps, splits: Splits) -> None:
-    for _, key, value in stored.read_to_end():
-        maps.absorb(key, value)
-        splits.absorb(key, value)
 
 
 def _leader(topic: TopicMeta, task: PartitionTask) -> int:

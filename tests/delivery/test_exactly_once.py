@@ -39,9 +39,11 @@ from replicator.engine.aside import Then
 from replicator.engine.lanes import PipeKey
 from replicator.engine.task import PartitionTask
 from replicator.errors import ClusterError
-from replicator.offsets.maps import Binding, OffsetMaps
+from replicator.offsets.maps import OffsetMaps
 from replicator.offsets.splits import Splits
 from replicator.process import StopSignal
+from replicator.state.map_topic import MapTopic
+from replicator.state.records import Binding
 
 TOPIC = "t"
 PLACES = [(TOPIC, 0), (TOPIC, 1)]
@@ -188,13 +190,14 @@ class Copying:
         self.writer = FakeWriter(self.state)
         self.writer.hold = self.rng.random() < 0.7
         self.haste = self.rng.choice([0.02, 0.1])  # of the state writer
-        maps = self.maps = OffsetMaps("f")
-        for _, key, value in FakeReader(self.state).read_to_end():
-            maps.absorb(key, value)
-        maps.keys.take_over({TOPIC: self.lives})
+        topic = MapTopic("f")
+        maps = self.maps = OffsetMaps(topic)
+        splits = Splits(topic)
+        topic.read(FakeReader(self.state).read_to_end())
+        topic.take_over({TOPIC: self.lives})
         tasks = self.tasks(maps)
         self.elected: set[int] = set()  # partitions, in this life
-        maps.keys.clean(self.writer)  # type: ignore[arg-type]
+        topic.clean(self.writer)  # type: ignore[arg-type]
         self.stop = StopSignal()
         self.process = Process(
             request_bytes=self.rng.choice([200, 1 << 22]), rebatcher=random_rebatcher(self.rng)
@@ -204,7 +207,7 @@ class Copying:
             self.target,  # type: ignore[arg-type]
             tasks,
             maps,
-            Splits("f"),
+            splits,
             self.writer,  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
             lambda: None,
@@ -432,10 +435,9 @@ class Copying:
 
 
 def check(copying: Copying) -> None:
-    maps = OffsetMaps("f")
+    maps = OffsetMaps(MapTopic("f"))
     copying.state.compact()
-    for _, key, value in FakeReader(copying.state).read_to_end():
-        maps.absorb(key, value)
+    maps.topic.read(FakeReader(copying.state).read_to_end())
     for place in PLACES:
         seen, target = copying.seen[place[1]], copying.targets[place[1]]
         source, got = copying.sources[place[1]], arrived(target.batches)

@@ -19,7 +19,9 @@ from replicator.engine.splits import ALL, SplitDriver, SplitFound
 from replicator.engine.task import PartitionTask, SplitTask
 from replicator.offsets.log_end import ForeignWriter, NotYet
 from replicator.offsets.split_end import counters, foreign_offset
-from replicator.offsets.splits import Point, SplitBinding, Splits, SplitState, fresh
+from replicator.offsets.splits import Splits, fresh
+from replicator.state.map_topic import MapTopic
+from replicator.state.records import Point, SplitBinding, SplitState
 from replicator.state.topics import ignored
 
 TOPIC = "orders"
@@ -82,12 +84,12 @@ class Sim:
     def live(self) -> None:
         self.lives += 1
         self.writer = FakeWriter(self.state)
-        self.splits = Splits("f")
+        topic = MapTopic("f")
+        self.splits = Splits(topic)
         if self.rng.random() < 0.3:
             self.state.compact()
-        for _, key, value in FakeReader(self.state).read_to_end():
-            self.splits.absorb(key, value)
-        self.splits.keys.take_over({TOPIC: self.lives})
+        topic.read(FakeReader(self.state).read_to_end())
+        topic.take_over({TOPIC: self.lives})
         states = {}
         for source in range(len(self.sources)):
             place = (TOPIC, source)
@@ -96,7 +98,7 @@ class Sim:
             )
             states[place] = self.splits.state(place) or fresh(binding, 0)
         self.splits.restate(self.writer, states)  # type: ignore[arg-type]
-        self.splits.keys.clean(self.writer)  # type: ignore[arg-type]
+        topic.clean(self.writer)  # type: ignore[arg-type]
         self.writer.hold = True
         driver = SplitDriver(
             self.cluster,  # type: ignore[arg-type]
@@ -335,8 +337,8 @@ def held(sources: int = 1, targets: int = 1) -> tuple[FakeCluster, dict[int, Any
 
 
 def strided(cut: int) -> Splits:
-    splits = Splits("f")
-    splits.keys.take_over({TOPIC: 1})
+    splits = Splits(MapTopic("f"))
+    splits.topic.take_over({TOPIC: 1})
     writer: Any = FakeWriter(StateTopic())
     _, states = held()
     splits.restate(writer, {(TOPIC, 0): states[0]})
@@ -403,16 +405,15 @@ def test_an_older_generation_counts_for_nothing() -> None:
     writer: Any = FakeWriter(topic)
     _, states = held()
     for generation in (1, 2):
-        splits = Splits("f")
-        splits.keys.take_over({TOPIC: generation})
+        splits = Splits(MapTopic("f"))
+        splits.topic.take_over({TOPIC: generation})
         splits.restate(writer, {(TOPIC, 0): states[0]})
         if generation == 1:
             old = splits
     late: Any = SimpleNamespace(start=0, end=50, counters=[9])
     old.send_stride(writer, (TOPIC, 0), late, 0, [(-1, 0)], ignored)
-    read = Splits("f")
-    for _, key, value in FakeReader(topic).read_to_end():
-        read.absorb(key, value)
+    read = Splits(MapTopic("f"))
+    read.topic.read(FakeReader(topic).read_to_end())
     assert read.state((TOPIC, 0)) == states[0]
 
 

@@ -19,9 +19,10 @@ from replicator.cluster import RunningTransaction, Unsupported
 from replicator.engine import driver as drive
 from replicator.engine.task import PartitionTask, SplitTask
 from replicator.errors import ClusterError, ExitCode
-from replicator.offsets.epochs import Epochs
-from replicator.offsets.splits import Arrival, Point, SplitBinding, Splits, SplitState, fresh
+from replicator.offsets.splits import Splits, fresh
 from replicator.report.model import Gap, OpenTransaction
+from replicator.state.map_topic import MapTopic
+from replicator.state.records import Arrival, Epochs, Point, SplitBinding, SplitState
 
 Script = Callable[[FakePart], None]
 
@@ -617,7 +618,7 @@ def add_split(world: World, *points: Point) -> PartitionTask:
     state = fresh(binding, 0)
     if points:
         state = SplitState(binding, points, state.arrivals)
-    world.splits.keys.take_over({"orders": 1})
+    world.map_topic.take_over({"orders": 1})
     world.splits.restate(world.writer, {task.place: state})  # type: ignore[arg-type]
     task.split = SplitTask("murmur2", state.points[0], state.points[0].counters)
     return task
@@ -641,9 +642,8 @@ def arrive(world: World, part: FakePart, count: int) -> None:
 
 
 def stored_splits(world: World) -> SplitState:
-    splits = Splits("f")
-    for _, key, value in world.state.records:
-        splits.absorb(key, value)
+    splits = Splits(MapTopic("f"))
+    splits.topic.read(world.state.records)
     found = splits.state(("orders", 0))
     assert found is not None
     return found

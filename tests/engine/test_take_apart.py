@@ -24,7 +24,8 @@ from replicator.engine.judge import Verdict, judge
 from replicator.engine.splits import ALL
 from replicator.engine.task import PartitionTask, SplitTask
 from replicator.errors import ExitCode
-from replicator.offsets.splits import Point, SplitBinding, fresh
+from replicator.offsets.splits import fresh
+from replicator.state.records import Point, SplitBinding
 
 TOO_LARGE, LIST_TOO_LARGE, INVALID_TIMESTAMP = 10, 18, 32
 LIMIT = 1048588  # bytes, as tasks are made
@@ -404,7 +405,7 @@ def test_the_summary_has_those_of_a_split_partition(world: World, stored: int) -
     state = fresh(binding, 0)
     # The stride of everything was cut and is durable.
     points = (*state.points, Point(100, (100,)))
-    world.splits.keys.take_over({"orders": 1})
+    world.map_topic.take_over({"orders": 1})
     world.splits.restate(world.writer, {task.place: replace(state, points=points)})  # type: ignore[arg-type]
     task.split = SplitTask("modulo", state.points[0], (0,))
 

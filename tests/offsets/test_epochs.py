@@ -11,9 +11,10 @@ from copycore.segments import Segments
 from kit.fakes.state import FakeReader, FakeWriter, StateTopic
 from offsets.test_offset_map import BINDING, PLACE, ours, replayed, taken_over
 from replicator.errors import ClusterError, CopystreamError, StateError
-from replicator.offsets.epochs import LATEST_EPOCHS, Epochs
 from replicator.offsets.maps import OffsetMaps
 from replicator.state import OFFSET_MAP_TOPIC
+from replicator.state.map_topic import MapTopic
+from replicator.state.records import LATEST_EPOCHS, Epochs
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -100,13 +101,13 @@ def test_epochs_are_durable_before_the_segments_that_come_with_them(topic: State
     segments = Segments.of([(120, 10)])
     maps.send_segments(writer, PLACE, segments, lambda error, _: told.append(error), [(120, 4)])
     assert [msgspec.json.decode(key)[0] for key, _, _ in writer.held] == ["epochs"]
-    assert not maps.settled(writer, PLACE)
+    assert not maps.settled(PLACE)
     writer.deliver()
     assert (told, maps.epochs(PLACE)) == ([], Epochs(((120, 4),)))
     assert [msgspec.json.decode(key)[0] for key, _, _ in writer.held] == ["chunk"]
     writer.deliver()
     assert told == [None]
-    assert maps.settled(writer, PLACE)
+    assert maps.settled(PLACE)
     assert kinds(topic) == ["binding", "chunk", "epochs", "chunk"]
     assert {name for name, _, _ in writer.sent} == {OFFSET_MAP_TOPIC}
     for known in (maps, replayed(topic)):
@@ -124,7 +125,7 @@ def test_an_epoch_without_a_segment_is_told_when_it_is_durable(topic: StateTopic
     writer.deliver()
     assert (told, writer.held) == ([None], [])
     assert kinds(topic)[2:] == ["epochs"]
-    assert maps.settled(writer, PLACE)
+    assert maps.settled(PLACE)
 
 
 def test_epochs_that_are_stored_already_are_not_written_again(topic: StateTopic) -> None:
@@ -152,7 +153,7 @@ def test_epochs_that_could_not_be_written_hold_their_segments_back(topic: StateT
     assert len(topic.records) == before
     assert [msgspec.json.decode(key)[0] for _, key, _ in writer.sent[before:]] == ["epochs"]
     assert (maps.epochs(PLACE), maps.source_of(PLACE, 10)) == (Epochs(), 110)
-    assert maps.settled(writer, PLACE)
+    assert maps.settled(PLACE)
 
 
 def test_segments_that_could_not_be_written_leave_their_epochs(topic: StateTopic) -> None:
@@ -170,7 +171,7 @@ def test_segments_that_could_not_be_written_leave_their_epochs(topic: StateTopic
     assert told == [failure]
     assert maps.epochs(PLACE) == replayed(topic).epochs(PLACE) == Epochs(((120, 4),))
     assert maps.source_of(PLACE, 10) == 110
-    assert not maps.settled(writer, PLACE), "the chunk may be in the log all the same"
+    assert not maps.settled(PLACE), "the chunk may be in the log all the same"
 
 
 def test_no_later_segment_overtakes_one_that_waits_for_its_epochs(
@@ -276,7 +277,9 @@ def test_what_is_written_without_epochs_is_what_the_version_before_wrote(topic: 
     maps, writer = ours(), FakeWriter(topic)
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     maps.send_segments(writer, PLACE, Segments.of([(120, 10), (125, 12)]), lambda *_: None)
-    assert [(key, value) for _, key, value in topic.records] == OLDER
+    formatted = b'"format":1,'  # which that version passes over
+    records = [(key, (value or b"").replace(formatted, b"")) for _, key, value in topic.records]
+    assert records == OLDER
 
 
 def test_epochs_of_other_flows_are_passed_over(topic: StateTopic) -> None:
@@ -312,18 +315,16 @@ def test_fields_of_a_newer_version_are_taken_as_they_come(topic: StateTopic) -> 
 )
 def test_broken_records_are_a_state_error(key: bytes, value: bytes) -> None:
     with pytest.raises(StateError) as caught:
-        OffsetMaps("f").absorb(key, value)
+        OffsetMaps(MapTopic("f")).topic.read([(0, key, value)])
     assert OFFSET_MAP_TOPIC in caught.value.message
 
 
 def test_the_reader_is_given_each_record_once(topic: StateTopic) -> None:
-    """``absorb`` in two steps comes to the same."""
+    """Reading in two steps gives the same."""
     maps, writer = ours(), FakeWriter(topic)
     maps.write_bindings(writer, [(PLACE, BINDING, 100)], {PLACE: Epochs(((100, 3),))})
-    reader, known = FakeReader(topic), OffsetMaps("f")
-    for _, key, value in reader.read_to_end():
-        known.absorb(key, value)
+    reader, known = FakeReader(topic), OffsetMaps(MapTopic("f"))
+    known.topic.read(reader.read_to_end())
     maps.send_segments(writer, PLACE, Segments(), lambda *_: None, [(140, 9)])
-    for _, key, value in reader.read_new():
-        known.absorb(key, value)
+    known.topic.read(reader.read_new())
     assert known.epochs(PLACE) == Epochs(((100, 3), (140, 9)))

@@ -12,7 +12,7 @@ from kit.fakes.world import PRODUCER, FakeCluster, Log
 from kit.oracle import batches as oracle
 from replicator.cluster.errors import Unreachable
 from replicator.offsets.log_end import SEQUENCES, ForeignWriter, NotYet, counters, last_batches
-from replicator.offsets.maps import Binding
+from replicator.state.records import Binding
 
 Answer = int | Exception
 BINDING = Binding(

@@ -17,10 +17,12 @@ from kit.fakes.state import FakeReader, FakeWriter, StateTopic
 from replicator.errors import ClusterError, ExitCode, StateError
 from replicator.offsets import maps as store
 from replicator.offsets import stored
-from replicator.offsets.maps import LARGEST_CHUNK, Binding, OffsetMaps
+from replicator.offsets.maps import LARGEST_CHUNK, OffsetMaps
 from replicator.offsets.partition_map import PartitionMap
 from replicator.offsets.stored import FULL
 from replicator.state import OFFSET_MAP_TOPIC
+from replicator.state.map_topic import MapTopic
+from replicator.state.records import Binding
 
 PLACE = ("orders", 3)
 BINDING = Binding(
@@ -115,15 +117,14 @@ def test_offsets_near_the_end_of_time() -> None:
 
 def ours(generation: int = 1) -> OffsetMaps:
     """A map that a session writes."""
-    maps = OffsetMaps("f")
-    maps.keys.take_over({PLACE[0]: generation, "other": generation})
+    maps = OffsetMaps(MapTopic("f"))
+    maps.topic.take_over({PLACE[0]: generation, "other": generation})
     return maps
 
 
 def replayed(topic: StateTopic, flow: str = "f") -> OffsetMaps:
-    maps = OffsetMaps(flow)
-    for _, key, value in FakeReader(topic).read_to_end():
-        maps.absorb(key, value)
+    maps = OffsetMaps(MapTopic(flow))
+    maps.topic.read(FakeReader(topic).read_to_end())
     return maps
 
 
@@ -188,9 +189,9 @@ def test_compaction_changes_nothing(topic: StateTopic) -> None:
 def taken_over(topic: StateTopic, generation: int, counter: int) -> OffsetMaps:
     """As the next session does it."""
     maps, writer = replayed(topic), FakeWriter(topic)
-    maps.keys.take_over({PLACE[0]: generation, "other": generation})
+    maps.topic.take_over({PLACE[0]: generation, "other": generation})
     maps.restate(writer, [(PLACE, counter)])  # type: ignore[arg-type]
-    maps.keys.clean(writer)  # type: ignore[arg-type]
+    maps.topic.clean(writer)  # type: ignore[arg-type]
     return maps
 
 
@@ -293,10 +294,10 @@ class Life:
         """Up to a crash after so many records and so many deletions."""
         self.generation += 1
         maps, paper = replayed(self.topic), FakeWriter(StateTopic())
-        maps.keys.take_over({PLACE[0]: self.generation})
+        maps.topic.take_over({PLACE[0]: self.generation})
         maps.restate(paper, [(PLACE, counter)])  # type: ignore[arg-type]
         whole = len(paper.sent) <= written
-        maps.keys.clean(paper)  # type: ignore[arg-type]
+        maps.topic.clean(paper)  # type: ignore[arg-type]
         values = [entry for entry in paper.sent if entry[2] is not None]
         deletions = [entry for entry in paper.sent if entry[2] is None]
         for _, key, value in values[:written] + (deletions[:deleted] if whole else []):
@@ -382,15 +383,15 @@ def test_many_segments_at_once_are_several_records(topic: StateTopic) -> None:
 def test_a_registry_that_went_back_is_refused(topic: StateTopic) -> None:
     ours(7).write_bindings(FakeWriter(topic), [(PLACE, BINDING, 100)])
     known = replayed(topic)
-    known.keys.take_over({"other": 1})
+    known.topic.take_over({"other": 1})
     with pytest.raises(StateError, match=r"generation 7.*ends at 6") as caught:
-        known.keys.take_over({PLACE[0]: 6})
+        known.topic.take_over({PLACE[0]: 6})
     assert caught.value.exit_code == ExitCode.STATE
 
 
 def test_other_flows_and_other_records_are_passed_over(topic: StateTopic) -> None:
-    others = OffsetMaps("somebody else")
-    others.keys.take_over({PLACE[0]: 1})
+    others = OffsetMaps(MapTopic("another flow"))
+    others.topic.take_over({PLACE[0]: 1})
     others.write_bindings(FakeWriter(topic), [(PLACE, BINDING, 5)])
     topic.append(b'["heartbeat","f"]', b"whatever")
     topic.append(b"", b"")
@@ -462,7 +463,7 @@ CHUNK = Segments([5], [0]).encode()
 )
 def test_broken_records_are_a_state_error(key: bytes, value: bytes) -> None:
     with pytest.raises(StateError) as caught:
-        OffsetMaps("f").absorb(key, value)
+        OffsetMaps(MapTopic("f")).topic.read([(0, key, value)])
     assert caught.value.exit_code == ExitCode.STATE
     assert OFFSET_MAP_TOPIC in caught.value.message
     assert "newer copystream" in (caught.value.hint or "")
@@ -471,8 +472,8 @@ def test_broken_records_are_a_state_error(key: bytes, value: bytes) -> None:
 def test_fields_of_a_newer_version_are_taken_as_they_come() -> None:
     """Unknown JSON fields are no reason to refuse a binding."""
     value = msgspec.json.encode(msgspec.to_builtins(BINDING) | {"since": "2030"})
-    maps = OffsetMaps("f")
-    maps.absorb(b'["binding","f","orders",3,1]', value)
+    maps = OffsetMaps(MapTopic("f"))
+    maps.topic.read([(0, b'["binding","f","orders",3,1]', value)])
     assert maps.binding(PLACE) == BINDING
 
 

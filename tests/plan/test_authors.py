@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from kit.fakes.state import FakeReader, StateTopic
 from replicator.cluster import OffsetResult
 from replicator.plan import authors
 from replicator.plan.authors import Authors
-from replicator.state.producers import ProducerIdentity, Producers
+from replicator.state.producers import Producers
+from replicator.state.records import ProducerIdentity
+from replicator.state.registry import Registry
 
 PLACE = ("orders", 3)
 TAILS = {PLACE: 99}
@@ -37,7 +40,10 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.target: Ends | None = Ends()
         self.source: Ends | None = Ends()
+        self.topic = StateTopic()
         self.producers = Producers()
+        self.registry = Registry(FakeReader(self.topic))
+        self.producers.listen(self.registry)
         monkeypatch.setattr(authors, "last_batches", self._last)
 
     def _last(self, cluster: object, offsets: dict[tuple[str, int], int]) -> dict[Any, Any]:
@@ -48,7 +54,9 @@ class World:
 
     def register(self, flow: str, producer_id: int) -> None:
         key = msgspec.json.encode(["producer", flow, producer_id])
-        self.producers.absorb(key, msgspec.json.encode(ProducerIdentity(producer_id, 0, "a")))
+        value = msgspec.json.encode(ProducerIdentity(producer_id, 0, "a"))
+        self.topic.append(key, value)
+        self.registry.read_to_end()
 
     def found(self, lost: list[str]) -> str | None:
         target: Any = object()

@@ -13,8 +13,10 @@ import pytest
 from kit.fakes.state import FakeClock, FakeReader, FakeWriter, StateTopic
 from replicator.errors import ClusterError, ExitCode, IncompleteError, StateError
 from replicator.state import REGISTRY_TOPIC
-from replicator.state.claims import BEAT_INTERVAL, HOLDING, LEASE, Claims, Session
+from replicator.state.claims import BEAT_INTERVAL, HOLDING, LEASE, Claims
 from replicator.state.pulse import Pulse
+from replicator.state.records import Process
+from replicator.state.registry import Registry
 
 FLOW = "a>b"
 
@@ -25,12 +27,12 @@ class Node:
     def __init__(self, topic: StateTopic, clock: FakeClock, flow: str = FLOW) -> None:
         self.reader = FakeReader(topic)
         self.writer = FakeWriter(topic)
-        self.claims = Claims(self.reader, self.writer, flow, clock=clock, sleep=clock.sleep)  # type: ignore[arg-type]
+        self.registry = Registry(self.reader)
+        self.claims = Claims(self.registry, self.writer, flow, clock=clock, sleep=clock.sleep)  # type: ignore[arg-type]
         self.pulse = Pulse(self.claims, clock=clock)
 
     def start(self, *topics: str) -> None:
-        for entry in self.reader.read_to_end():
-            self.claims.absorb(*entry)
+        self.registry.read_to_end()
         self.claims.acquire(topics)
 
     def keep(self) -> bool:
@@ -44,13 +46,13 @@ def node(topic: StateTopic, clock: FakeClock) -> Callable[..., Node]:
     return lambda **settings: Node(topic, clock, **settings)
 
 
-def sessions(topic: StateTopic) -> dict[str, Session]:
+def sessions(topic: StateTopic) -> dict[str, Process]:
     """Those that stand, by id."""
     found = {}
     for key, value in topic.compacted().items():
         kind, *rest = msgspec.json.decode(key)
         if kind == "session":
-            found[rest[0]] = msgspec.json.decode(value, type=Session)
+            found[rest[0]] = msgspec.json.decode(value, type=Process)
     return found
 
 
@@ -64,7 +66,7 @@ def plant(
     topic: StateTopic, session: str, *topics: str, flow: str = FLOW, **change: object
 ) -> None:
     """A session of some other process, as it would have written itself down."""
-    stored = Session(place="another machine", host="far", pid=77, started=1, beat=4)
+    stored = Process(host_id="another machine", host="far", pid=77, started=1, beat=4)
     stored = msgspec.structs.replace(stored, **change)
     topic.append(msgspec.json.encode(["session", session]), msgspec.json.encode(stored))
     for name in topics:
@@ -234,7 +236,7 @@ def a_dead_process() -> dict[str, object]:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     place, pid, started = done.stdout.split()
-    return {"place": place, "pid": int(pid), "started": int(started)}
+    return {"host_id": place, "pid": int(pid), "started": int(started)}
 
 
 def test_a_dead_process_of_this_machine_is_struck_out_at_once(
@@ -259,7 +261,7 @@ def test_a_pid_that_is_used_again_is_not_the_same_process(
     one.start("other")
     (me,) = sessions(topic).values()
     one.claims.release()
-    plant(topic, "before", "x", place=me.place, pid=me.pid, started=me.started - 1)
+    plant(topic, "before", "x", host_id=me.host_id, pid=me.pid, started=me.started - 1)
     two = node()
     two.start("x")
     assert len(sessions(topic)) == 1
@@ -303,8 +305,7 @@ def test_a_beat_that_was_not_fetched_in_time_is_still_seen(
     """The registry's broker hung: nothing was read, and then there is a beat."""
     plant(topic, "alive", "x")
     one = node()
-    for entry in one.reader.read_to_end():
-        one.claims.absorb(*entry)
+    one.registry.read_to_end()
     one.reader.blind = True
     began = clock.now
 
@@ -584,9 +585,10 @@ def test_other_records_are_passed_over(node: Callable[..., Node], topic: StateTo
     ],
 )
 def test_broken_records_are_a_state_error(
-    node: Callable[..., Node], key: bytes, value: bytes | None
+    node: Callable[..., Node], topic: StateTopic, key: bytes, value: bytes | None
 ) -> None:
     with pytest.raises(StateError) as caught:
-        node().claims.absorb(0, key, value)
+        topic.append(key, value)
+        node().registry.read_to_end()
     assert caught.value.exit_code == ExitCode.STATE
     assert REGISTRY_TOPIC in caught.value.message

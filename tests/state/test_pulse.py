@@ -11,6 +11,7 @@ from kit.fakes.state import FakeClock, FakeReader, FakeWriter, StateTopic
 from replicator.errors import ClusterError, CopystreamError
 from replicator.state.claims import BEAT_INTERVAL, HOLDING, Claims
 from replicator.state.pulse import PATIENCE, SOON, Pulse
+from replicator.state.registry import Registry
 
 
 class Beating:
@@ -19,7 +20,9 @@ class Beating:
     def __init__(self, topic: StateTopic, clock: FakeClock) -> None:
         self.topic, self.clock = topic, clock
         self.reader, self.writer = FakeReader(topic), FakeWriter(topic)
-        self.claims = Claims(self.reader, self.writer, "f", clock=clock, sleep=clock.sleep)  # type: ignore[arg-type]
+        self.claims = Claims(
+            Registry(self.reader), self.writer, "f", clock=clock, sleep=clock.sleep
+        )  # type: ignore[arg-type]
         self.claims.acquire(["x"])
         self.pulse = Pulse(self.claims, clock=clock)
         self.told: list[CopystreamError | None] = []

@@ -532,8 +532,9 @@ class Driver:
 
     def _settled(self, task: PartitionTask) -> bool:
         """Whether the target's log may be asked where the task stands; if not, it is put off."""
-        if task.split is not None or self._maps.settled(self._writer, task.place):
+        if task.split is not None or self._maps.settled(task.place):
             return True
+        self._maps.write_again(self._writer, task.place)
         # Given up while it waits for that, it has failed for what came before.
         self._again(task, "target", task.trouble or "target: a segment of the map is on its way")
         return False

@@ -14,7 +14,8 @@ from replicator.engine.task import PartitionTask, SplitTask
 from replicator.errors import CopystreamError
 from replicator.offsets.log_end import ForeignWriter, NotYet
 from replicator.offsets.split_end import counters, foreign_offset
-from replicator.offsets.splits import Splits, SplitState
+from replicator.offsets.splits import Splits
+from replicator.state.records import SplitState
 from replicator.state.topics import StateWriter
 
 

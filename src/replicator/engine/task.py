@@ -13,10 +13,8 @@ from copycore.partition import PartitionCopy, Refusal, Unanswered
 from copycore.segments import Segments
 from replicator.engine.counts import Counts
 from replicator.engine.partitioners import Partitioner
-from replicator.offsets.epochs import Epochs
-from replicator.offsets.maps import Binding
-from replicator.offsets.splits import Point, SplitState
 from replicator.report.model import Fault, Gap, OpenTransaction, PartitionProgress, PartitionState
+from replicator.state.records import Binding, Epochs, Point, SplitState
 from replicator.terms import TopicPartition
 
 _log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from copycore.batch import Batch, cut_slice
 from replicator.cluster import Cluster
-from replicator.offsets.maps import Binding
+from replicator.state.records import Binding
 from replicator.terms import TopicPartition
 
 SEQUENCES = 1 << 31

@@ -1,182 +1,147 @@
-"""The offset map on the target: bindings and chunks of segments in a compacted topic.
+"""The offset maps on the target: where the source offset of each record number is durable.
 
-Two kinds of records, keys in JSON:
-
-``["binding", flow, topic, partition, generation]``
-    JSON: the topic ids of both sides, the target offset of record number 0 and the producer id
-    in use. A recreated topic has another id, so its old map is never taken for its own.
-``["chunk", flow, topic, partition, generation, first counter]``
-    Segments as ``copycore.segments`` lays them out.
-``["chunk", flow, topic, partition, generation, first counter, end]``
-    The same of smaller chunks that were merged; it says nothing of the counters from ``end`` on.
-
-``["epochs", flow, topic, partition, generation]``
-    JSON, ``Epochs``: the leader epochs of the source's batches, written before the records.
-
-Records count in log order: a chunk voids what was written before from its first counter on (up to
-its end, if it has one). Those of an older generation than was seen before count for nothing
-(``generations``). A map is taken over by records that say what others said before, each of which
-may be the last one that gets written: only the very last has no end.
+A map is made of the records ``binding``, ``chunk`` and ``epochs`` of the offset map's topic (their
+layout: ``state.records``). They count in log order: a chunk voids what was written before from its
+first counter on (up to its end, if it has one). Records of an older generation than was seen before
+count for nothing (``state.generations``). A session takes a map over by records that say what
+others said before, and each of them may be the last one that gets written: only the very last chunk
+has no end.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-
-import msgspec
-from msgspec import Struct
+from typing import Any, assert_never
 
 from copycore.segments import Segments
 from replicator.errors import CopystreamError
-from replicator.offsets.epochs import Epochs
 from replicator.offsets.partition_map import PartitionMap
 from replicator.offsets.stored import StoredRecords
 from replicator.state import OFFSET_MAP_TOPIC
-from replicator.state.generations import MapKeys
-from replicator.state.topics import Delivered, Record, StateWriter, ignored, unreadable
+from replicator.state.map_topic import Fate, MapTopic
+from replicator.state.records import (
+    Binding,
+    BindingKey,
+    ChunkKey,
+    Epochs,
+    EpochsKey,
+    Record,
+    Stored,
+    encode_value,
+)
+from replicator.state.topics import Delivered, StateWriter, ignored
 from replicator.terms import TopicPartition
 
 MAX_COUNTER = (1 << 63) - 1
 LARGEST_CHUNK = 50_000  # segments; about 100 kB, and below a broker's limit of 1 MB for any holes
 
 
-class Binding(Struct, frozen=True):
-    source_id: str  # topic id
-    target_topic: str
-    target_id: str
-    base: int  # target offset of record number 0
-    producer_id: int
-    producer_epoch: int
-
-
-class _ChunkKey(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    kind: str
-    flow: str
-    topic: str
-    partition: int
-    generation: int
-    first: int
-    end: int = -1
-
-
 class OffsetMaps:
-    """The maps of one flow: what is durable on the target, never more. Thread-safe.
+    """The maps of one flow: what is durable on the target, never more.
 
-    Fed the topic's records in order; segments written later join once they are delivered. A
-    segment that was sent but not written must not be relied on: the records behind it would have
-    no segment after a crash.
+    The job's thread reads the topic, takes maps over (``write_bindings``, ``restate``), and asks;
+    the lanes' threads call ``send_segments``; the state writer's thread adds segments once they are
+    durable. A segment that was sent but not written must not be relied on: the records after it
+    would have no segment after a crash.
     """
 
-    def __init__(self, flow: str) -> None:
-        self._flow = flow
-        self.keys = MapKeys(flow)
-        self._lock = threading.Lock()
+    def __init__(self, topic: MapTopic) -> None:
+        self.topic = topic
+        self._lock = threading.Lock()  # guards what follows
         self._bindings: dict[TopicPartition, Binding] = {}
         self._maps: dict[TopicPartition, PartitionMap] = {}
         self._stored: dict[TopicPartition, StoredRecords] = {}
-        self._found_epochs: dict[TopicPartition, set[bytes]] = {}  # keys
         # With the generation that wrote them: those of an older one may be incomplete.
         self._epochs: dict[TopicPartition, tuple[int, Epochs]] = {}
-        self._on_the_way: Counter[TopicPartition] = Counter()
         # From this counter on the stored map may be void, after a write that may have failed.
         self._doubtful: dict[TopicPartition, int] = {}
+        topic.on(BindingKey, self._read_binding)
+        topic.on(ChunkKey, self._read_chunk)
+        topic.on_latest(EpochsKey, self._read_epochs)
 
-    def absorb(self, key: bytes, value: bytes | None) -> None:
-        """Take one record of the topic in, in order."""
-        try:
-            if key.startswith(b'["binding"'):
-                _, flow, topic, partition, generation = msgspec.json.decode(
-                    key, type=tuple[str, str, str, int, int]
-                )
-                if flow == self._flow:
-                    self._absorb_binding((topic, partition), generation, key, value)
-            elif key.startswith(b'["epochs"'):
-                self._absorb_epochs(key, value)
-            elif key.startswith(b'["chunk"'):
-                chunk = msgspec.json.decode(key, type=_ChunkKey)
-                if chunk.flow == self._flow:
-                    self._absorb_chunk(chunk, key, value)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise unreadable(f"{OFFSET_MAP_TOPIC} holds a record", error) from None
+    # --- reading the topic ----------------------------------------------------------------------
 
-    def _absorb_binding(
-        self, place: TopicPartition, generation: int, key: bytes, value: bytes | None
-    ) -> None:
-        stored = self._stored.setdefault(place, StoredRecords())
-        if value is None:
-            stored.forget(key)
-        elif self.keys.counts(place, generation):
-            binding = msgspec.json.decode(value, type=Binding)
-            stored.bound(key, anew=self._bindings.get(place) != binding)
-            self._bind(place, binding)
-        else:
-            stored.leave(key)
+    def _read_binding(self, record: Stored[Any], fate: Fate) -> None:
+        tp = record.key.tp
+        stored = self._stored.setdefault(tp, StoredRecords())
+        match fate:
+            case "counts":
+                binding: Binding = record.value()
+                stored.bound(record.raw_key, anew=self._bindings.get(tp) != binding)
+                self._bind(tp, binding)
+            case "void":
+                stored.leave(record.raw_key)
+            case "deleted":
+                stored.forget(record.raw_key)
+            case _:
+                assert_never(fate)
 
-    def _absorb_chunk(self, chunk: _ChunkKey, key: bytes, value: bytes | None) -> None:
-        place = (chunk.topic, chunk.partition)
-        stored = self._stored.setdefault(place, StoredRecords())
-        if value is None:
-            stored.forget(key)
-        elif self.keys.counts(place, chunk.generation):
-            stored.add(key, chunk.first, chunk.end)
-            self._add(place, Segments.decode(value), chunk.end)
-        else:
-            stored.leave(key)
+    def _read_chunk(self, record: Stored[Any], fate: Fate) -> None:
+        key: ChunkKey = record.key
+        stored = self._stored.setdefault(key.tp, StoredRecords())
+        match fate:
+            case "counts":
+                segments: Segments = record.value()
+                stored.add(record.raw_key, key.first, key.end)
+                self._add(key.tp, segments, key.end)
+            case "void":
+                stored.leave(record.raw_key)
+            case "deleted":
+                stored.forget(record.raw_key)
+            case _:
+                assert_never(fate)
 
-    def _absorb_epochs(self, key: bytes, value: bytes | None) -> None:
-        _, flow, topic, partition, generation = msgspec.json.decode(
-            key, type=tuple[str, str, str, int, int]
-        )
-        place = (topic, partition)
-        if flow != self._flow:
-            return
-        if value is None:
-            self._found_epochs.get(place, set()).discard(key)
-            return
-        self._found_epochs.setdefault(place, set()).add(key)
-        if self.keys.counts(place, generation):
-            self._epochs[place] = (generation, msgspec.json.decode(value, type=Epochs))
+    def _read_epochs(self, record: Stored[Any]) -> None:
+        key: EpochsKey = record.key
+        with self._lock:
+            self._epochs[key.tp] = (key.generation, record.value())
 
-    def epochs(self, place: TopicPartition) -> Epochs:
+    # --- questions ------------------------------------------------------------------------------
+
+    def epochs(self, tp: TopicPartition) -> Epochs:
         """The leader epochs of the source that are stored; none where they may be incomplete."""
         with self._lock:
-            generation, found = self._epochs.get(place, (0, Epochs()))
-            return found if self.keys.is_newest(place, generation) else Epochs()
+            generation, found = self._epochs.get(tp, (0, Epochs()))
+            return found if self.topic.generations.is_newest(tp, generation) else Epochs()
 
-    def binding(self, place: TopicPartition) -> Binding | None:
-        return self._bindings.get(place)
+    def binding(self, tp: TopicPartition) -> Binding | None:
+        """What the map of a partition is bound to; None where there is no map."""
+        with self._lock:
+            return self._bindings.get(tp)
 
     def producers(self) -> set[tuple[int, int]]:
         """The producer ids in use, with their epochs."""
-        bound = self._bindings.values()
+        with self._lock:
+            bound = list(self._bindings.values())
         return {(binding.producer_id, binding.producer_epoch) for binding in bound}
 
-    def segments(self, place: TopicPartition) -> int:
+    def segments(self, tp: TopicPartition) -> int:
         """How many segments the map of a partition has."""
         with self._lock:
-            return len(self._maps.get(place, ()))
+            return len(self._maps.get(tp, ()))
 
-    def source_of(self, place: TopicPartition, counter: int) -> int:
+    def source_of(self, tp: TopicPartition, counter: int) -> int:
         """See ``PartitionMap.source_of``."""
         with self._lock:
-            return self._maps[place].source_of(counter)
+            return self._maps[tp].source_of(counter)
 
-    def around(self, place: TopicPartition, counter: int) -> tuple[int, int]:
+    def around(self, tp: TopicPartition, counter: int) -> tuple[int, int]:
         """Where the next record of that number is looked for, and the source offset after the
         record before it; −1 where there is none.
         """
         with self._lock:
-            known = self._maps[place]
+            known = self._maps[tp]
             after = known.source_of(counter - 1) + 1 if counter > known.first else -1
             return known.source_of(counter), after
 
-    def ahead(self, place: TopicPartition, counter: int) -> Segments:
-        """The segments that begin behind this counter."""
+    def ahead(self, tp: TopicPartition, counter: int) -> Segments:
+        """The segments that begin after this counter."""
         with self._lock:
-            known = self._maps[place]
+            known = self._maps[tp]
             return known.tail(known.index(counter) + 1)
+
+    # --- taking maps over -----------------------------------------------------------------------
 
     def write_bindings(
         self,
@@ -189,21 +154,21 @@ class OffsetMaps:
         """
         records: list[Record] = []
         known = epochs or {}
-        for place, binding, start in new:
-            records += self._epochs_record(place, known.get(place, Epochs()))
-            records.append((self.keys.key("binding", place), msgspec.json.encode(binding)))
-            records += self._chunks(place, Segments([start], [0]))
+        for tp, binding, start in new:
+            records += self._epochs_record(tp, known.get(tp, Epochs()))
+            records.append((self.topic.key(BindingKey, tp), encode_value(binding)))
+            records += self._chunks(tp, Segments([start], [0]))
         writer.write(OFFSET_MAP_TOPIC, records)
-        for place, binding, start in new:
-            self._bind(place, binding)
-            self._add(place, Segments([start], [0]))
-            self._keep_epochs(place, known.get(place, Epochs()))
-            self.keys.replace(self._stored.pop(place, StoredRecords()).everything)
+        for tp, binding, start in new:
+            self._bind(tp, binding)
+            self._add(tp, Segments([start], [0]))
+            self._keep_epochs(tp, known.get(tp, Epochs()))
+            self.topic.replace(self._stored.pop(tp, StoredRecords()).everything)
 
-    def crowded(self, place: TopicPartition) -> bool:
+    def crowded(self, tp: TopicPartition) -> bool:
         """Whether taking the map over would make it fewer records."""
-        stored = self._stored.get(place)
-        return stored is not None and any(self._runs(place, stored, MAX_COUNTER))
+        stored = self._stored.get(tp)
+        return stored is not None and any(self._runs(tp, stored, MAX_COUNTER))
 
     def restate(self, writer: StateWriter, where: Sequence[tuple[TopicPartition, int]]) -> None:
         """Make these maps ours, each from some segment before this counter on: what an earlier
@@ -211,70 +176,66 @@ class OffsetMaps:
         """
         records: list[Record] = []
         replaced: list[bytes] = []
-        for place, counter in where:
-            tail = self._tail(place, counter)
-            stored = self._stored.pop(place, StoredRecords())
-            records += self._epochs_record(place, self.epochs(place))
+        for tp, counter in where:
+            tail = self._tail(tp, counter)
+            stored = self._stored.pop(tp, StoredRecords())
+            records += self._epochs_record(tp, self.epochs(tp))
             # First of all: a late record of an earlier session may replace those it replaces.
-            records += self._restated(place, tail)
-            for first, end, keys in self._runs(place, stored, tail.first):
+            records += self._restated(tp, tail)
+            for first, end, keys in self._runs(tp, stored, tail.first):
                 with self._lock:
-                    merged = self._maps[place].between(first, end)
+                    merged = self._maps[tp].between(first, end)
                 if merged is not None:
-                    records += self._chunks(place, merged, end)
+                    records += self._chunks(tp, merged, end)
                 replaced += keys
             replaced += stored.from_on(tail.first)
-        known = {place: self.epochs(place) for place, _ in where}
+        known = {tp: self.epochs(tp) for tp, _ in where}
         writer.write(OFFSET_MAP_TOPIC, records)
-        for place, epochs in known.items():
-            self._keep_epochs(place, epochs)
-        self.keys.replace(replaced)
+        for tp, epochs in known.items():
+            self._keep_epochs(tp, epochs)
+        self.topic.replace(replaced)
 
     def _runs(
-        self, place: TopicPartition, stored: StoredRecords, end: int
+        self, tp: TopicPartition, stored: StoredRecords, end: int
     ) -> Iterator[tuple[int, int, list[bytes]]]:
         with self._lock:
-            known = self._maps.get(place)
+            known = self._maps.get(tp)
             sizes = [] if known is None else known.sizes(stored.firsts)
         return stored.runs(sizes, end) if known is not None else iter(())
 
-    def _restated(self, place: TopicPartition, tail: Segments) -> list[Record]:
+    def _restated(self, tp: TopicPartition, tail: Segments) -> list[Record]:
         """The end of a map in pieces, of which any number from the first one on may be written."""
         cut = (len(tail) - 1) // LARGEST_CHUNK * LARGEST_CHUNK
         last = Segments(tail.sources[cut:], tail.counters[cut:])
         if not cut:
-            return self._chunks(place, last)
+            return self._chunks(tp, last)
         before = Segments(tail.sources[:cut], tail.counters[:cut])
-        return [*self._chunks(place, before, last.first), *self._chunks(place, last)]
+        return [*self._chunks(tp, before, last.first), *self._chunks(tp, last)]
+
+    # --- while copies run -----------------------------------------------------------------------
 
     def send_segments(
         self,
         writer: StateWriter,
-        place: TopicPartition,
+        tp: TopicPartition,
         segments: Segments,
         delivered: Delivered,
         new_epochs: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Write segments, and leader epochs found since the assignment began; ``delivered`` is
-        called when they are durable. There may be no segment.
+        called when they are durable, or have failed. There may be no segment.
         """
-        before = self.epochs(place)
+        before = self.epochs(tp)
         epochs = before.merged(new_epochs)
-        with self._lock:
-            self._on_the_way[place] += 1
-
-        def finished(error: CopystreamError | None, offset: int) -> None:
-            with self._lock:
-                self._on_the_way[place] -= 1
-            delivered(error, offset)
+        finished = self.topic.on_the_way(tp, delivered)
 
         def epochs_written(error: CopystreamError | None, offset: int) -> None:
             # The segments first: once the epochs are known to be stored, those of a later call do
             # not wait for them.
             if error is None and segments:
-                self._send_chunks(writer, place, segments, finished)
+                self._send_chunks(writer, tp, segments, finished)
             if error is None:
-                self._keep_epochs(place, epochs)
+                self._keep_epochs(tp, epochs)
             if error is not None or not segments:
                 finished(error, offset)
 
@@ -282,13 +243,13 @@ class OffsetMaps:
             epochs_written(None, -1)
         else:
             # One after the other: a segment that is found later has its epoch.
-            for key, value in self._epochs_record(place, epochs):
+            for key, value in self._epochs_record(tp, epochs):
                 writer.send(OFFSET_MAP_TOPIC, key, value, epochs_written)
 
     def _send_chunks(
-        self, writer: StateWriter, place: TopicPartition, segments: Segments, delivered: Delivered
+        self, writer: StateWriter, tp: TopicPartition, segments: Segments, delivered: Delivered
     ) -> None:
-        records = self._chunks(place, segments)
+        records = self._chunks(tp, segments)
         failures: list[CopystreamError] = []
         left = len(records)
 
@@ -303,70 +264,73 @@ class OffsetMaps:
                 # A time-out does not tell whether it was written.
                 with self._lock:
                     first = segments.first
-                    self._doubtful[place] = min(first, self._doubtful.get(place, first))
+                    self._doubtful[tp] = min(first, self._doubtful.get(tp, first))
             else:
-                self._add(place, segments)
+                self._add(tp, segments)
             delivered(failures[0] if failures else None, offset)
 
         for key, value in records:
             writer.send(OFFSET_MAP_TOPIC, key, value, written)
 
-    def settled(self, writer: StateWriter, place: TopicPartition) -> bool:
-        """Whether a reader of the topic would find this very map, so that somebody may begin from
-        it; if not, ask again later.
+    def settled(self, tp: TopicPartition) -> bool:
+        """Whether a reader of the topic would find this very map, so that an assignment may begin
+        from it.
 
-        A segment on its way voids durable ones when it arrives, and one whose write failed may
-        have arrived: then what is known from there on is written again.
+        It would not while a segment is on its way, which voids durable ones when it arrives, nor
+        after a write that failed and may be in the log nevertheless: see ``write_again``.
         """
         with self._lock:
-            if self._on_the_way[place]:
-                return False
-            doubtful = self._doubtful.pop(place, None)
-        if doubtful is None:
-            return True
-        self.send_segments(writer, place, self._tail(place, doubtful), ignored)
-        return False
+            return self.topic.quiet(tp) and tp not in self._doubtful
 
-    def _tail(self, place: TopicPartition, counter: int) -> Segments:
+    def write_again(self, writer: StateWriter, tp: TopicPartition) -> None:
+        """Write again what is known from where a write failed, if there is such; the map is
+        settled once that has arrived.
+        """
+        with self._lock:
+            if not self.topic.quiet(tp) or tp not in self._doubtful:
+                return
+            doubtful = self._doubtful.pop(tp)
+        self.send_segments(writer, tp, self._tail(tp, doubtful), ignored)
+
+    def _tail(self, tp: TopicPartition, counter: int) -> Segments:
         """The segments from the one that holds ``counter`` on."""
         with self._lock:
-            known = self._maps[place]
+            known = self._maps[tp]
             return known.tail(known.index(counter))
 
-    def _chunks(self, place: TopicPartition, segments: Segments, end: int = -1) -> list[Record]:
+    def _chunks(self, tp: TopicPartition, segments: Segments, end: int = -1) -> list[Record]:
         """Segments as records; with ``end`` they say nothing of the counters from there on."""
         sources, counters = segments.sources, segments.counters
         records: list[Record] = []
         for at in range(0, len(segments), LARGEST_CHUNK):
             cut = slice(at, at + LARGEST_CHUNK)
             part = Segments(sources[cut], counters[cut])
-            behind = at + LARGEST_CHUNK
-            limit = counters[behind] if behind < len(segments) else end
+            after = at + LARGEST_CHUNK
+            limit = counters[after] if after < len(segments) else end
             rest = (part.first, limit) if end >= 0 else (part.first,)
-            records.append((self.keys.key("chunk", place, *rest), part.encode()))
+            records.append((self.topic.key(ChunkKey, tp, *rest), encode_value(part)))
         return records
 
-    def _epochs_record(self, place: TopicPartition, epochs: Epochs) -> list[Record]:
+    def _epochs_record(self, tp: TopicPartition, epochs: Epochs) -> list[Record]:
         if not epochs.starts:
             return []
-        return [(self.keys.key("epochs", place), msgspec.json.encode(epochs))]
+        return [(self.topic.key(EpochsKey, tp), encode_value(epochs))]
 
-    def _keep_epochs(self, place: TopicPartition, epochs: Epochs) -> None:
+    def _keep_epochs(self, tp: TopicPartition, epochs: Epochs) -> None:
         """Note that these are stored, by this session, instead of any others."""
         with self._lock:
-            self._epochs[place] = (self.keys.generation(place), epochs)
-            mine = self.keys.key("epochs", place)
-            self.keys.replace(self._found_epochs.pop(place, set()) - {mine})
+            self._epochs[tp] = (self.topic.generations.own(tp[0]), epochs)
+        self.topic.replace_found(EpochsKey, tp)
 
-    def _bind(self, place: TopicPartition, binding: Binding) -> None:
+    def _bind(self, tp: TopicPartition, binding: Binding) -> None:
         with self._lock:
-            if self._bindings.get(place) != binding:  # written for a first copy only
-                self._maps.pop(place, None)
-            self._bindings[place] = binding
+            if self._bindings.get(tp) != binding:  # written for a first copy only
+                self._maps.pop(tp, None)
+            self._bindings[tp] = binding
 
-    def _add(self, place: TopicPartition, segments: Segments, end: int = -1) -> None:
+    def _add(self, tp: TopicPartition, segments: Segments, end: int = -1) -> None:
         with self._lock:
-            known = self._maps.setdefault(place, PartitionMap())
+            known = self._maps.setdefault(tp, PartitionMap())
             if end < 0:
                 known.add(segments)
             else:

@@ -20,7 +20,7 @@ from replicator.offsets.log_end import (
     extents,
     read_batches,
 )
-from replicator.offsets.splits import SplitState
+from replicator.state.records import SplitState
 
 
 def counters(

@@ -15,9 +15,9 @@ from replicator.cluster.configs import Stored, age_limit, batch_limit
 from replicator.cluster.errors import UNKNOWN_TOPIC, BrokerError
 from replicator.errors import CopystreamError, ExitCode, UsageError
 from replicator.offsets.log_end import last_batches
-from replicator.offsets.maps import Binding, OffsetMaps
+from replicator.offsets.maps import OffsetMaps
 from replicator.offsets.source_log import Position, check, gap_text
-from replicator.offsets.splits import SplitBinding, Splits, SplitState
+from replicator.offsets.splits import Splits
 from replicator.offsets.transactions import held_text, open_transactions
 from replicator.options.selection import AtOffsets, AtTime, Earliest, Forever, Latest, Stable
 from replicator.options.settings import CopySettings
@@ -47,6 +47,7 @@ from replicator.report.model import (
     TopicPlan,
 )
 from replicator.state import OFFSET_MAP_TOPIC
+from replicator.state.records import Binding, SplitBinding, SplitState
 from replicator.terms import TopicPartition
 
 KEEP = "keep"  # the partitioner by which records stay in their partition

@@ -16,6 +16,7 @@ from replicator.cluster import errors as broker_errors
 from replicator.cluster.admin import Admin, TopicSpec
 from replicator.errors import ClusterError, CopystreamError
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
+from replicator.state.records import MARKER, FillerKey
 from replicator.state.topics import StateWriter
 
 TOPICS = (REGISTRY_TOPIC, OFFSET_MAP_TOPIC)
@@ -23,7 +24,6 @@ POLICY = "compact"
 REPLICAS = 3  # as Kafka's own state has; fewer where there are fewer brokers
 LARGEST_RECORD = 1_048_588  # bytes: Kafka's own limit of a batch, which chunks are cut for
 SEGMENT = 100 << 20  # bytes, as Kafka's own state has: a batch must fit into one
-FILLER = b'["filler"]'  # the key of records that only take up an offset
 FILLERS = 100_000  # written at once
 RIGHTS = "DESCRIBE, READ and WRITE"
 
@@ -75,7 +75,7 @@ def restore_registry(cluster: Cluster, writer: StateWriter, newest: int) -> list
         return []
     for at in range(end, newest + 1, FILLERS):
         count = min(FILLERS, newest + 1 - at)
-        writer.write(REGISTRY_TOPIC, [(FILLER, b"1")] * count)
+        writer.write(REGISTRY_TOPIC, [(FillerKey().encode(), MARKER)] * count)
     return [
         f"{REGISTRY_TOPIC} had lost its records, and {OFFSET_MAP_TOPIC} has not: the copy goes on "
         "with what that holds"

@@ -1,12 +1,12 @@
 """Claims: one copystream at a time writes a flow's topic.
 
 A session writes a claim for each of its topics and beats every few seconds. Of several claims to
-a topic, the earliest in the registry whose session still stands is the valid one. A session whose
-process is dead, or whose heart has not beaten for a while, is struck out by the next one that
-wants the topic; it finds out by reading the registry, and stops. Producer ids and sequences guard
-the log itself; for the offset map a claim's place in the registry is its holder's generation, and
-a holder opens a gate only when every successor will read what is durable by then (``holds``,
-``proven``; the argument is in DESIGN.md, «State on the target»). ``state.pulse`` beats.
+a topic, the earliest in the registry whose session has not been struck out is the valid one. A
+session whose process is dead, or that has not beaten for a while, is struck out by the next one
+that wants the topic; it finds out by reading the registry, and stops. Producer ids and sequences
+guard the log itself; for the offset map a claim's offset in the registry is its holder's
+generation, and a holder opens a gate only when every successor will read what is durable by then
+(``holds``, ``proven``; the argument is in DESIGN.md, «State on the target»). ``state.pulse`` beats.
 """
 
 from __future__ import annotations
@@ -20,13 +20,20 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-import msgspec
-from msgspec import Struct
-
 from replicator.errors import CopystreamError, IncompleteError
 from replicator.process import boot_time, host_id, start_ticks
 from replicator.state import REGISTRY_TOPIC
-from replicator.state.topics import Record, StateReader, StateWriter, ignored, unreadable
+from replicator.state.records import (
+    MARKER,
+    ClaimKey,
+    Process,
+    Record,
+    SessionKey,
+    Stored,
+    encode_value,
+)
+from replicator.state.registry import Registry
+from replicator.state.topics import StateWriter, ignored
 
 BEAT_INTERVAL = 3.0  # seconds
 LEASE = 10.0  # seconds without a beat after which a session of another machine is dead
@@ -35,42 +42,29 @@ HOLDING = 8.0  # seconds from the start of a beat in which a session that was se
 _log = logging.getLogger(__name__)
 
 
-class Session(Struct, frozen=True):
-    """One running copystream. ``place`` tells whether its pid means anything here."""
-
-    place: str
-    host: str
-    pid: int
-    started: int  # the process's start, in clock ticks since boot
-    beat: int
-
-    def alive_here(self) -> bool | None:
-        """Whether the process lives; None when it runs on another machine or container."""
-        if self.place != host_id():
-            return None
-        return self.started == start_ticks(self.pid)
-
-
 class Claims:
-    """The registry's claims, and this session's own. Not thread-safe but for ``holds``."""
+    """The registry's claims, and this session's own.
+
+    One thread at a time: the job's for ``acquire``, ``generations`` and ``release``, the pulse's
+    for ``read`` and ``beat`` in between. ``holds`` and ``struck_out`` may be asked in any thread.
+    """
 
     def __init__(
         self,
-        reader: StateReader,
+        registry: Registry,
         writer: StateWriter,
         flow: str,
         *,
         clock: Callable[[], float] = boot_time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._reader = reader
+        self._registry = registry
         self._writer = writer
         self._flow = flow
         self._clock = clock
         self._sleep = sleep
         self._id = uuid.uuid4().hex
         self._beat = 0
-        self._read_to = 0  # offset up to which the registry has been taken in
         self._held_until = 0.0
         self._claimed_at = -1  # offset
         # Start and offset of beats that are durable and were not read back yet. The writer's thread
@@ -78,44 +72,41 @@ class Claims:
         self._durable: deque[tuple[float, int]] = deque()
         self._buried: dict[str, int] = {}  # sessions that this one struck out, with their last beat
         self._stirred = False  # one of them has beaten since
-        self._sessions: dict[str, Session] = {}
-        self._claims: dict[tuple[str, str], dict[str, int]] = {}  # (flow, topic) → session → offset
+        self._sessions: dict[str, Process] = {}
+        self._claims: dict[str, dict[str, int]] = {}  # of this flow: topic → session → offset
         self._topics: tuple[str, ...] = ()
         self._struck_out = False
         self.beaten_at = -math.inf  # when the last beat was sent, on the clock
         self.proven = -math.inf  # what was durable by then is found by every later holder
+        registry.on(SessionKey, self._read_session)
+        registry.on(ClaimKey, self._read_claim)
 
     @property
     def struck_out(self) -> bool:
         """Whether another session has ended this one; for good."""
         return self._struck_out
 
-    def absorb(self, offset: int, key: bytes, value: bytes | None) -> None:
-        """Take one registry record in, in order."""
-        try:
-            self._absorb(offset, key, value)
-        except msgspec.MsgspecError as error:
-            raise unreadable(f"{REGISTRY_TOPIC} holds a claim", error) from None
-        self._read_to = offset + 1
+    def _read_session(self, record: Stored[SessionKey]) -> None:
+        session = record.key.session
+        if record.deleted:
+            self._sessions.pop(session, None)
+            # For good: a beat of ours may be on its way and land behind this.
+            self._struck_out |= session == self._id
+        else:
+            found: Process = record.value()
+            self._stirred |= self._buried.get(session, found.beat) != found.beat
+            self._sessions[session] = found
 
-    def _absorb(self, offset: int, key: bytes, value: bytes | None) -> None:
-        if key.startswith(b'["session"'):
-            _, session = msgspec.json.decode(key, type=tuple[str, str])
-            if value is None:
-                self._sessions.pop(session, None)
-                # For good: a beat of ours may be on its way and land behind this.
-                self._struck_out |= session == self._id
-            else:
-                found = msgspec.json.decode(value, type=Session)
-                self._stirred |= self._buried.get(session, found.beat) != found.beat
-                self._sessions[session] = found
-        elif key.startswith(b'["claim"'):
-            _, flow, topic, session = msgspec.json.decode(key, type=tuple[str, str, str, str])
-            holders = self._claims.setdefault((flow, topic), {})
-            if value is None:
-                holders.pop(session, None)
-            else:
-                holders.setdefault(session, offset)
+    def _read_claim(self, record: Stored[ClaimKey]) -> None:
+        key = record.key
+        if key.flow != self._flow:
+            return
+        holders = self._claims.setdefault(key.topic, {})
+        if record.deleted:
+            holders.pop(key.session, None)
+        else:
+            record.value()  # of a format that is known
+            holders.setdefault(key.session, record.offset)
 
     def acquire(self, topics: Iterable[str]) -> None:
         """Claim topics. Raises ``IncompleteError`` naming who else is copying one of them."""
@@ -124,13 +115,12 @@ class Claims:
         for session in self._others_before(None):
             self._require_dead(session)
             records += self._strike_out(session)
-        records.append((self._session_key(self._id), self._session_value()))
-        records += [(self._claim_key(topic, self._id), b"1") for topic in self._topics]
+        records.append(self._sign_of_life())
+        records += [(self._claim_key(topic, self._id), MARKER) for topic in self._topics]
         began = self.beaten_at = self._clock()
         self._claimed_at = self._writer.write(REGISTRY_TOPIC, records)[-1]
         self._held_until = began + HOLDING
-        for offset, key, value in self._reader.read_to_end():
-            self.absorb(offset, key, value)
+        self._registry.read_to_end()
         for session in self._others_before(self._id):
             holder = self._sessions[session]
             self.release()
@@ -142,14 +132,13 @@ class Claims:
     def read(self) -> None:
         """Take in what the registry has got since, and see which beats that makes good."""
         try:
-            for offset, key, value in self._reader.read_new():
-                self.absorb(offset, key, value)
+            self._registry.read_new()
         except CopystreamError as error:
             _log.info("claims not checked: %s", error.message)
         waiting = []
         while self._durable:
             began, offset = self._durable.popleft()
-            if offset >= self._read_to:
+            if offset >= self._registry.read_to:
                 waiting.append((began, offset))
             elif not self._struck_out:
                 self.proven = max(self.proven, began)
@@ -170,9 +159,7 @@ class Claims:
             else:
                 self._durable.append((began, offset))
 
-        self._writer.send(
-            REGISTRY_TOPIC, self._session_key(self._id), self._session_value(), beaten
-        )
+        self._writer.send(REGISTRY_TOPIC, *self._sign_of_life(), beaten)
 
     def holds(self) -> bool:
         """Whether every later holder finds what was durable before this was asked; from any thread.
@@ -181,8 +168,8 @@ class Claims:
         return not self._struck_out and self._clock() < self._held_until
 
     def generations(self) -> Mapping[str, int]:
-        """For each topic a number that is larger than that of everybody who held it before."""
-        return {topic: self._claims[(self._flow, topic)][self._id] for topic in self._topics}
+        """For each topic a number that is larger than that of every session that held it before."""
+        return {topic: self._claims[topic][self._id] for topic in self._topics}
 
     def release(self) -> None:
         """Give the claims up; durable once the writer is flushed."""
@@ -193,7 +180,7 @@ class Claims:
         """Standing sessions with a claim on our topics, earlier than ``mine`` where given."""
         found: dict[str, None] = {}
         for topic in self._topics:
-            holders = self._claims.get((self._flow, topic), {})
+            holders = self._claims.get(topic, {})
             limit = holders.get(mine, 0) if mine is not None else None
             for session, offset in holders.items():
                 earlier = limit is None or offset < limit
@@ -207,12 +194,10 @@ class Claims:
         alive = holder.alive_here()
         deadline = self._clock() + LEASE
         while alive is None:
-            for offset, key, value in self._reader.read_new():
-                self.absorb(offset, key, value)
+            self._registry.read_new()
             silent = self._clock() >= deadline
             if silent:  # what has come may not have been fetched yet
-                for offset, key, value in self._reader.read_to_end():
-                    self.absorb(offset, key, value)
+                self._registry.read_to_end()
             present = self._sessions.get(session)
             if present is None:
                 return
@@ -225,30 +210,22 @@ class Claims:
             raise _held(holder)
 
     def _strike_out(self, session: str) -> list[Record]:
-        topics = [
-            topic
-            for (flow, topic), held in self._claims.items()
-            if flow == self._flow and session in held
-        ]
+        topics = [topic for topic, holders in self._claims.items() if session in holders]
         if session == self._id:
             topics = list(self._topics)
-        keys = [self._session_key(session), *(self._claim_key(t, session) for t in topics)]
+        keys = [SessionKey(session).encode(), *(self._claim_key(t, session) for t in topics)]
         return [(key, None) for key in keys]
 
-    def _session_key(self, session: str) -> bytes:
-        return msgspec.json.encode(["session", session])
-
     def _claim_key(self, topic: str, session: str) -> bytes:
-        return msgspec.json.encode(["claim", self._flow, topic, session])
+        return ClaimKey(self._flow, topic, session).encode()
 
-    def _session_value(self) -> bytes:
+    def _sign_of_life(self) -> Record:
         pid = os.getpid()
-        return msgspec.json.encode(
-            Session(host_id(), socket.gethostname(), pid, start_ticks(pid), self._beat)
-        )
+        value = Process(host_id(), socket.gethostname(), pid, start_ticks(pid), self._beat)
+        return SessionKey(self._id).encode(), encode_value(value)
 
 
-def _held(holder: Session) -> IncompleteError:
+def _held(holder: Process) -> IncompleteError:
     return IncompleteError(
         f"another copystream is copying the same topics: process {holder.pid} on {holder.host}",
         hint="let it finish, or stop it; the same command then goes on where it stopped",

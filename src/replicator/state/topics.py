@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from replicator.cluster.cluster import Cluster
 from replicator.cluster.errors import library_reason, unreachable
-from replicator.errors import CopystreamError, StateError
+from replicator.errors import CopystreamError
+from replicator.state.records import Entry, Record
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -35,7 +36,6 @@ IMPATIENCE: dict[str, str | int] = {
 
 _log = logging.getLogger(__name__)
 
-Record = tuple[bytes, bytes | None]
 # Error, or the record's offset; −1 where it is durable and the broker does not tell.
 Delivered = Callable[[CopystreamError | None, int], None]
 
@@ -60,18 +60,11 @@ def _failure(cluster: Cluster, topic: str, verb: str, error: KafkaError | None) 
     )
 
 
-def unreadable(what: str, error: Exception) -> StateError:
-    """The error for a state record that cannot be decoded; ``what`` says where it is."""
-    return StateError(
-        f"{what} that cannot be read: {error}",
-        hint="a newer copystream may have written it: use that version",
-    )
-
-
 class StateWriter:
     """Writes state records durably (acks=all, idempotent); one for all state topics of a cluster.
 
-    Callbacks run in the writer's own thread.
+    Any thread may call. Callbacks run in the writer's own thread, "state-writer", or in the
+    caller's where the client refuses a record at once.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -106,7 +99,7 @@ class StateWriter:
 
         def report(error: KafkaError | None, message: Message) -> None:
             if error is None:
-                # The broker does not tell the place of one that it had already.
+                # The broker does not tell the offset of one that it had already.
                 offset = message.offset()
                 delivered(None, -1 if offset is None else offset)
             else:
@@ -133,17 +126,17 @@ class StateWriter:
         left = len(batch)
         done = threading.Event()
 
-        def delivered(place: int, error: CopystreamError | None, offset: int) -> None:
+        def delivered(index: int, error: CopystreamError | None, offset: int) -> None:
             nonlocal left
-            offsets[place] = offset
+            offsets[index] = offset
             if error is not None:
                 failures.append(error)
             left -= 1
             if left == 0:
                 done.set()
 
-        for place, (key, value) in enumerate(batch):
-            self.send(topic, key, value, partial(delivered, place))
+        for index, (key, value) in enumerate(batch):
+            self.send(topic, key, value, partial(delivered, index))
         if not done.wait(DELIVERY_TIMEOUT + 5) or failures:
             raise failures[0] if failures else _failure(self._cluster, topic, "write", None)
         return offsets
@@ -162,6 +155,7 @@ class StateConsumer:
     def __init__(self, cluster: Cluster, topics: Iterable[str]) -> None:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition  # noqa: PLC0415 - as above
 
+        self._cluster = cluster
         self._lock = threading.Lock()  # guards what follows
         self._fetched: dict[str, deque[Message]] = {topic: deque() for topic in topics}
         self._consumer: Consumer = Consumer(
@@ -181,6 +175,10 @@ class StateConsumer:
         # All at once: librdkafka asks for the leader of a later one only after a second.
         partitions = [TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in self._fetched]
         self._consumer.assign(partitions)
+
+    def reader(self, topic: str) -> StateReader:
+        """A reader of one of the topics; one each."""
+        return StateReader(self._cluster, self, topic)
 
     def remove(self, topic: str) -> None:
         """Fetch the topic no more."""
@@ -217,7 +215,10 @@ class StateConsumer:
 
 
 class StateReader:
-    """Reads one of the consumer's topics from its start, and later what has been added since."""
+    """Reads one of the consumer's topics from its start, and later what has been added since.
+
+    For one thread at a time.
+    """
 
     def __init__(self, cluster: Cluster, consumer: StateConsumer, topic: str) -> None:
         self._cluster = cluster
@@ -225,10 +226,10 @@ class StateReader:
         self._topic = topic
         self._next = 0
 
-    def read_to_end(self) -> Iterator[tuple[int, bytes, bytes | None]]:
-        """(offset, key, value) of everything up to the end as it is now."""
-        place = (self._topic, 0)
-        end = self._cluster.list_offsets([place], "latest")[place]
+    def read_to_end(self) -> Iterator[Entry]:
+        """Everything up to the end as it is now; waits for it."""
+        tp = (self._topic, 0)
+        end = self._cluster.list_offsets([tp], "latest")[tp]
         if end.error:
             raise self._cluster.error(
                 end.error, f"read topic {self._topic}", acl=f"READ on Topic {self._topic}"
@@ -245,7 +246,7 @@ class StateReader:
                 deadline = time.monotonic() + READ_TIMEOUT
                 yield self._record(message)
 
-    def read_new(self) -> Iterator[tuple[int, bytes, bytes | None]]:
+    def read_new(self) -> Iterator[Entry]:
         """What has arrived by now, without waiting."""
         for message in self._consumer.take(self._topic):
             if not self._no_record(message):
@@ -264,7 +265,7 @@ class StateReader:
             return True
         raise _failure(self._cluster, self._topic, "read", error)
 
-    def _record(self, message: Any) -> tuple[int, bytes, bytes | None]:
+    def _record(self, message: Any) -> Entry:
         self._next = message.offset() + 1
         return message.offset(), message.key() or b"", message.value()
 

@@ -20,6 +20,7 @@ from replicator.offsets.maps import OffsetMaps
 from replicator.offsets.splits import Splits
 from replicator.process import StopSignal
 from replicator.report.model import Fault
+from replicator.state.map_topic import MapTopic
 from replicator.state.pulse import Told
 
 END = 100  # of a topic's source log, unless told otherwise
@@ -162,8 +163,9 @@ class World:
         self.source, self.target = FakeCluster("source"), FakeCluster("target")
         self.state = StateTopic()
         self.writer = FakeWriter(self.state)
-        self.maps = OffsetMaps("f")
-        self.splits = Splits("f")
+        self.map_topic = MapTopic("f")
+        self.maps = OffsetMaps(self.map_topic)
+        self.splits = Splits(self.map_topic)
         self.inbox = FakeInbox(clock)
         self.tasks: list[PartitionTask] = []
         self.parts: list[FakePart] = []
@@ -189,7 +191,7 @@ class World:
         reading, writing = self.source.add(topic), self.target.add(topic)
         self.source.log(topic).end = max(end, 0)
         self.target.log(topic).start = self.target.log(topic).end = base
-        self.maps.keys.take_over(dict.fromkeys(self.source.topics, 1))
+        self.map_topic.take_over(dict.fromkeys(self.source.topics, 1))
         task = make_task(
             topic, source_id=reading.topic_id, target_id=writing.topic_id, base=base, start=start,
             end=end, located=True,
@@ -256,7 +258,6 @@ class World:
 
     def stored_map(self) -> OffsetMaps:
         """What a later run would read."""
-        maps = OffsetMaps("f")
-        for _, key, value in FakeReader(self.state).read_to_end():
-            maps.absorb(key, value)
+        maps = OffsetMaps(MapTopic("f"))
+        maps.topic.read(FakeReader(self.state).read_to_end())
         return maps

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from replicator.errors import CopystreamError
-from replicator.state.topics import Delivered, Record
-
-Stored = tuple[int, bytes, bytes | None]  # offset, key, value
+from replicator.state.records import Entry, Record
+from replicator.state.topics import Delivered
 
 
 class FakeClock:
@@ -30,7 +29,7 @@ class FakeClock:
 class StateTopic:
     """One partition of a compacted topic."""
 
-    records: list[Stored] = field(default_factory=list)
+    records: list[Entry] = field(default_factory=list)
 
     def append(self, key: bytes, value: bytes | None) -> int:
         offset = self.records[-1][0] + 1 if self.records else 0
@@ -57,13 +56,13 @@ class FakeReader:
         self.blind = False
         self.failure: CopystreamError | None = None
 
-    def read_to_end(self) -> Iterator[Stored]:
+    def read_to_end(self) -> Iterator[Entry]:
         for entry in list(self._topic.records):
             if entry[0] >= self._next:
                 self._next = entry[0] + 1
                 yield entry
 
-    def read_new(self) -> Iterator[Stored]:
+    def read_new(self) -> Iterator[Entry]:
         if self.failure is not None:
             raise self.failure
         return iter(()) if self.blind else self.read_to_end()

@@ -10,7 +10,7 @@ from kit.oracle import batches as oracle
 from replicator.cluster import OffsetResult, PartitionMeta, RunningTransaction, TopicMeta
 from replicator.engine.task import PartitionTask
 from replicator.errors import CopystreamError
-from replicator.offsets.maps import Binding
+from replicator.state.records import Binding
 from replicator.terms import Side
 
 Place = tuple[str, int]
