@@ -21,13 +21,19 @@ from copycore.rebatch import Rebatcher
 from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.admin import Admin
 from replicator.engine.aside import Aside
+from replicator.engine.clusters import Clusters
 from replicator.engine.counts import total
-from replicator.engine.driver import Driver, Report, writing_leaders
+from replicator.engine.driver import Driver, Report
+from replicator.engine.gates import Gates
+from replicator.engine.kept import KeptProgress
 from replicator.engine.lanes import PAUSE_LIMIT_MS, LaneWorker
 from replicator.engine.limits import RunLimits
 from replicator.engine.partitioners import load
 from replicator.engine.sampler import Sampler
-from replicator.engine.task import PartitionTask, SplitTask
+from replicator.engine.splits import SplitProgress
+from replicator.engine.strategy import Progress
+from replicator.engine.task import PartitionTask
+from replicator.engine.topic_watch import writing_leaders
 from replicator.errors import ExitCode
 from replicator.offsets.maps import OffsetMaps
 from replicator.offsets.splits import Splits, fresh
@@ -222,6 +228,7 @@ class CopyJob:
         new: list[tuple[TopicPartition, Binding, int]] = []
         resumed: list[tuple[TopicPartition, int]] = []
         identity = None
+        progress = KeptProgress(self._target, maps, session.writer)
         tasks = []
         lanes = self._lanes(len(chosen))
         for number, part in enumerate(chosen):
@@ -244,12 +251,12 @@ class CopyJob:
             elif part.start < part.end or part.end < 0 or maps.crowded(place):
                 resumed.append((place, part.counter))
             limit = plan.batch_limits[part.topic]
-            tasks.append(self._task(part, binding, limit, number, lanes))
+            tasks.append(self._task(part, binding, progress, limit, number, lanes))
         epochs = self._first_epochs({p: start for p, _, start in new})
         maps.write_bindings(session.writer, new, epochs)
         maps.restate(session.writer, resumed)
         for task in tasks:
-            task.epochs = maps.epochs(task.place)
+            task.epochs = maps.epochs(task.tp)
         return tasks
 
     def _first_epochs(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, Epochs]:
@@ -274,6 +281,7 @@ class CopyJob:
         """The same for partitions whose records go to other ones: each has a producer id."""
         chosen = self._without_conflicts(plan)
         states: dict[TopicPartition, SplitState] = {}
+        progress = SplitProgress(self._target, splits, session.writer, self._partitioner)
         tasks = []
         lanes = self._lanes(len(chosen))
         for number, part in enumerate(chosen):
@@ -294,8 +302,7 @@ class CopyJob:
                 state = fresh(binding, part.start)
             states[place] = state
             limit = plan.batch_limits[part.topic]
-            task = self._task(part, _plain(state.binding), limit, number, lanes)
-            task.split = SplitTask(self._partitioner, state.points[0], state.points[0].counters)
+            task = self._task(part, state.binding, progress, limit, number, lanes)
             task.epochs = state.epochs
             task.located = part.split is None
             tasks.append(task)
@@ -303,7 +310,13 @@ class CopyJob:
         return tasks
 
     def _task(
-        self, part: PartitionPlan, binding: Binding, batch_limit: int, number: int, lanes: int
+        self,
+        part: PartitionPlan,
+        binding: Binding | SplitBinding,
+        progress: Progress,
+        batch_limit: int,
+        number: int,
+        lanes: int,
     ) -> PartitionTask:
         fresh = part.binding is None
         return PartitionTask(
@@ -312,6 +325,7 @@ class CopyJob:
             target_topic=binding.target_topic,
             partition=part.partition,
             binding=binding,
+            progress=progress,
             start=part.start,
             end=part.end,
             position=part.start,
@@ -334,35 +348,31 @@ class CopyJob:
         session: Session,
     ) -> None:
         inbox: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        driver = Driver(
-            self._source,
-            self._target,
-            self._tasks,
-            maps,
-            splits,
-            session.writer,
-            inbox,
-            self._look,
-            session.pulse.standing,
-            session.pulse.when_found,
-            self._limits,
-            Aside(inbox.put),
-            self._settings.accept_gap,
-        )
-        self._driver = driver
         self._sampler.begin(self._tasks)
         self._buckets = self._make_buckets()
-        self._workers = self._make_lanes(driver, inbox)
+        gates = Gates(maps, splits, session.writer, session.pulse.when_found)
+        self._workers = self._make_lanes(gates, inbox)
+        driver = Driver(
+            Clusters(self._source, self._target),
+            self._workers,
+            inbox,
+            Aside(inbox.put),
+            look=self._look,
+            standing=session.pulse.standing,
+            limits=self._limits,
+            accept_gap=self._settings.accept_gap,
+        )
+        driver.add(self._tasks)
+        self._driver = driver
         self._watch = self._make_watch(driver)
         self._phase = "copying"
         gc.freeze()  # a tenth of a copy's CPU would go into looking for garbage among the imports
         for worker in self._workers:
             worker.start()
         try:
-            driver.run(self._workers, stop)
+            driver.run(stop)
             self._sampler.look(self._tasks)
             driver.check_topics()
-            driver.check_splits()
         finally:
             for worker in self._workers:
                 worker.close()
@@ -412,7 +422,7 @@ class CopyJob:
             task.bucket = buckets.partition(task.topic)
         return buckets
 
-    def _make_lanes(self, driver: Driver, inbox: queue.SimpleQueue[Report]) -> list[LaneWorker]:
+    def _make_lanes(self, gates: Gates, inbox: queue.SimpleQueue[Report]) -> list[LaneWorker]:
         settings = self._settings
         count = 1 + max(task.lane for task in self._tasks)
         pairs = self._broker_pairs()
@@ -432,8 +442,8 @@ class CopyJob:
                     pause_limit=PAUSE_LIMIT_MS,
                 ),
                 inbox,
-                driver.write_segments,
-                driver.write_stride,
+                gates.write_segments,
+                gates.write_stride,
                 slab_bytes=slab_bytes,
                 pipe_bytes=pipe_bytes,
             )
@@ -458,7 +468,7 @@ class CopyJob:
         pairs = {
             (
                 _leader(plan.sources[t.topic], t),
-                frozenset(writing_leaders(t, plan.targets[t.target_topic])),
+                frozenset(writing_leaders(t, plan.targets[t.target_topic]).values()),
             )
             for t in self._tasks
         }
@@ -469,7 +479,7 @@ class CopyJob:
     def snapshot(self) -> Snapshot:
         """The running numbers; cheap, and safe from any thread."""
         tasks = self._tasks
-        partitions = [task.progress() for task in tasks]
+        partitions = [task.report() for task in tasks]
         lanes = [worker.lane for worker in self._workers]
         waited: dict[Throttler, int] = {
             "limit": max((lane.limited_ms for lane in lanes), default=0),
@@ -590,15 +600,3 @@ class CopyJob:
 def _leader(topic: TopicMeta, task: PartitionTask) -> int:
     meta = topic.partitions.get(task.partition)
     return -1 if meta is None else meta.leader
-
-
-def _plain(binding: SplitBinding) -> Binding:
-    """As far as tasks of both kinds need it."""
-    return Binding(
-        source_id=binding.source_id,
-        target_topic=binding.target_topic,
-        target_id=binding.target_id,
-        base=0,
-        producer_id=binding.producer_id,
-        producer_epoch=binding.producer_epoch,
-    )

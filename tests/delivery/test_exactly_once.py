@@ -17,9 +17,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, event, example, given, note, settings
@@ -34,8 +32,11 @@ from kit.fakes.world import PRODUCER, FakeCluster, make_task
 from kit.logs.random_records import random_rebatcher, random_records
 from kit.logs.truth import Row, arrived
 from kit.oracle import batches as oracle
-from replicator.engine import driver as drive
 from replicator.engine.aside import Then
+from replicator.engine.clusters import Clusters
+from replicator.engine.driver import Driver
+from replicator.engine.gates import Gates
+from replicator.engine.kept import KeptProgress
 from replicator.engine.lanes import PipeKey
 from replicator.engine.task import PartitionTask
 from replicator.errors import ClusterError
@@ -93,19 +94,19 @@ def random_epochs(rng: random.Random, log: SourceLog) -> list[tuple[int, int]]:
 class Process(Rig):
     """One life of a copystream: a lane, and a worker's orders carried out at once."""
 
-    driver: drive.Driver
+    gates: Gates
     reports: deque[Any]
     failure: BaseException | None = None
 
-    def live(self, world: Copying, driver: drive.Driver) -> None:
-        self.world, self.driver, self.reports = world, driver, deque()
+    def live(self, world: Copying, gates: Gates) -> None:
+        self.world, self.gates, self.reports = world, gates, deque()
         self.open: dict[PipeKey, Ends] = {}
         rng = world.rng
         self.serving = lambda _ends: (rng.random() < 0.8, rng.random() < 0.8)
 
     def _take(self, found: Any) -> None:
         if found[0] == "segments":
-            self.driver.write_segments(self, found[1], found[2])  # type: ignore[arg-type]
+            self.gates.write_segments(self, found[1], found[2])  # type: ignore[arg-type]
         elif found[0] == "ended":
             self.ended.append(found[1])
             self.reports.append((self, found))
@@ -202,25 +203,25 @@ class Copying:
         self.process = Process(
             request_bytes=self.rng.choice([200, 1 << 22]), rebatcher=random_rebatcher(self.rng)
         )
-        driver = drive.Driver(
-            self.source,  # type: ignore[arg-type]
-            self.target,  # type: ignore[arg-type]
-            tasks,
-            maps,
-            splits,
-            self.writer,  # type: ignore[arg-type]
+        clusters = Clusters(self.source, self.target)  # type: ignore[arg-type]
+        driver = Driver(
+            clusters,
+            [self.process],  # type: ignore[list-item]
             self,  # type: ignore[arg-type]
-            lambda: None,
-            lambda: True,
-            lambda told: told(None),
-            no_limits(self.clock()),
             self,  # type: ignore[arg-type]
+            look=lambda: None,
+            standing=lambda: True,
+            limits=no_limits(self.clock()),
             accept_gap=False,
+            clock=self.clock,
+            jitter=self.rng.random,
         )
-        self.process.live(self, driver)
+        gates = Gates(maps, splits, self.writer, lambda told: told(None))  # type: ignore[arg-type]
+        self.process.live(self, gates)
+        driver.add(tasks)
         had = {p: log.counter for p, log in self.targets.items()}
         try:
-            driver.run([self.process], self.stop)  # type: ignore[list-item]
+            driver.run(self.stop)
             event(f"recoveries: {min(driver.recoveries, 3)}")
             # An orderly end flushes what is on its way.
             self.writer.deliver()
@@ -267,7 +268,10 @@ class Copying:
                 maps.write_bindings(self.writer, [(place, binding, begin)])  # type: ignore[arg-type]
             counter = target.end - target.base
             start = begin if fresh else maps.source_of(place, counter)
-            task = make_task(TOPIC, p, end=source.stable, start=start, located=fresh)
+            progress = KeptProgress(self.target, maps, self.writer)  # type: ignore[arg-type]
+            task = make_task(
+                TOPIC, p, end=source.stable, start=start, located=fresh, progress=progress
+            )
             task.binding, task.counter = binding, counter
             task.batch_limit = self.rng.choice([200, 2000, 1 << 27])
             task.epochs = maps.epochs(place)
@@ -456,11 +460,9 @@ def copy_once(seed: int, *, cleaned: bool = False) -> None:
     note(f"seed {seed}")
     rng = random.Random(seed)
     copying = Copying(rng, cleaned=cleaned)
-    fake_time = SimpleNamespace(monotonic=copying.clock)
-    with patch.object(drive, "time", fake_time), patch.object(drive, "random", rng):
-        while not copying.finished:
-            copying.life()
-            assert copying.lives < 100
+    while not copying.finished:
+        copying.life()
+        assert copying.lives < 100
     event(f"lives: {copying.lives}")
     check(copying)
 

@@ -15,9 +15,12 @@ import pytest
 from kit.brokers.scripted import IN_FLIGHT
 from kit.fakes.state import FakeReader, FakeWriter, StateTopic
 from kit.fakes.world import FakeCluster, make_task
-from replicator.engine.splits import ALL, SplitDriver, SplitFound
-from replicator.engine.task import PartitionTask, SplitTask
+from replicator.engine.gates import Gates
+from replicator.engine.splits import ALL, SplitProgress
+from replicator.engine.strategy import Located
+from replicator.engine.task import PartitionTask, TaskState
 from replicator.offsets.log_end import ForeignWriter, NotYet
+from replicator.offsets.maps import OffsetMaps
 from replicator.offsets.split_end import counters, foreign_offset
 from replicator.offsets.splits import Splits, fresh
 from replicator.state.map_topic import MapTopic
@@ -100,8 +103,8 @@ class Sim:
         self.splits.restate(self.writer, states)  # type: ignore[arg-type]
         topic.clean(self.writer)  # type: ignore[arg-type]
         self.writer.hold = True
-        driver = SplitDriver(
-            self.cluster,  # type: ignore[arg-type]
+        self.gates = Gates(
+            OffsetMaps(MapTopic("f")),
             self.splits,
             self.writer,  # type: ignore[arg-type]
             lambda told: told(None),
@@ -109,38 +112,37 @@ class Sim:
         try:
             for source in self.rng.sample(range(len(self.sources)), len(self.sources)):
                 while source not in self.done | self.failed:
-                    self.assignment(driver, source)
+                    self.assignment(source)
         except Crash:
             arrived = self.rng.randrange(len(self.writer.held) + 1)
             for key, value, _ in self.writer.held[:arrived]:
                 self.state.append(key, value)
 
     def task(self, source: int) -> PartitionTask:
-        state = self.splits.state((TOPIC, source))
-        assert state is not None
-        task = make_task(TOPIC, source, target_id="dst", end=self.end)
-        task.split = SplitTask("murmur2", state.points[0], state.points[0].counters)
-        return task
+        progress = SplitProgress(self.cluster, self.splits, self.writer, "murmur2")  # type: ignore[arg-type]
+        return make_task(TOPIC, source, target_id="dst", end=self.end, progress=progress)
 
-    def assignment(self, driver: SplitDriver, source: int) -> None:
+    def assignment(self, source: int) -> None:
         """From asking the log to the end of the source, a loss, or a crash."""
         self.writer.deliver()
         task = self.task(source)
-        (answer,) = driver.ask([task]).values()
-        assert isinstance(answer, SplitFound), answer
-        driver.resume(task, answer)
-        split = task.split
-        assert split is not None
+        progress = task.progress
+        (answer,) = progress.locate([task]).values()
+        assert isinstance(answer, Located), answer
+        progress.take(task, answer)
         if self.rng.random() < 0.5:
             self.arrive_late()
-        while split.checks:
-            one, end = driver.split(task)
-            assert set(one.have) == {ALL}
-            if not split.check(self.count(source, split.begin.source, end, one.counters)):
+        while progress.counts_only(task):
+            at = progress.assignment(task)
+            assert at.split is not None
+            assert set(at.split.have) == {ALL}
+            found = self.count(source, at.start, at.end, at.split.counters)
+            if progress.take_count(task, found) is not None:
                 self.failed.add(source)
                 return
-        one, end = driver.split(task)
-        Lane(self, driver, source, split.begin.source, one.counters, one.have).run(end)
+        at = progress.assignment(task)
+        assert at.split is not None
+        Lane(self, source, at.start, at.split.counters, at.split.have).run(at.end)
 
     def count(self, source: int, begin: int, end: int, start: list[int]) -> list[int]:
         found = list(start)
@@ -168,13 +170,12 @@ class Lane:
     def __init__(
         self,
         sim: Sim,
-        driver: SplitDriver,
         source: int,
         begin: int,
         counters_: list[int],
         have: list[int],
     ) -> None:
-        self.sim, self.driver, self.source = sim, driver, source
+        self.sim, self.source = sim, source
         self.topic, self.partition = TOPIC, source
         self.position = self.acked = begin
         self.counters, self.have = list(counters_), have
@@ -188,7 +189,7 @@ class Lane:
         self.epochs: list[tuple[int, int]] = []
         self.seen = -1
 
-    # What SplitDriver calls on a worker.
+    # What Gates calls on a worker.
 
     def confirm(self, _part: object, start: int) -> None:
         self.open.add(self.gates[start])
@@ -214,7 +215,9 @@ class Lane:
                 self.send(rng.randrange(len(self.queues)))
             if self.position == end and not any(self.left):
                 self.acked = end
-                self.driver.settle(sim.task(self.source), self)  # type: ignore[arg-type]
+                task = sim.task(self.source)
+                task.state = TaskState.DONE
+                task.progress.note_end(task, self)  # type: ignore[arg-type]
                 sim.writer.deliver()
                 sim.done.add(self.source)
                 return
@@ -248,7 +251,7 @@ class Lane:
             self.ends.append(end)
             self.gates[begin] = number
             stride = SimpleNamespace(start=begin, end=end, counters=list(self.counters))
-            self.driver.write_stride(self, self, stride)  # type: ignore[arg-type]
+            self.sim.gates.write_stride(self, self, stride)  # type: ignore[arg-type]
 
     def send(self, target: int) -> None:
         queue = self.queues[target]

@@ -9,7 +9,7 @@ import pytest
 from copycore.partition import Refusal
 from copycore.segments import Segments
 from kit.fakes.job import END, FakePart, World
-from replicator.engine import driver as drive
+from replicator.engine.topic_watch import MISSING_PATIENCE
 from replicator.errors import ClusterError, ExitCode
 
 # --- faults ---------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_a_deleted_topic_is_a_fault_after_a_while(world: World, cluster: str) ->
     found = world.fault()
     assert (found.kind, found.side) == (f"{cluster}-deleted", cluster)
     assert found.exit_code == int(ExitCode.STATE)
-    assert drive.MISSING_PATIENCE <= world.clock.now - began <= drive.MISSING_PATIENCE + 10
+    assert MISSING_PATIENCE <= world.clock.now - began <= MISSING_PATIENCE + 10
 
 
 def test_a_topic_that_a_fresh_broker_does_not_know_yet(world: World) -> None:
@@ -277,8 +277,8 @@ def test_segments_are_durable_before_their_gate_opens(world: World) -> None:
 
     def script(part: FakePart) -> None:
         assert world.driver is not None
-        world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10), (40, 25)]))  # type: ignore[arg-type]
-        assert world.stored_map().source_of(task.place, 25) == 40
+        world.gates.write_segments(world.workers[0], part, Segments.of([(20, 10), (40, 25)]))  # type: ignore[arg-type]
+        assert world.stored_map().source_of(task.tp, 25) == 40
         assert world.workers[0].confirmed == [(part, 20)]
         world.finish(part)
 
@@ -295,7 +295,7 @@ def test_a_segment_that_cannot_be_written_stops_the_assignment(world: World) -> 
         world.writer.failure = (
             ClusterError("target", "no replicas") if len(world.parts) == 1 else None
         )
-        world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
+        world.gates.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
         world.writer.failure = None
         if len(world.parts) == 1:
             assert world.workers[0].confirmed == []
@@ -315,7 +315,7 @@ def test_a_segment_that_may_have_been_written_is_made_void(world: World) -> None
     """
     task = world.add(end=50)
     world.maps.send_segments(
-        world.writer, task.place, Segments.of([(20, 5), (40, 8)]), lambda *_: None
+        world.writer, task.tp, Segments.of([(20, 5), (40, 8)]), lambda *_: None
     )  # type: ignore[arg-type]
 
     def script(part: FakePart) -> None:
@@ -323,7 +323,7 @@ def test_a_segment_that_may_have_been_written_is_made_void(world: World) -> None
         if len(world.parts) == 1:
             world.write(part, 5)
             world.writer.hold = True
-            world.driver.write_segments(world.workers[0], part, Segments.of([(25, 5)]))  # type: ignore[arg-type]
+            world.gates.write_segments(world.workers[0], part, Segments.of([(25, 5)]))  # type: ignore[arg-type]
             key, value, delivered = world.writer.held.pop()
             world.state.append(key, value)
             delivered(ClusterError("target", "timed out"), -1)
@@ -337,7 +337,7 @@ def test_a_segment_that_may_have_been_written_is_made_void(world: World) -> None
     assert task.done
     assert (world.parts[1].start, world.parts[1].counter) == (20, 5)
     stored = world.stored_map()
-    assert [stored.source_of(task.place, n) for n in (4, 5, 7, 8)] == [4, 20, 22, 40]
+    assert [stored.source_of(task.tp, n) for n in (4, 5, 7, 8)] == [4, 20, 22, 40]
 
 
 def test_a_map_that_cannot_be_written_for_long_stops_the_partition(world: World) -> None:
@@ -346,7 +346,7 @@ def test_a_map_that_cannot_be_written_for_long_stops_the_partition(world: World)
     def script(part: FakePart) -> None:
         assert world.driver is not None
         world.writer.failure = ClusterError("target", "no replicas")
-        world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
+        world.gates.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
 
     world.script = script
     world.run()
@@ -362,7 +362,7 @@ def test_a_gate_stays_shut_while_a_successor_may_not_know_of_its_segment(world: 
 
     def script(part: FakePart) -> None:
         assert world.driver is not None
-        world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
+        world.gates.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
 
     def beat() -> None:
         (part,) = world.parts
@@ -387,7 +387,7 @@ def test_a_gate_that_stays_shut_for_long_ends_the_assignment(world: World) -> No
 
     def script(part: FakePart) -> None:
         assert world.driver is not None
-        world.driver.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
+        world.gates.write_segments(world.workers[0], part, Segments.of([(20, 10)]))  # type: ignore[arg-type]
         if len(world.parts) == 2:
             world.finish(part)
 
@@ -414,7 +414,7 @@ def test_a_segment_that_was_not_written_is_not_relied_on(world: World) -> None:
         if len(world.parts) == 1:
             world.write(part, 5)
             world.writer.failure = ClusterError("target", "no replicas")
-            world.driver.write_segments(world.workers[0], part, Segments.of([(20, 5)]))  # type: ignore[arg-type]
+            world.gates.write_segments(world.workers[0], part, Segments.of([(20, 5)]))  # type: ignore[arg-type]
             world.writer.failure = None
         else:
             world.finish(part)
@@ -436,7 +436,7 @@ def test_a_segment_on_its_way_is_waited_for(world: World) -> None:
         if len(world.parts) == 1:
             world.write(part, 5)
             world.writer.hold = True
-            world.driver.write_segments(world.workers[0], part, Segments.of([(20, 5)]))  # type: ignore[arg-type]
+            world.gates.write_segments(world.workers[0], part, Segments.of([(20, 5)]))  # type: ignore[arg-type]
             world.lose(part)
             world.inbox.ticks.append(world.writer.deliver)
         else:
@@ -448,7 +448,7 @@ def test_a_segment_on_its_way_is_waited_for(world: World) -> None:
     assert world.parts[1].counter == 5
     assert world.parts[1].start == 20
     assert world.workers[0].confirmed == [(world.parts[0], 20)], "late, and without harm"
-    assert world.stored_map().source_of(task.place, 5) == 20
+    assert world.stored_map().source_of(task.tp, 5) == 20
 
 
 def test_a_chunk_on_its_way_may_void_what_was_durable(world: World) -> None:
@@ -458,7 +458,7 @@ def test_a_chunk_on_its_way_may_void_what_was_durable(world: World) -> None:
     task = world.add(end=50)
     truth = {**{n: n for n in range(5)}, 5: 20, 6: 21, 7: 22, **{n: 32 + n for n in range(8, 18)}}
     world.maps.send_segments(
-        world.writer, task.place, Segments.of([(20, 5), (40, 8)]), lambda *_: None
+        world.writer, task.tp, Segments.of([(20, 5), (40, 8)]), lambda *_: None
     )  # type: ignore[arg-type]
     world.writer.hold = True
 
@@ -468,10 +468,10 @@ def test_a_chunk_on_its_way_may_void_what_was_durable(world: World) -> None:
         counts = {0: 5, 5: 3, 8: 10}
         if part.rest["mapped"] != truth[part.counter]:
             segments = Segments([truth[part.counter]], [part.counter])
-            world.driver.write_segments(world.workers[0], part, segments)  # type: ignore[arg-type]
+            world.gates.write_segments(world.workers[0], part, segments)  # type: ignore[arg-type]
         world.write(part, counts[part.counter])
         if part.acked_counter == 5:
-            world.driver.write_segments(world.workers[0], part, Segments.of([(20, 5)]))  # type: ignore[arg-type]
+            world.gates.write_segments(world.workers[0], part, Segments.of([(20, 5)]))  # type: ignore[arg-type]
         part.acked = part.position = truth[part.acked_counter - 1] + 1
         if part.acked_counter == 18:
             world.on_connect = lambda: None
@@ -491,7 +491,7 @@ def test_a_chunk_on_its_way_may_void_what_was_durable(world: World) -> None:
     world.writer.deliver()
     assert task.done
     stored = world.stored_map()
-    assert {n: stored.source_of(task.place, n) for n in truth} == truth
+    assert {n: stored.source_of(task.tp, n) for n in truth} == truth
 
 
 def test_a_hole_at_the_end_is_remembered(world: World) -> None:
@@ -506,8 +506,8 @@ def test_a_hole_at_the_end_is_remembered(world: World) -> None:
     world.script = script
     world.run()
     assert task.done
-    assert world.stored_map().source_of(task.place, 30) == END
-    assert world.stored_map().source_of(task.place, 29) == 29
+    assert world.stored_map().source_of(task.tp, 30) == END
+    assert world.stored_map().source_of(task.tp, 29) == 29
 
 
 def test_a_dense_end_writes_nothing_more(world: World) -> None:
@@ -528,4 +528,4 @@ def test_a_stop_remembers_the_hole_too(world: World) -> None:
     world.inbox.ticks.append(world.stop.request)
     world.run()
     assert task.stopped
-    assert world.stored_map().source_of(task.place, 30) == 70
+    assert world.stored_map().source_of(task.tp, 30) == 70

@@ -193,5 +193,5 @@ def test_the_first_limit_that_is_reached_is_told(world: World) -> None:
     world.run()
     assert found.reached is not None and found.reached.name == "max-records"
     world.clock.now += 10
-    assert found.end(world.clock.now, following=False)
+    found.look(world.clock.now, following=False)
     assert found.reached.name == "max-records"

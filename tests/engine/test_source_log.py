@@ -16,8 +16,9 @@ from kit.fakes.job import END, FakePart, World
 from kit.fakes.world import PRODUCER
 from kit.oracle import batches as oracle
 from replicator.cluster import RunningTransaction, Unsupported
-from replicator.engine import driver as drive
-from replicator.engine.task import PartitionTask, SplitTask
+from replicator.engine import doubts, driver, topic_watch
+from replicator.engine.splits import SplitPosition
+from replicator.engine.task import PartitionTask
 from replicator.errors import ClusterError, ExitCode
 from replicator.offsets.splits import Splits, fresh
 from replicator.report.model import Gap, OpenTransaction
@@ -53,7 +54,7 @@ def test_a_hole_before_the_end_is_the_end(world: World) -> None:
     assert (task.fault, task.position, task.counts.records) == (None, 30, 30)
     assert (driver.recoveries, len(world.parts)) == (0, 1)
     assert len(world.state.records) == before
-    assert world.stored_map().source_of(task.place, 30) == 30
+    assert world.stored_map().source_of(task.tp, 30) == 30
 
 
 def test_remote_storage_that_gives_nothing_is_asked_again(world: World) -> None:
@@ -313,7 +314,7 @@ def test_a_gap_is_skipped_when_that_is_accepted(
     task = world.add()
     world.accept_gap = True
     world.script = gapped(world, 45)
-    with caplog.at_level(logging.WARNING, logger="replicator.engine.driver"):
+    with caplog.at_level(logging.WARNING, logger="replicator.engine"):
         world.run()
     assert task.done
     assert task.gaps == [Gap(topic="orders", partition=0, start=30, end=45)]
@@ -334,32 +335,29 @@ def test_a_gap_that_is_not_accepted_is_data_loss(world: World) -> None:
     assert "--accept-gap" in found.hint
 
 
-def split_up(world: World, task: PartitionTask, *, points: tuple[Point, ...], counter: int) -> None:
-    """The task's records go to two target partitions, as the stored state says."""
+def split_position(*points: Point, counter: int) -> SplitPosition:
+    """Records go to two target partitions, as the stored state says."""
     state = SplitState(
         binding=None,  # type: ignore[arg-type]
         points=points,
         arrivals=(Arrival(0, 0), Arrival(0, 0)),
     )
-    task.split = SplitTask("murmur2", points[0], points[0].counters)
-    task.split.resume(state, [counter, 0])
+    at = SplitPosition(points[0], points[0].counters)
+    at.resume(state, [counter, 0])
+    return at
 
 
-def test_a_gap_of_a_split_partition_is_skipped_where_everything_has_arrived(world: World) -> None:
-    task = world.add()
-    split_up(world, task, points=(Point(30, (20, 0)),), counter=20)
-    assert task.split is not None
-    assert task.skip_to(45)
-    assert task.begin == 45
-    assert (task.split.begin.counters, task.gaps[0].end) == ((20, 0), 45)
+def test_a_gap_of_a_split_partition_is_skipped_where_everything_has_arrived() -> None:
+    at = split_position(Point(30, (20, 0)), counter=20)
+    assert at.skip_to(45)
+    assert at.begin == Point(45, (20, 0))
 
 
-def test_a_gap_of_a_split_partition_with_strides_on_the_way_is_refused(world: World) -> None:
+def test_a_gap_of_a_split_partition_with_strides_on_the_way_is_refused() -> None:
     """Which of the deleted records the target has cannot be known."""
-    task = world.add()
-    split_up(world, task, points=(Point(30, (20, 0)), Point(40, (30, 0))), counter=25)
-    assert not task.skip_to(45)
-    assert (task.begin, task.gaps) == (30, [])
+    at = split_position(Point(30, (20, 0)), Point(40, (30, 0)), counter=25)
+    assert not at.skip_to(45)
+    assert at.begin == Point(30, (20, 0))
 
 
 # --- open transactions ----------------------------------------------------------------------------
@@ -446,7 +444,6 @@ def test_a_follower_is_told_once_what_holds_it_back(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After some seconds, and again only at another offset; it goes on waiting."""
-    monkeypatch.setattr(drive, "now_ms", lambda: int(world.clock.now * 1000))
     task = world.add(end=-1)
     open_transaction(world, start=30)
     began = world.clock.now
@@ -472,15 +469,15 @@ def test_a_follower_is_told_once_what_holds_it_back(
     world.script = script
     world.inbox.ticks.append(go_on)
     handler = Heard()
-    monkeypatch.setattr(drive, "_log", logging.Logger("drive", logging.WARNING))
-    drive._log.addHandler(handler)
+    monkeypatch.setattr(doubts, "_log", logging.Logger("doubts", logging.WARNING))
+    doubts._log.addHandler(handler)
     world.run()
     assert [text.split(" lie ")[0] for _, text in told] == [
         "orders-0: 220 offsets from 30 on",
         "orders-0: 210 offsets from 40 on",
     ]
-    assert 10 <= told[0][0] <= 10 + 2 * drive.CHECK_INTERVAL
-    assert 100 <= told[1][0] <= 100 + 2 * drive.CHECK_INTERVAL
+    assert 10 <= told[0][0] <= 10 + 2 * topic_watch.CHECK_INTERVAL
+    assert 100 <= told[1][0] <= 100 + 2 * topic_watch.CHECK_INTERVAL
     assert told[0][1].endswith(f"producer 4711, open since {SINCE}")
     assert task.fault is None
     assert task.held == [
@@ -508,7 +505,6 @@ def test_what_held_a_copy_back_once_is_forgotten(world: World) -> None:
 def test_a_copy_with_an_end_is_not_told_before_it_ends(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drive, "now_ms", lambda: int(world.clock.now * 1000))
     world.add()
     world.script = lambda part: held_at(part, 30, world.clock.now)
     began = world.clock.now
@@ -601,7 +597,7 @@ def test_a_target_that_cannot_tell_does_not_hold_the_end_up(world: World, failur
     began = world.clock.now
     world.run()
     assert task.counts.records == 30
-    assert world.clock.now - began <= drive.COUNT_PATIENCE + 5
+    assert world.clock.now - began <= driver.COUNT_PATIENCE + 5
 
 
 # --- split partitions -----------------------------------------------------------------------------
@@ -619,8 +615,8 @@ def add_split(world: World, *points: Point) -> PartitionTask:
     if points:
         state = SplitState(binding, points, state.arrivals)
     world.map_topic.take_over({"orders": 1})
-    world.splits.restate(world.writer, {task.place: state})  # type: ignore[arg-type]
-    task.split = SplitTask("murmur2", state.points[0], state.points[0].counters)
+    world.splits.restate(world.writer, {task.tp: state})  # type: ignore[arg-type]
+    task.progress = world.split_by("murmur2")
     return task
 
 
@@ -629,7 +625,7 @@ def stride(world: World, part: FakePart, end: int, counter: int) -> None:
     assert world.driver is not None
     found = SimpleNamespace(start=part.position, end=end, counters=[counter])
     part.arrivals = [(-1, -1)]
-    world.driver.write_stride(world.workers[0], part, found)  # type: ignore[arg-type]
+    world.gates.write_stride(world.workers[0], part, found)  # type: ignore[arg-type]
     part.position = end
     part.counters = [counter]
 
@@ -670,7 +666,6 @@ def test_a_hole_where_a_split_partition_is_counted_again_is_no_end(world: World)
     """The records before the point were cleaned away since; what lies after it is not copied."""
     task = add_split(world, Point(0, (0,)), Point(50, (30,)))
     world.target.log("orders").write(10, 0)
-    assert task.split is not None
 
     def script(part: FakePart) -> None:
         if len(world.parts) == 1:

@@ -22,7 +22,7 @@ from kit.oracle import batches as oracle
 from replicator.cluster import errors as broker_errors
 from replicator.engine.judge import Verdict, judge
 from replicator.engine.splits import ALL
-from replicator.engine.task import PartitionTask, SplitTask
+from replicator.engine.task import PartitionTask
 from replicator.errors import ExitCode
 from replicator.offsets.splits import fresh
 from replicator.state.records import Point, SplitBinding
@@ -406,8 +406,8 @@ def test_the_summary_has_those_of_a_split_partition(world: World, stored: int) -
     # The stride of everything was cut and is durable.
     points = (*state.points, Point(100, (100,)))
     world.map_topic.take_over({"orders": 1})
-    world.splits.restate(world.writer, {task.place: replace(state, points=points)})  # type: ignore[arg-type]
-    task.split = SplitTask("modulo", state.points[0], (0,))
+    world.splits.restate(world.writer, {task.tp: replace(state, points=points)})  # type: ignore[arg-type]
+    task.progress = world.split_by("modulo")
 
     def script(part: FakePart) -> None:
         split = part.rest["split"]

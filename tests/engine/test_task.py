@@ -6,6 +6,7 @@ import pytest
 
 from kit.fakes.job import FakePart
 from kit.fakes.world import make_task
+from replicator.cluster.retry import RetryPolicy
 from replicator.engine.counts import Counts, total
 from replicator.engine.judge import task_fault
 from replicator.engine.task import PartitionTask, TaskState
@@ -62,27 +63,27 @@ def test_a_fault_that_is_seen_at_the_very_end_counts() -> None:
     """The topics are looked at once more when everything has arrived."""
     task = task_in(TaskState.DONE)
     task.fail(fault(task, "recreated"))
-    assert (task.done, task.progress().state) == (False, "failed")
+    assert (task.done, task.report().state) == (False, "failed")
 
 
 @pytest.mark.parametrize(
-    ("state", "attempts", "told"),
+    ("state", "lost", "told"),
     [
-        (TaskState.WAITING, 0, "waiting"),
-        (TaskState.WAITING, 1, "recovering"),
-        (TaskState.ASKING, 0, "waiting"),
-        (TaskState.ASKING, 2, "recovering"),
-        (TaskState.PLACED, 3, "copying"),
-        (TaskState.CHECKING, 0, "copying"),
-        (TaskState.STOPPED, 4, "stopped"),
-        (TaskState.DONE, 0, "done"),
-        (TaskState.FAILED, 0, "failed"),
+        (TaskState.WAITING, False, "waiting"),
+        (TaskState.WAITING, True, "recovering"),
+        (TaskState.ASKING, False, "waiting"),
+        (TaskState.ASKING, True, "recovering"),
+        (TaskState.PLACED, True, "copying"),
+        (TaskState.CHECKING, False, "copying"),
+        (TaskState.STOPPED, True, "stopped"),
+        (TaskState.DONE, False, "done"),
+        (TaskState.FAILED, False, "failed"),
     ],
 )
-def test_what_is_told_of_a_state(state: TaskState, attempts: int, told: str) -> None:
+def test_what_is_told_of_a_state(state: TaskState, lost: bool, told: str) -> None:
     task = task_in(state)
-    task.attempts = attempts
-    assert task.progress().state == told
+    task.backoff = RetryPolicy().start() if lost else None
+    assert task.report().state == told
 
 
 def test_the_current_assignment_counts_too() -> None:

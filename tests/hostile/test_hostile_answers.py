@@ -28,7 +28,7 @@ from kit.fakebroker import (
 from kit.logs.truth import RecordLog
 from replicator.cli.copy import command
 from replicator.copy import CopyJob
-from replicator.engine import driver as drive
+from replicator.engine import roster
 from replicator.options.settings import copy_settings
 from replicator.process import StopSignal
 from replicator.report.model import Summary
@@ -156,7 +156,7 @@ def copy_here(sides: Sides) -> Summary:
 def test_for_ever_it_costs_that_broker_its_partitions(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drive, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(roster, "PATIENCE", PATIENCE)
     logs = [good_log(number) for number in range(PARTITIONS)]
     with half_hostile(logs) as (sides, hostile):
         hostile.answer(FETCH, to_lanes((MALFORMED | EMPTY)[name]))

@@ -37,6 +37,7 @@ class Backoff:
 
     def __init__(self, policy: RetryPolicy, deadline: float, highest: float) -> None:
         self._policy = policy
+        self._began = policy.clock()
         self._highest = highest
         self._ceiling = min(policy.first, highest)
         self.deadline = deadline
@@ -46,14 +47,26 @@ class Backoff:
         """Seconds until the deadline, 0 when it has passed."""
         return max(0.0, self.deadline - self._policy.clock())
 
-    def pause(self) -> bool:
-        """Wait before the next attempt. False, without waiting, when the deadline has passed."""
+    def elapsed(self) -> float:
+        """Seconds since the operation began."""
+        return self._policy.clock() - self._began
+
+    def next_pause(self) -> float | None:
+        """Seconds to wait before the next attempt; None when the deadline has passed."""
         self.attempts += 1
         remaining = self.remaining()
         if remaining <= 0:
-            return False
-        self._policy.sleep(min(self._policy.random() * self._ceiling, remaining))
+            return None
+        pause = min(self._policy.random() * self._ceiling, remaining)
         self._ceiling = min(self._ceiling * 2, self._highest)
+        return pause
+
+    def pause(self) -> bool:
+        """Wait before the next attempt. False, without waiting, when the deadline has passed."""
+        pause = self.next_pause()
+        if pause is None:
+            return False
+        self._policy.sleep(pause)
         return True
 
     def wait(self, seconds: float) -> bool:

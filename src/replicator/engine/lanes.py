@@ -17,10 +17,7 @@ from copycore.segments import Segments
 from copycore.split import Stride
 from replicator.cluster import Cluster
 from replicator.engine.aside import Then
-from replicator.errors import CopystreamError
 from replicator.process import now_ms
-from replicator.state.pulse import Told
-from replicator.state.topics import Delivered
 
 if TYPE_CHECKING:
     from copycore.lane import Event
@@ -32,7 +29,6 @@ PAUSE_LIMIT_MS = 10_000
 WAIT_MS = 500
 
 PipeKey = tuple[int, tuple[int, ...], int]  # source broker, target brokers, slot
-WhenFound = Callable[[Told], None]  # see ``Pulse.when_found``
 
 _log = logging.getLogger(__name__)
 
@@ -184,27 +180,3 @@ class LaneWorker:
                     _log.info("connection to %s lost: %s", event[2], event[3])
                 else:
                     self._inbox.put((self, event))
-
-
-def gate_opener(
-    worker: LaneWorker, part: PartitionCopy, gate: int, when_found: WhenFound
-) -> Delivered:
-    """What a write to the state is to call once it is durable, in the writer's thread: the gate
-    at the source offset ``gate`` opens when every later holder of the claims is certain to find
-    what was written.
-    """
-
-    def found(error: CopystreamError | None) -> None:
-        if error is None:
-            worker.confirm(part, gate)
-        else:
-            worker.lose(part, error.message)
-
-    def delivered(error: CopystreamError | None, _offset: int) -> None:
-        if error is None:
-            # Meanwhile the gate stays shut, and what waits at it stays where it is.
-            when_found(found)
-        else:
-            worker.lose(part, error.message)
-
-    return delivered

@@ -43,15 +43,14 @@ class RunLimits:
         """The size of batches made here: so small that a run comes close to its limit."""
         return asked if self._size is None else max(1, min(asked, self._size // 10))
 
-    def end(self, now: float, *, following: bool) -> bool:
-        """Whether the run has to end; ``now`` in monotonic seconds.
+    def look(self, now: float, *, following: bool) -> None:
+        """Set ``reached`` where the run has to end; ``now`` in monotonic seconds.
 
         Only a batch that no longer fits ends a run: one that was allowed just as much as there was
         is done. One that follows would wait for such a batch for ever, so it ends without.
         """
         if self.reached is None:
             self.reached = self._volume(following) or self._duration(now)
-        return self.reached is not None
 
     def _volume(self, following: bool) -> Limit | None:
         allowance = self.allowance

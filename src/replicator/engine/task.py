@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from copycore.bucket import Bucket
 from copycore.partition import PartitionCopy, Refusal, Unanswered
 from copycore.segments import Segments
 from replicator.engine.counts import Counts
-from replicator.engine.partitioners import Partitioner
 from replicator.report.model import Fault, Gap, OpenTransaction, PartitionProgress, PartitionState
-from replicator.state.records import Binding, Epochs, Point, SplitState
-from replicator.terms import TopicPartition
+from replicator.state.records import Binding, Epochs, SplitBinding
+from replicator.terms import Side, TopicPartition
+
+if TYPE_CHECKING:
+    from replicator.cluster.retry import Backoff
+    from replicator.engine.lanes import LaneWorker, PipeKey
+    from replicator.engine.strategy import Progress
 
 _log = logging.getLogger(__name__)
 
@@ -47,60 +51,18 @@ _MOVES = {
 }  # fmt: skip
 
 
-@dataclass(slots=True)
-class SplitTask:
-    """What a ``PartitionTask`` knows more when it is split up.
+class OpenPipe(NamedTuple):
+    """Through which connections a task is copied."""
 
-    ``have`` are the numbers of the next records to send. Before anything is sent, the source is
-    split again up to each of ``checks``, and has to come to the counters that were durable there:
-    if records have gone since, nobody can tell which of them the target has.
-    """
-
-    partitioner: Partitioner
-    start: Point
-    have: tuple[int, ...]
-    checks: list[Point] = field(default_factory=list)
-    checked: Point | None = None  # up to where they hold
-
-    @property
-    def begin(self) -> Point:
-        """Where the next assignment begins."""
-        return self.checked if self.checks and self.checked is not None else self.start
-
-    def resume(self, state: SplitState, have: Sequence[int]) -> None:
-        """Go on where ``state`` was settled, with what the target's log says it has."""
-        self.start, self.have = state.points[0], tuple(have)
-        self.checks, self.checked = [], None
-        before = self.start
-        for point in state.points[1:]:
-            if any(map(_reaches_into, before.counters, self.have, point.counters)):
-                self.checks.append(point)
-            before = point
-
-    def skip_to(self, start: int) -> bool:
-        """Begin at a later source offset; False while strides before it may not have arrived."""
-        if self.checks or self.have != self.start.counters:
-            return False
-        self.start = Point(start, self.have)
-        return True
-
-    def check(self, counters: Sequence[int]) -> bool:
-        """Whether the first of the checks holds, the source having come to ``counters`` there."""
-        before_all, point = self.begin.counters, self.checks.pop(0)
-        holds = all(
-            found == known
-            for before, have, known, found in zip(
-                before_all, self.have, point.counters, counters, strict=True
-            )
-            if _reaches_into(before, have, known)
-        )
-        self.checked = Point(point.source, tuple(counters))
-        return holds
+    worker: LaneWorker
+    key: PipeKey
 
 
-def _reaches_into(before: int, have: int, after: int) -> bool:
-    """Whether the target has records of a stride with these counters, and none behind it."""
-    return before < have <= after
+class Trouble(NamedTuple):
+    """Why a partition does not go on just now."""
+
+    side: Side
+    reason: str  # names its side, and where it is known the cluster
 
 
 def _left(part: PartitionCopy) -> int:
@@ -115,14 +77,15 @@ class PartitionTask:
     ``part`` is the current assignment to a lane; several may follow each other, and the counts
     of the past ones are added up here.
 
-    The driver's thread alone changes a task. ``counts``, ``lag`` and ``progress`` may be asked by
+    The driver's thread alone changes a task. ``counts``, ``lag`` and ``report`` may be asked by
     any thread: each field is read once, and is an older or a newer value.
     """
 
     topic: str
     target_topic: str
     partition: int
-    binding: Binding  # its ``base`` says nothing of one that is split up
+    binding: Binding | SplitBinding
+    progress: Progress  # how partitions of its kind go on
     start: int  # where this run begins
     end: int  # exclusive; −1 follows for ever
     position: int  # everything before is on the target
@@ -137,9 +100,9 @@ class PartitionTask:
     trusts_epochs: bool = True  # whether the source's leader still knows them
     # Source offset after the last batch that is known; between it and the position lie holes.
     seen: int = -1
-    split: SplitTask | None = None  # where it does not keep its place
     located: bool = False  # whether counter and position are known from the target's log
     part: PartitionCopy | None = None
+    pipe: OpenPipe | None = None  # of ``part``
     state: TaskState = TaskState.WAITING  # set by ``move`` alone
     fault: Fault | None = None  # set by ``fail`` alone
     behind: int = 0  # offsets the source had more, when the last assignment ended
@@ -152,24 +115,23 @@ class PartitionTask:
     unanswered: list[Unanswered] = field(default_factory=list)  # until the log is asked
     gaps: list[Gap] = field(default_factory=list)
     held: list[OpenTransaction] = field(default_factory=list)  # one at the most, as last told
-    trouble: str = ""  # why the last assignment ended
-    attempts: int = 0  # since it last went well
+    trouble: Trouble | None = None  # why the last assignment ended
+    backoff: Backoff | None = None  # since the first loss after it last went well
     not_before: float = 0.0  # monotonic seconds
-    lost_at: float | None = None  # the first loss since it last went well; monotonic seconds
     past: Counts = field(default_factory=Counts)  # of ended assignments
 
     @property
-    def place(self) -> TopicPartition:
+    def tp(self) -> TopicPartition:
         return self.topic, self.partition
 
     @property
-    def target_place(self) -> TopicPartition:
+    def target_tp(self) -> TopicPartition:
         return self.target_topic, self.partition
 
     @property
     def begin(self) -> int:
         """Where the next assignment begins to read."""
-        return self.position if self.split is None else self.split.begin.source
+        return self.progress.begin(self)
 
     @property
     def fetched_epoch(self) -> int:
@@ -234,29 +196,15 @@ class PartitionTask:
         self.epochs = self.epochs.merged(part.epochs)
         if part.held_at < part.position:
             self.held = []
-        self.part = None
+        self.part = self.pipe = None
         return moved
 
-    def place_at(self, counter: int, source: int, after: int) -> tuple[int, int]:
-        """Where to go on, and ``seen`` there, if ``counter`` is the number of the next record by
-        the target's log, ``source`` where the map has it, and ``after`` the source offset after
-        the record before it: holes there may have been passed already.
-        """
-        if counter == self.counter and self.position > source:
-            return self.position, max(self.seen, after)
-        return source, after
-
-    def skip_to(self, start: int) -> bool:
-        """Leave out the source offsets before ``start``, which are gone. False for a partition
-        that is split up where it cannot be known which of them the target has.
-        """
-        if self.split is not None and not self.split.skip_to(start):
-            return False
-        self.gaps.append(
-            Gap(topic=self.topic, partition=self.partition, start=self.position, end=start)
-        )
+    def leave_out(self, start: int) -> Gap:
+        """Go on at ``start``: the source offsets before it are gone."""
+        gap = Gap(topic=self.topic, partition=self.partition, start=self.position, end=start)
+        self.gaps.append(gap)
         self.position = start
-        return True
+        return gap
 
     def count_stored(self, counters: Mapping[int, int]) -> None:
         """Add the batches without an answer that the target's log shows.
@@ -293,7 +241,7 @@ class PartitionTask:
     def _reported(self) -> PartitionState:
         match self.state:
             case TaskState.WAITING | TaskState.ASKING:
-                return "recovering" if self.attempts else "waiting"
+                return "waiting" if self.backoff is None else "recovering"
             case TaskState.PLACED | TaskState.CHECKING:
                 return "copying"
             case TaskState.STOPPED:
@@ -305,7 +253,7 @@ class PartitionTask:
             case _:
                 assert_never(self.state)
 
-    def progress(self) -> PartitionProgress:
+    def report(self) -> PartitionProgress:
         part, counts = self.part, self.counts
         position = self.position if part is None else max(self.position, part.acked)
         end = self.end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import random
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +11,14 @@ from typing import Any
 from copycore.partition import Refusal, Unanswered
 from kit.fakes.state import FakeClock, FakeReader, FakeWriter, StateTopic
 from kit.fakes.world import FakeCluster, make_task
-from replicator.engine import driver as drive
 from replicator.engine.aside import Then
+from replicator.engine.clusters import Clusters
+from replicator.engine.driver import Driver
+from replicator.engine.gates import Gates
+from replicator.engine.kept import KeptProgress
 from replicator.engine.lanes import PipeKey
 from replicator.engine.limits import RunLimits
+from replicator.engine.splits import SplitProgress
 from replicator.engine.task import PartitionTask
 from replicator.errors import CopystreamError
 from replicator.offsets.maps import OffsetMaps
@@ -179,11 +184,14 @@ class World:
         self.waiting: list[Told] = []  # for a sign of life
         self.aside = FakeAside(self.inbox)
         self.look: Callable[[], None] = lambda: None
+        self.kept = KeptProgress(self.target, self.maps, self.writer)  # type: ignore[arg-type]
+        self.gates = Gates(self.maps, self.splits, self.writer, self.when_found)  # type: ignore[arg-type]
+        self.jitter = random.Random(1).random
         self.stop = StopSignal()
         self.limits = no_limits(clock())
         self.accept_gap = False
         self.workers = [FakeWorker(self)]
-        self.driver: drive.Driver | None = None
+        self.driver: Driver | None = None
 
     def add(
         self, topic: str = "orders", *, base: int = 0, start: int = 0, end: int = END
@@ -194,30 +202,35 @@ class World:
         self.map_topic.take_over(dict.fromkeys(self.source.topics, 1))
         task = make_task(
             topic, source_id=reading.topic_id, target_id=writing.topic_id, base=base, start=start,
-            end=end, located=True,
+            end=end, located=True, progress=self.kept,
         )  # fmt: skip
-        self.maps.write_bindings(self.writer, [(task.place, task.binding, start)])  # type: ignore[arg-type]
+        self.maps.write_bindings(self.writer, [(task.tp, task.binding, start)])  # type: ignore[arg-type]
         self.tasks.append(task)
         return task
 
-    def run(self) -> drive.Driver:
-        self.driver = drive.Driver(
-            self.source,  # type: ignore[arg-type]
-            self.target,  # type: ignore[arg-type]
-            self.tasks,
-            self.maps,
-            self.splits,
-            self.writer,  # type: ignore[arg-type]
+    def run(self) -> Driver:
+        clusters = Clusters(self.source, self.target)  # type: ignore[arg-type]
+        self.driver = Driver(
+            clusters,
+            self.workers,  # type: ignore[arg-type]
             self.inbox,  # type: ignore[arg-type]
-            self.look,
-            lambda: self.claimed,
-            self.when_found,
-            self.limits,
             self.aside,  # type: ignore[arg-type]
+            look=self.look,
+            standing=lambda: self.claimed,
+            limits=self.limits,
             accept_gap=self.accept_gap,
+            clock=self.clock,
+            lane_clock=lambda: int(self.clock() * 1000),
+            jitter=self.jitter,
+            make_part=FakePart,  # type: ignore[arg-type]
         )
-        self.driver.run(self.workers, self.stop)  # type: ignore[arg-type]
+        self.driver.add(self.tasks)
+        self.driver.run(self.stop)
         return self.driver
+
+    def split_by(self, partitioner: str) -> SplitProgress:
+        """For tasks whose records go to other partitions, as ``splits`` has it."""
+        return SplitProgress(self.target, self.splits, self.writer, partitioner)  # type: ignore[arg-type]
 
     def when_found(self, told: Told) -> None:
         if self.held:

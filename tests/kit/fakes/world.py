@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 
 from kit.oracle import batches as oracle
 from replicator.cluster import OffsetResult, PartitionMeta, RunningTransaction, TopicMeta
+from replicator.engine.kept import KeptProgress
+from replicator.engine.strategy import Progress
 from replicator.engine.task import PartitionTask
 from replicator.errors import CopystreamError
+from replicator.offsets.maps import OffsetMaps
+from replicator.state.map_topic import MapTopic
 from replicator.state.records import Binding
 from replicator.terms import Side
 
@@ -197,6 +201,7 @@ def make_task(
     end: int = 100,
     lane: int = 0,
     located: bool = False,
+    progress: Progress | None = None,
 ) -> PartitionTask:
     name = target or topic
     return PartitionTask(
@@ -211,6 +216,7 @@ def make_task(
             producer_id=PRODUCER,
             producer_epoch=0,
         ),
+        progress=progress or KeptProgress(None, OffsetMaps(MapTopic("f")), None),  # type: ignore[arg-type]
         start=start,
         end=end,
         position=start,
