@@ -78,12 +78,14 @@ def _next_offset(whole: bytes) -> int:
 
 class FakeCluster:
     """What ``Cluster`` answers, from ``topics``. ``failures`` has an error for a kind of question:
-    metadata, ends, epochs, earliest, earliest_local, latest, transactions or fetch.
+    connect, metadata, ends, epochs, earliest, earliest_local, latest, transactions or fetch.
     """
 
     def __init__(self, side: Side) -> None:
         self.side = side
         self.name = f"{side}:9092 ({side}-id)"
+        self.cluster_id = f"{side}-id"
+        self.connected = False
         self.topics: dict[str, Topic] = {}
         self.brokers = dict.fromkeys(range(10), ("broker", 9092))
         self.failures: dict[str, CopystreamError] = {}
@@ -106,6 +108,16 @@ class FakeCluster:
         self.on_ask()
         if question in self.failures:
             raise self.failures[question]
+
+    def connect(self) -> None:
+        self.say("connect")
+        self.connected = True
+
+    def close(self) -> None:
+        self.connected = False
+
+    def init_producer_id(self) -> tuple[int, int]:
+        return PRODUCER, 0
 
     def metadata(
         self, topics: Sequence[str] | None = None, *, timeout: float | None = None
