@@ -29,6 +29,7 @@ MODULES = [
     "bucket",
     "allowance",
     "transport",
+    "poll",
     "branch",
     "split",
     "partition",

@@ -1,12 +1,13 @@
 from libc.stdint cimport int32_t, int64_t
 
 from copycore.lane_state cimport LaneState
+from copycore.poll cimport Poll
 
 
 cdef class Lane:
     cdef LaneState state
     cdef list pipes
-    cdef int wake_fd
+    cdef Poll poll
     cdef int32_t pause_limit       # ms
     cdef int64_t stepped_at        # ms; −1 before the first step
 

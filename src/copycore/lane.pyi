@@ -8,6 +8,7 @@ from copycore.pipe import Pipe
 from copycore.rebatch import Rebatcher
 from copycore.segments import Segments
 from copycore.split import Stride
+from copycore.transport import Channel
 
 Event = (
     tuple[Literal["segments"], PartitionCopy, Segments]
@@ -41,9 +42,9 @@ class Lane:
     ) -> None: ...
     def add_pipe(
         self,
-        source: socket.socket,
+        source: socket.socket | Channel,
         fetch_version: int,
-        targets: Iterable[tuple[socket.socket, int]],
+        targets: Iterable[tuple[socket.socket | Channel, int]],
         slab_size: int,
         memory: int,
     ) -> Pipe: ...

@@ -11,9 +11,7 @@ holds the GIL. What is read in two steps may be of two moments: ``records`` and 
 fit each other. An interpreter without a GIL would need locks here.
 """
 
-from libc.errno cimport EINTR, errno
 from libc.stdint cimport int16_t, int32_t, int64_t
-from libc.stdlib cimport free, malloc
 
 from copycore.allowance cimport Allowance
 from copycore.branch cimport Branch
@@ -21,19 +19,8 @@ from copycore.lane_state cimport LaneState
 from copycore.outlet cimport Outlet
 from copycore.partition cimport PartitionCopy
 from copycore.pipe cimport Pipe
+from copycore.poll cimport Poll
 from copycore.rebatch cimport Rebatcher
-from copycore.transport cimport BROKEN
-
-import os
-
-cdef extern from "<poll.h>" nogil:
-    cdef struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd* fds, unsigned long count, int timeout)
-    short POLLIN
-    short POLLOUT
 
 
 cdef class Lane:
@@ -65,17 +52,13 @@ cdef class Lane:
         self.pause_limit = pause_limit
         self.stepped_at = -1
         self.pipes = []
-        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def __dealloc__(self):
-        if self.wake_fd > 0:
-            os.close(self.wake_fd)
+        self.poll = Poll()
 
     def add_pipe(self, source, int16_t fetch_version, targets, Py_ssize_t slab_size,
                  Py_ssize_t memory):
-        """A pipe over connected sockets, which it owns from now on.
+        """A pipe over connected sockets or channels, which it owns from now on.
 
-        ``targets`` are one or more sockets, each with its version of Produce. ``slab_size``
+        ``targets`` are one or more of them, each with its version of Produce. ``slab_size``
         bytes a Fetch may bring, ``memory`` bytes of slabs the pipe may hold.
         """
         cdef Pipe pipe = Pipe(self.state, source, fetch_version, targets, slab_size, memory)
@@ -119,7 +102,7 @@ cdef class Lane:
         cdef Pipe pipe
         cdef Outlet outlet
         for pipe in self.pipes:
-            if pipe.source.sock is not None:
+            if pipe.channel.sock is not None:
                 pipe.lose_source(reason)
             for outlet in pipe.outlets:
                 if outlet.channel.sock is not None:
@@ -149,7 +132,7 @@ cdef class Lane:
 
     def wake(self):
         """Make a running or the next ``step`` return at once; from any thread."""
-        os.eventfd_write(self.wake_fd, 1)
+        self.poll.wake()
 
     def step(self, int64_t now, int64_t timeout, clock):
         """Do what can be done, wait at most ``timeout`` ms for a socket, do what that allows.
@@ -159,9 +142,6 @@ cdef class Lane:
         ``("ended", partition)``, ``("closed", pipe, side, reason)``.
         """
         cdef Pipe pipe
-        cdef Outlet outlet
-        cdef pollfd* fds
-        cdef int count = 0, ready, i
         cdef int64_t until
         cdef LaneState state = self.state
         if self.stepped_at >= 0:
@@ -180,54 +160,15 @@ cdef class Lane:
             timeout = 0
         if state.limited_since >= 0:
             timeout = min(timeout, <int64_t> (state.limited_for * 1000) + 1)
-        count = 1
+        self.poll.begin()
         for pipe in self.pipes:
-            count += 1 + len(pipe.outlets)
-        fds = <pollfd*> malloc(count * sizeof(pollfd))
-        if fds == NULL:
-            raise MemoryError
-        try:
-            fds[0].fd = self.wake_fd
-            fds[0].events = POLLIN
-            count = 1
-            for pipe in self.pipes:
-                # A negative descriptor is passed over by poll.
-                fds[count].fd = pipe.source.fd if pipe.fetch_parts is not None else -1
-                fds[count].events = POLLOUT if pipe.source.sending() else POLLIN
-                fds[count].revents = 0
-                count += 1
-                for outlet in pipe.outlets:
-                    fds[count].fd = outlet.channel.fd
-                    fds[count].events = POLLIN | (POLLOUT if outlet.channel.sending() else 0)
-                    fds[count].revents = 0
-                    count += 1
-            with nogil:
-                ready = poll(fds, count, <int> min(timeout, 60_000))
-            if ready < 0 and errno != EINTR:
-                raise OSError(errno, "poll")
-            now = clock()
-            if self.notice_pause(now, timeout):
-                ready = 0
-            if ready > 0 and fds[0].revents:
-                os.eventfd_read(self.wake_fd)
-            i = 1
-            for pipe in self.pipes:
-                if ready > 0 and fds[i].revents:
-                    if pipe.source.sending() and pipe.source.push() == BROKEN:
-                        pipe.lose_source(pipe.source.error)
-                    elif not pipe.source.sending():
-                        pipe.read_source(now)
-                i += 1
-                for outlet in pipe.outlets:
-                    if ready > 0 and fds[i].revents:
-                        if outlet.channel.sending() and outlet.channel.push() == BROKEN:
-                            outlet.lose(outlet.channel.error)
-                        elif fds[i].revents & ~POLLOUT:
-                            outlet.read(now)
-                    i += 1
-                pipe.check_deadlines(now)
-        finally:
-            free(fds)
+            pipe.watch(self.poll)
+        self.poll.wait(timeout)
+        now = clock()
+        if not self.notice_pause(now, timeout):
+            self.poll.advance(now)
+        for pipe in self.pipes:
+            pipe.check_deadlines(now)
         for pipe in self.pipes:
             pipe.produce(now)
             pipe.settle()
@@ -282,7 +223,7 @@ cdef class Lane:
             if pipe.open or pipe.parts or any((<Outlet> one).requests for one in pipe.outlets):
                 kept.append(pipe)
             else:
-                pipe.source.shut("the other side of the pipe is gone")
+                pipe.channel.shut("the other side of the pipe is gone")
                 for outlet in pipe.outlets:
                     outlet.channel.shut("the other side of the pipe is gone")
         self.pipes = kept

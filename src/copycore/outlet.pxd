@@ -3,7 +3,8 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 from copycore.branch cimport Branch, Item
 from copycore.frames cimport ProduceDecoder, ProduceEncoder
 from copycore.lane_state cimport LaneState
-from copycore.transport cimport Channel, SlabPool
+from copycore.poll cimport Endpoint
+from copycore.transport cimport SlabPool
 
 
 cdef class Request:
@@ -18,10 +19,9 @@ cdef class Request:
     cdef void release(self, SlabPool pool)
 
 
-cdef class Outlet:
+cdef class Outlet(Endpoint):
     cdef LaneState state
     cdef object pipe
-    cdef Channel channel
     cdef SlabPool pool
     cdef list branches
     cdef int turn                  # where the next request starts in branches

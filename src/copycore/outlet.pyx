@@ -16,7 +16,8 @@ from copycore.frames cimport ProduceDecoder, ProducedPartition, ProduceEncoder
 from copycore.lane_state cimport THROTTLE_LIMIT, LaneState
 from copycore.memory cimport resized
 from copycore.partition cimport PartitionCopy
-from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, Channel, SlabPool
+from copycore.poll cimport Endpoint
+from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, READ, SlabPool, as_channel
 
 from copycore.partition import Refusal, Unanswered
 
@@ -42,10 +43,10 @@ cdef class Request:
         self.count = 0
 
 
-cdef class Outlet:
+cdef class Outlet(Endpoint):
 
-    def __init__(self, LaneState state not None, pipe, sock, int16_t version, SlabPool pool):
-        """Over a connected socket, which the outlet owns from now on. ``pipe`` is whose events
+    def __init__(self, LaneState state not None, pipe, connection, int16_t version, SlabPool pool):
+        """Over a connection, which the outlet owns from now on. ``pipe`` is whose events
         it reports, ``pool`` whose slabs its batches lie in.
         """
         self.state = state
@@ -53,7 +54,7 @@ cdef class Outlet:
         self.pool = pool
         self.branches = []
         self.requests = deque()
-        self.channel = Channel(sock)
+        self.channel = as_channel(connection)
         self.encoder = ProduceEncoder(version)
         self.decoder = ProduceDecoder()
 
@@ -222,6 +223,18 @@ cdef class Outlet:
             for request in self.requests:
                 request.deadline = self.not_before + self.state.request_timeout
         return 0
+
+    cdef int interest(self) noexcept:
+        """Always an answer, so that a connection which the broker closes is noticed."""
+        return self.channel.interest(reading=True)
+
+    cdef int advance(self, int ready, int64_t now) except -1:
+        if self.channel.sending():
+            if self.channel.push() == BROKEN:
+                return self.lose(self.channel.error)
+            if not ready & READ:
+                return 0
+        return self.read(now)
 
     cdef int read(self, int64_t now) except -1:
         cdef int outcome

@@ -3,12 +3,12 @@ from libc.stdint cimport int32_t, int64_t
 from copycore.frames cimport FetchDecoder, FetchEncoder
 from copycore.lane_state cimport LaneState
 from copycore.partition cimport PartitionCopy
-from copycore.transport cimport Channel, Slab, SlabPool
+from copycore.poll cimport Endpoint, Poll
+from copycore.transport cimport Slab, SlabPool
 
 
-cdef class Pipe:
+cdef class Pipe(Endpoint):
     cdef LaneState state
-    cdef Channel source
     cdef list outlets
     cdef SlabPool pool
     cdef Py_ssize_t fetch_bytes    # of records a Fetch may bring; a slab holds that and a margin
@@ -37,6 +37,7 @@ cdef class Pipe:
     cdef int fetched(self, int64_t now) except -1
     cdef int produce(self, int64_t now) except -1
     cdef int unpin_slabs(self) except -1
+    cdef int watch(self, Poll poll) except -1
     cdef int read_source(self, int64_t now) except -1
     cdef int lose_source(self, str reason) except -1
     cdef int settle(self) except -1

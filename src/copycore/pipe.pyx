@@ -15,8 +15,9 @@ from copycore.frames cimport FetchDecoder, FetchedPartition, FetchEncoder
 from copycore.lane_state cimport THROTTLE_LIMIT, LaneState
 from copycore.outlet cimport Outlet
 from copycore.partition cimport PartitionCopy
+from copycore.poll cimport Endpoint, Poll
 from copycore.segments cimport Segments
-from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, Channel, SlabPool
+from copycore.transport cimport BODY_WANTED, BROKEN, COMPLETE, SlabPool, as_channel
 
 cdef Py_ssize_t LEAST_PORTION = 64 << 10  # bytes asked of one partition in a fetch
 cdef int MOST_SHARERS = 16              # partitions of a fetch, as long as their batches are small
@@ -32,16 +33,18 @@ cdef inline Py_ssize_t wanted(PartitionCopy part) noexcept:
     return max(part.portion, 2 * part.largest, LEAST_PORTION)
 
 
-cdef class Pipe:
+cdef class Pipe(Endpoint):
 
     def __init__(self, LaneState state not None, source, int16_t fetch_version,
                  targets, Py_ssize_t slab_size, Py_ssize_t memory):
-        """Over connected sockets, which the pipe owns from now on; see ``Lane.add_pipe``."""
+        """Over connections that the pipe owns from now on; see ``Lane.add_pipe``. Its own channel
+        is the one to the source.
+        """
         self.state = state
         self.parts = []
         self.idle_since = -1
         self.fetch_names = {}
-        self.source = Channel(source)
+        self.channel = as_channel(source)
         self.fetch_bytes = slab_size
         self.pool = SlabPool(slab_size + SLAB_MARGIN, memory)
         self.fetch_out = FetchEncoder(fetch_version)
@@ -55,7 +58,7 @@ cdef class Pipe:
         for outlet in self.outlets:
             if outlet.channel.sock is None:
                 return False
-        return self.source.sock is not None
+        return self.channel.sock is not None
 
     @property
     def partitions(self):
@@ -144,7 +147,7 @@ cdef class Pipe:
         cdef FetchEncoder out = self.fetch_out
         cdef dict topics
         cdef int32_t wait
-        if (self.source.sock is None or self.fetch_parts is not None
+        if (self.channel.sock is None or self.fetch_parts is not None
                 or now < max(self.throttled_until, self.lingers_until)
                 or not self.pool.has_room()):
             return 0
@@ -174,11 +177,11 @@ cdef class Pipe:
                 part.asked = True
             out.end_topic()
         out.end()
-        self.source.queue(out.out.data, out.out.pos)
+        self.channel.queue(out.out.data, out.out.pos)
         self.fetch_parts = chosen
         self.fetch_deadline = now + wait + self.state.request_timeout
-        if self.source.push() == BROKEN:
-            self.lose_source(self.source.error)
+        if self.channel.push() == BROKEN:
+            self.lose_source(self.channel.error)
         return 0
 
     cdef int fetched(self, int64_t now) except -1:
@@ -192,11 +195,11 @@ cdef class Pipe:
         cdef int64_t known, high
         cdef int served = 0
         cdef bint wants_linger = False
-        head = reader(self.slab.data, self.source.body_size)
+        head = reader(self.slab.data, self.channel.body_size)
         if read_i32(&head) != self.fetch_correlation:
             return self.lose_source("the broker answered another request than the one asked")
         try:
-            decoder.open(self.slab.data + 4, self.source.body_size - 4, self.fetch_out.version)
+            decoder.open(self.slab.data + 4, self.channel.body_size - 4, self.fetch_out.version)
             while True:
                 name = decoder.next_topic()
                 if name is None:
@@ -264,19 +267,40 @@ cdef class Pipe:
             return self.lose_source(f"the broker refused a Fetch with error {decoder.error}")
         return 0
 
+    cdef int watch(self, Poll poll) except -1:
+        """Wait at all of its connections."""
+        cdef Outlet outlet
+        poll.add(self)
+        for outlet in self.outlets:
+            poll.add(outlet)
+        return 0
+
+    cdef int interest(self) noexcept:
+        """Nothing without a Fetch outstanding; its answer once all of it is sent."""
+        if self.fetch_parts is None:
+            return 0
+        return self.channel.interest(reading=not self.channel.sending())
+
+    cdef int advance(self, int ready, int64_t now) except -1:
+        if not self.channel.sending():
+            return self.read_source(now)
+        if self.channel.push() == BROKEN:
+            return self.lose_source(self.channel.error)
+        return 0
+
     cdef int read_source(self, int64_t now) except -1:
-        cdef int outcome = self.source.pull()
+        cdef int outcome = self.channel.pull()
         if outcome == BODY_WANTED:
             if self.fetch_parts is None:
                 return self.lose_source("the broker sent a response nobody asked for")
-            if self.source.body_size > FETCH_LIMIT:
+            if self.channel.body_size > FETCH_LIMIT:
                 return self.lose_source(
-                    f"a Fetch response of {self.source.body_size} bytes is beyond any request")
-            self.slab = self.pool.borrow(self.source.body_size)
-            self.source.expect(self.slab.data)
-            outcome = self.source.pull()
+                    f"a Fetch response of {self.channel.body_size} bytes is beyond any request")
+            self.slab = self.pool.borrow(self.channel.body_size)
+            self.channel.expect(self.slab.data)
+            outcome = self.channel.pull()
         if outcome == BROKEN:
-            return self.lose_source(self.source.error)
+            return self.lose_source(self.channel.error)
         if outcome == COMPLETE:
             return self.fetched(now)
         return 0
@@ -318,7 +342,7 @@ cdef class Pipe:
     cdef int lose_source(self, str reason) except -1:
         """The source connection is gone: what is in flight may finish, the rest is dropped."""
         cdef PartitionCopy part
-        self.source.shut(reason)
+        self.channel.shut(reason)
         self.fetch_parts = None
         if self.slab != NULL:
             self.pool.release(self.slab)
@@ -371,7 +395,7 @@ cdef class Pipe:
         elif self.idle_since < 0:
             self.idle_since = now
         elif now - self.idle_since > IDLE_LIMIT:
-            self.source.shut("it was not used")
+            self.channel.shut("it was not used")
             for outlet in self.outlets:
                 if not outlet.requests:
                     outlet.channel.shut("it was not used")

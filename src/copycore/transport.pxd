@@ -13,6 +13,11 @@ cdef enum Progress:
     BROKEN = -1     # closed or failed; see Channel.error
 
 
+cdef enum Readiness:
+    READ = 1
+    WRITE = 2
+
+
 cdef struct Slab:
     # A receive buffer, shared by the batches of one response; back to its pool at zero.
     uint8_t* data
@@ -48,8 +53,13 @@ cdef class Channel:
     cdef uint8_t* body
 
     cdef bint sending(self) noexcept
+    cdef int interest(self, bint reading) noexcept
+    cdef bint buffered(self) noexcept
     cdef int queue(self, const void* data, size_t size) except -1
     cdef int push(self) except -2
     cdef int expect(self, uint8_t* body) except -1
     cdef int pull(self) except -2
     cdef int shut(self, str reason) except -1
+
+
+cdef Channel as_channel(object connection)

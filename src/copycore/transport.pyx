@@ -2,7 +2,7 @@
 
 A Kafka frame is an int32 length and that many bytes. A response is received straight into a slab;
 a request goes out as a list of pieces (scatter/gather), so a payload is never joined or copied.
-The socket calls run without the GIL. A TLS connection is a subclass with its own push and pull.
+The socket calls run without the GIL.
 """
 
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -96,9 +96,15 @@ cdef class SlabPool:
 
 
 cdef class Channel:
-    """One connection to one broker: at most one frame going out, one coming in."""
+    """One connection to one broker: at most one frame going out, one coming in. Only the thread
+    of its lane may call it.
 
-    def __cinit__(self, sock):
+    A subclass may carry the same frames otherwise, as over TLS: with a ``push`` and a ``pull`` of
+    its own, ``interest`` where one of them waits for the other direction, and ``buffered`` where
+    it has read more from the socket than it was asked for.
+    """
+
+    def __cinit__(self, sock, *_, **__):  # a subclass may take more
         sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
@@ -108,6 +114,16 @@ cdef class Channel:
 
     cdef bint sending(self) noexcept:
         return self.out_next < self.out_count
+
+    cdef int interest(self, bint reading) noexcept:
+        """For which of ``READ`` and ``WRITE`` the socket has to be ready, so that what is queued
+        can go out and, if ``reading``, more can come in.
+        """
+        return (WRITE if self.sending() else 0) | (READ if reading else 0)
+
+    cdef bint buffered(self) noexcept:
+        """Whether ``pull`` has something to give although the socket may not be ready."""
+        return False
 
     cdef int queue(self, const void* data, size_t size) except -1:
         """Add a piece to the frame going out; the memory must stay until it is sent."""
@@ -205,3 +221,8 @@ cdef class Channel:
             self.fd = -1
             self.out_count = self.out_next = 0
         return 0
+
+
+cdef Channel as_channel(object connection):
+    """The channel itself, or a plain one over a connected socket; it owns the socket."""
+    return connection if isinstance(connection, Channel) else Channel(connection)

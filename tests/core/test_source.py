@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 CORE = ROOT / "src" / "copycore"
 MODULES = sorted(path.stem for path in CORE.glob("*.pyx"))
 CYTHON = sorted([*CORE.glob("*.pyx"), *CORE.glob("*.pxd")])
-SOCKET_ROOMS = {"transport", "lane"}
-COPYING_ROOMS = {"cursor", "batch", "retrace", *SOCKET_ROOMS}  # where memory may be copied
+SOCKET_ROOMS = {"transport", "poll"}
+COPYING_ROOMS = {"cursor", "batch", "retrace", "transport"}  # where memory may be copied
 
 
 def code(path: Path) -> str:

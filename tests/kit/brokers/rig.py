@@ -59,6 +59,9 @@ class Rig:
     pause_limit: int = 0
     confirming: bool = True  # map segments become durable at once
     tcp: bool = False
+    # What the lane, and what the brokers, have instead of their ends of a socket pair.
+    near_end: Callable[[socket.socket], Any] = lambda sock: sock
+    far_end: Callable[[socket.socket], Any] = lambda sock: sock
 
     now: int = 1_000_000  # ms
     tick: int = 1  # ms a step takes
@@ -106,20 +109,21 @@ class Rig:
         target; the kernel has a lower limit of its own.
         """
         source_near, source_far = self._sockets()
+        source = self.far_end(source_far)
         pairs = [self._sockets() for _ in range(targets)]
         for near, far in pairs if buffer is not None else ():
             near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
             far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        brokers = [TargetBroker(far, []) for _, far in pairs]
+        brokers = [TargetBroker(self.far_end(far), []) for _, far in pairs]
         ends = Ends(
             self.lane.add_pipe(
-                source_near,
+                self.near_end(source_near),
                 fetch,
-                [(near, produce) for near, _ in pairs],
+                [(self.near_end(near), produce) for near, _ in pairs],
                 slab,
                 memory,
             ),
-            SourceBroker(source_far, logs, limit),
+            SourceBroker(source, logs, limit),
             brokers[0],
             brokers,
         )
