@@ -40,14 +40,15 @@ from replicator.offsets.splits import Splits, fresh
 from replicator.offsets.transactions import held_text, standing
 from replicator.options.rates import OFF, print_rate
 from replicator.options.settings import CopySettings
+from replicator.options.types import KEEP
 from replicator.pace.neighbours import Others
 from replicator.pace.sampling import Standing, Watch
 from replicator.pace.throttle import Buckets, Throttle
-from replicator.plan import creation
 from replicator.plan.authors import Authors
-from replicator.plan.planner import KEEP, FullPlan, PartitionPlan, Planner
+from replicator.plan.draft import CopyPlan, PartitionPlan
+from replicator.plan.planner import Planner
 from replicator.plan.reach import unready_fault
-from replicator.plan.topics import Choice
+from replicator.plan.topics import TopicChoice
 from replicator.process import StopSignal, now_ms, since_process_start
 from replicator.report.faults import fault
 from replicator.report.model import (
@@ -102,7 +103,7 @@ class CopyJob:
             began=self._began,
         )
         self._phase: Phase = "starting"
-        self._plan: FullPlan | None = None
+        self._plan: CopyPlan | None = None
         self._created: set[str] = set()
         self._conflicts: list[Fault] = []
         self._tasks: list[PartitionTask] = []
@@ -125,7 +126,7 @@ class CopyJob:
             facts = self._planner.gather(choice, metas)
             authors = self._authors(session, state)
             made = self._planner.make(facts, session.flow, maps, splits, authors, create=False)
-            plan = made.shown
+            plan = made.report
             plan.warnings += state.warnings
             ends = {(part.topic, part.partition): part.end for part in made.partitions}
             plan.faults += [
@@ -135,7 +136,7 @@ class CopyJob:
                     self._source.name,
                     one.topic,
                     one.partition,
-                    held_text([one])[0],
+                    held_text(one),
                     offset=one.offset,
                 )
                 for topic in plan.topics
@@ -181,8 +182,8 @@ class CopyJob:
                 self._authors(session, state),
                 create=True,
             )
-            self._plan.shown.warnings += state.warnings
-            tell(self._plan.shown)
+            self._plan.report.warnings += state.warnings
+            tell(self._plan.report)
             self._await_topics(self._plan)
             for admin in (self._source_admin, self._target_admin):
                 admin.close()  # brokers may limit connections
@@ -196,9 +197,9 @@ class CopyJob:
             self._phase = "done"
             return self._summary(choice, stop, session.flow)
 
-    def _await_topics(self, plan: FullPlan) -> None:
+    def _await_topics(self, plan: CopyPlan) -> None:
         """Wait until new partitions can be used; those that cannot be get a fault in the plan."""
-        fine = [topic for topic in plan.shown.topics if topic.conflict is None]
+        fine = [topic for topic in plan.report.topics if topic.conflict is None]
         done = {topic.target_topic: topic for topic in fine if topic.create or topic.widen}
         if not done:
             return
@@ -211,17 +212,17 @@ class CopyJob:
                 error = self._target.error(
                     meta.error, f"use the new topic {name}", acl=f"DESCRIBE on Topic {name}"
                 )
-                creation.refuse(done[name], error)
+                plan.refuse(name, error)
         for (name, partition), error in unready.items():
-            if done[name].conflict is None and self._settings.partitioner != KEEP:
-                creation.refuse(done[name], error)
-            elif done[name].conflict is None:
-                plan.shown.faults.append(unready_fault(self._target, name, partition, error))
-        lost = {(fault.topic, fault.partition) for fault in plan.shown.faults}
+            if self._settings.partitioner != KEEP:
+                plan.refuse(name, error)
+            elif not metas[name].error:
+                plan.report.faults.append(unready_fault(self._target, name, partition, error))
+        lost = {(fault.topic, fault.partition) for fault in plan.report.faults}
         plan.partitions = [p for p in plan.partitions if (p.topic, p.partition) not in lost]
 
     def _make_tasks(
-        self, plan: FullPlan, maps: OffsetMaps, session: Session
+        self, plan: CopyPlan, maps: OffsetMaps, session: Session
     ) -> list[PartitionTask]:
         """Tasks of all partitions; bindings and first segments are durable when this returns."""
         chosen = self._without_conflicts(plan)
@@ -270,13 +271,13 @@ class CopyJob:
             if found[place].offset == start and found[place].leader_epoch >= 0
         }
 
-    def _without_conflicts(self, plan: FullPlan) -> list[PartitionPlan]:
-        refused = {t.topic for t in plan.shown.topics if t.conflict is not None}
-        self._conflicts = [self._conflict(t) for t in plan.shown.topics if t.conflict is not None]
+    def _without_conflicts(self, plan: CopyPlan) -> list[PartitionPlan]:
+        refused = {t.topic for t in plan.report.topics if t.conflict is not None}
+        self._conflicts = [self._conflict(t) for t in plan.report.topics if t.conflict is not None]
         return [part for part in plan.partitions if part.topic not in refused]
 
     def _make_split_tasks(
-        self, plan: FullPlan, splits: Splits, session: Session
+        self, plan: CopyPlan, splits: Splits, session: Session
     ) -> list[PartitionTask]:
         """The same for partitions whose records go to other ones: each has a producer id."""
         chosen = self._without_conflicts(plan)
@@ -495,7 +496,7 @@ class CopyJob:
             logical_bytes=self._sampler.logical(tasks),
             offsets_total=asked,
             offsets_done=done,
-            bytes_total=None if plan is None else plan.shown.bytes,
+            bytes_total=None if plan is None else plan.report.bytes,
             lag=max(0, asked - done),
             throttle=print_rate(self._buckets.asked if self._buckets else OFF),
             throttle_bytes=self._buckets.rate.bytes if self._buckets else None,
@@ -506,7 +507,7 @@ class CopyJob:
             partitions=partitions,
             recoveries=self._driver.recoveries if self._driver else 0,
             faults=[
-                *(plan.shown.faults if plan is not None else ()),
+                *(plan.report.faults if plan is not None else ()),
                 *(task.fault for task in tasks if task.fault is not None),
             ],
             **total(task.counts for task in tasks).figures(),
@@ -531,13 +532,13 @@ class CopyJob:
             exit_code=ExitCode(topic.conflict_exit_code or ExitCode.FATAL),
         )
 
-    def _summary(self, choice: Choice, stop: StopSignal, flow: str) -> Summary:
+    def _summary(self, choice: TopicChoice, stop: StopSignal, flow: str) -> Summary:
         plan = self._plan
         if plan is None:
             raise RuntimeError("a summary needs a plan")
-        faults = self._conflicts + plan.shown.faults
+        faults = self._conflicts + plan.report.faults
         faults += [task.fault for task in self._tasks if task.fault is not None]
-        topics = [self._topic_summary(topic) for topic in plan.shown.topics]
+        topics = [self._topic_summary(topic) for topic in plan.report.topics]
         unfinished = any(not task.finished or task.stopped for task in self._tasks)
         snapshot = self.snapshot()
         limit = self._limits.reached if unfinished else None
@@ -546,8 +547,8 @@ class CopyJob:
         return Summary(
             status=status,  # type: ignore[arg-type]
             exit_code=int(code),
-            source=plan.shown.source,
-            target=plan.shown.target,
+            source=plan.report.source,
+            target=plan.report.target,
             source_cluster_id=self._source.cluster_id,
             target_cluster_id=self._target.cluster_id,
             flow=flow,
@@ -561,7 +562,7 @@ class CopyJob:
             topics=topics,
             faults=faults,
             skipped=dict(choice.skipped),
-            warnings=plan.shown.warnings,
+            warnings=plan.report.warnings,
             limit=limit,
             **total(task.counts for task in self._tasks).figures(),
         )
@@ -570,7 +571,7 @@ class CopyJob:
         tasks = [task for task in self._tasks if task.topic == plan.topic]
         counts = total(task.counts for task in tasks)
         lost = self._plan is not None and any(
-            fault.topic == plan.topic for fault in self._plan.shown.faults
+            fault.topic == plan.topic for fault in self._plan.report.faults
         )
         if plan.conflict is not None or lost or any(task.fault is not None for task in tasks):
             status = "failed"

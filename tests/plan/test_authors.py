@@ -61,8 +61,8 @@ class World:
     def found(self, lost: list[str]) -> str | None:
         target: Any = object()
         conflict = Authors(self, target, self.producers, "a>b", lost).lost(TAILS)  # type: ignore[arg-type]
-        assert conflict is None or conflict[0] == "state-lost"
-        return None if conflict is None else conflict[1]
+        assert conflict is None or conflict.kind == "state-lost"
+        return None if conflict is None else conflict.what
 
 
 @pytest.fixture

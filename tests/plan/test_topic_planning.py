@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from replicator.cluster.configs import HELD_BACK, Stored, batch_limit, pinned, safe
 from replicator.errors import ExitCode, UsageError
+from replicator.plan.draft import Draft, SourceTopic
 from replicator.plan.topics import (
-    SourceTopic,
     TargetFacts,
     TargetTopic,
     choose_topics,
@@ -177,7 +177,7 @@ def plan(
     found = plan_topic(topic, target, facts, **options)
     there = {**facts.defaults, **found.configs} if target is None else target.effective or {}
     judge(found, topic, there, accept=accept, now_ms=NOW)
-    return found
+    return Draft(parts=[], source=topic, replica=found, effective=there).report()
 
 
 def test_a_missing_topic_is_created_like_the_source() -> None:
@@ -288,11 +288,6 @@ def test_names_kafka_takes_for_one(name: str, others: set[str], conflict: bool) 
     facts = TargetFacts(topics=frozenset(others))
     found = plan(source(name=name), facts=facts)
     assert (found.conflict is not None) is conflict
-
-
-def test_another_name_on_the_target() -> None:
-    found = plan(target_name="a.t")
-    assert (found.topic, found.target_topic) == ("t", "a.t")
 
 
 def test_a_target_topic_of_ours_is_widened() -> None:

@@ -176,7 +176,7 @@ class Doubts:
         self._asking_held = False
         for task, transaction in found.items():
             task.held = [transaction]
-            (text,) = held_text([transaction])
+            text = held_text(transaction)
             if task.end < 0:
                 _log.warning("%s", text)
             elif not task.finished:

@@ -58,14 +58,11 @@ def standing(transactions: Iterable[OpenTransaction], now: datetime) -> Iterator
             yield one
 
 
-def held_text(transactions: Iterable[OpenTransaction]) -> list[str]:
-    """One line for each partition, for people."""
-    lines = []
-    for one in transactions:
-        who = "" if one.producer_id is None else f" of producer {one.producer_id}"
-        when = "" if one.since is None else f", open since {one.since}"
-        lines.append(
-            f"{one.topic}-{one.partition}: {one.records:,} offsets from {one.offset} on lie behind "
-            f"an open transaction{who}{when}"
-        )
-    return lines
+def held_text(one: OpenTransaction) -> str:
+    """One line for people."""
+    who = "" if one.producer_id is None else f" of producer {one.producer_id}"
+    when = "" if one.since is None else f", open since {one.since}"
+    return (
+        f"{one.topic}-{one.partition}: {one.records:,} offsets from {one.offset} on lie behind "
+        f"an open transaction{who}{when}"
+    )

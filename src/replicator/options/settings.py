@@ -13,6 +13,7 @@ from replicator.options.quantities import Compression
 from replicator.options.rates import Timetable
 from replicator.options.selection import AtTime, Current, Latest, Partitions, Stable, Start, Until
 from replicator.options.table import options_of
+from replicator.options.types import KEEP
 from replicator.terms import Side
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def copy_settings(values: Mapping[str, Any], given: Collection[str] = ()) -> Cop
     if fields["partitions"] is None:
         fields["partitions"] = Partitions()
     _check_range(fields["start"], fields["until"])
-    if fields["target_partitions"] is not None and fields["partitioner"] == "keep":
+    if fields["target_partitions"] is not None and fields["partitioner"] == KEEP:
         raise UsageError(
             "--target-partitions needs a --partitioner other than keep",
             hint="such as --partitioner murmur2, which puts keys where Java's producer would",

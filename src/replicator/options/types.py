@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from copycore.partitioner import KINDS as PARTITIONERS
 from replicator.options.quantities import (
     MAX_OFFSET,
     parse_compression,
@@ -155,7 +156,7 @@ def _override(text: str) -> str:
 
 
 MAX_WEIGHT = 1000
-PARTITIONERS = ("keep", "murmur2", "consistent", "fnv1a", "modulo")
+KEEP = PARTITIONERS[0]  # by which records stay in their partition
 MAX_LANES = 64  # one lane is one thread; a broker serves one request per connection at a time
 
 SIZE = ValueType(

@@ -1,4 +1,4 @@
-"""Whose records a target topic holds that no map knows of: those of others, or of a copy whose
+"""Who wrote the records of a target topic that no map knows of: other clients, or a copy whose
 state is lost.
 
 The registry tells which producer ids copies have been given, and the batches in the log carry
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from copycore.batch import Batch
 from replicator.cluster import Cluster
 from replicator.offsets.log_end import SEQUENCES, last_batches
-from replicator.report.model import Conflict
+from replicator.plan.conflict import Conflict
 from replicator.state import OFFSET_MAP_TOPIC
 from replicator.state.producers import Producers
 from replicator.terms import TopicPartition
@@ -21,7 +21,7 @@ from replicator.terms import TopicPartition
 LOOKED_UP = 20  # partitions whose last batch is looked for in the source
 
 _HINT = (
-    "restore the state topics from a backup; or find the source offsets behind the last records "
+    "restore the state topics from a backup; or find the source offsets after the last records "
     "that are there (docs/errors.md, state-lost), and go on with --append and --from FILE; or "
     "delete the target topic and copy it anew"
 )
@@ -45,8 +45,8 @@ class Authors:
         self._lost = lost
 
     def lost(self, tails: Mapping[TopicPartition, int]) -> Conflict | None:
-        """The conflict where these last offsets of target partitions are a copy's; None where
-        they are others', or nobody can tell. Raises what the clusters raise.
+        """The conflict where a copy wrote the records at these last offsets of target partitions;
+        None where others did, or where it cannot be told. Raises what the clusters raise.
         """
         batches = {
             place: batch
@@ -62,7 +62,7 @@ class Authors:
                     f"(producer id {batch.producer_id}), and {OFFSET_MAP_TOPIC} has nothing of "
                     f"them: the state of the copy is lost{evidence}"
                 )
-                return ("state-lost", text, _HINT)
+                return Conflict.of("state-lost", text, _HINT)
         if not self._lost:
             return None
         for place, batch in list(batches.items())[:LOOKED_UP]:
@@ -73,7 +73,7 @@ class Authors:
                     f"numbered as by a copy (producer id {batch.producer_id}), and there is no "
                     f"state of one: it seems to be lost{evidence}"
                 )
-                return ("state-lost", text, _HINT)
+                return Conflict.of("state-lost", text, _HINT)
         return None
 
     def _is_of_source(self, place: TopicPartition, batch: Batch) -> bool:

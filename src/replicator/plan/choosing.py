@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from replicator.cluster import Cluster, TopicMeta
 from replicator.cluster.errors import INVALID_TOPIC_EXCEPTION, UNKNOWN_TOPIC
-from replicator.errors import CopystreamError, ExitCode
 from replicator.options.settings import CopySettings
-from replicator.plan import creation
+from replicator.plan.conflict import Conflict, deleted_meanwhile
+from replicator.plan.draft import with_conflict
 from replicator.plan.topics import (
-    Choice,
+    TopicChoice,
     choose_topics,
     no_such_topic,
     nothing_chosen,
@@ -34,7 +34,7 @@ class Choosing:
         self.refused: dict[str, TopicPlan] = {}
         self.gone: dict[str, str] = {}
 
-    def choose(self) -> tuple[Choice, dict[str, TopicMeta]]:
+    def choose(self) -> tuple[TopicChoice, dict[str, TopicMeta]]:
         """The topics that the command means, and the source's metadata of all topics."""
         everything = self._source.metadata()
         settings = self._settings
@@ -59,11 +59,9 @@ class Choosing:
     def standing(self, topics: Iterable[str]) -> tuple[str, ...]:
         return tuple(t for t in topics if t not in self.refused and t not in self.gone)
 
-    def refuse(self, topic: str, error: CopystreamError, partitions: int = 0) -> None:
+    def refuse(self, topic: str, conflict: Conflict, partitions: int = 0) -> None:
         plan = TopicPlan(topic=topic, target_topic=topic, partitions=partitions, records=0)
-        creation.refuse(plan, error)
-        plan.conflict_side = "source" if error.exit_code == ExitCode.SOURCE else "target"
-        self.refused[topic] = plan
+        self.refused[topic] = with_conflict(plan, conflict)
 
     def pass_over(self, topics: Sequence[str], seen: Mapping[str, TopicMeta]) -> None:
         """Leave topics of the source out that are gone or another one than before, or that have an
@@ -74,22 +72,15 @@ class Choosing:
             if meta is not None and meta.error and meta.error not in UNKNOWN_TOPIC:
                 self.refuse(topic, not_described(self._source, meta), len(meta.partitions))
             elif topic in self._settings.topics:
-                self.refused[topic] = TopicPlan(
-                    topic=topic,
-                    target_topic=topic,
-                    partitions=0,
-                    records=0,
-                    conflict="it was deleted on the source while the copy was planned",
-                    conflict_hint="leave it out, or run the command again if it was made anew",
-                    conflict_kind="source-deleted",
-                    conflict_exit_code=int(ExitCode.STATE),
-                    conflict_side="source",
-                )
+                self.refuse(topic, deleted_meanwhile())
             else:
                 self.gone[topic] = "deleted on the source while the copy was planned"
 
 
-def not_described(cluster: Cluster, meta: TopicMeta) -> CopystreamError:
-    return cluster.error(
-        meta.error, f"describe topic {meta.name}", acl=f"DESCRIBE on Topic {meta.name}"
+def not_described(cluster: Cluster, meta: TopicMeta) -> Conflict:
+    """A topic whose metadata has an error other than that it is not there."""
+    return Conflict.of_error(
+        cluster.error(
+            meta.error, f"describe topic {meta.name}", acl=f"DESCRIBE on Topic {meta.name}"
+        )
     )

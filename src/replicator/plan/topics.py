@@ -9,20 +9,18 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from replicator.cluster.configs import HELD_BACK, Stored, effects, pinned, safe
-from replicator.errors import ExitCode, UsageError
-from replicator.report.model import TopicPlan
+from replicator.cluster.configs import HELD_BACK, effects, pinned, safe
+from replicator.errors import UsageError
+from replicator.plan.conflict import refused
+from replicator.plan.draft import Replica, SourceTopic, TargetState
 from replicator.terms import internal_reason, is_internal_topic, valid_topic_name
-
-TargetState = Literal["empty", "ours", "foreign"]
 
 NAMED = 10  # topics in a message; more would hide what it says
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TopicChoice:
     """The topics a run is about, in alphabetical order.
 
     ``skipped`` tells why a topic that a pattern matched is left out; ``unmatched`` are the
@@ -34,7 +32,9 @@ class Choice:
     unmatched: tuple[str, ...]
 
 
-def choose_topics(wanted: Sequence[str], exclude: Sequence[str], existing: Iterable[str]) -> Choice:
+def choose_topics(
+    wanted: Sequence[str], exclude: Sequence[str], existing: Iterable[str]
+) -> TopicChoice:
     """Choose among the source's topics by names and full-match regular expressions.
 
     A word that is the name of a topic means that topic, whatever it means as an expression.
@@ -68,10 +68,10 @@ def choose_topics(wanted: Sequence[str], exclude: Sequence[str], existing: Itera
                 topics.add(name)
         if not found:
             unmatched.append(word)
-    return Choice(tuple(sorted(topics)), skipped, tuple(unmatched))
+    return TopicChoice(tuple(sorted(topics)), skipped, tuple(unmatched))
 
 
-def nothing_chosen(choice: Choice) -> UsageError:
+def nothing_chosen(choice: TopicChoice) -> UsageError:
     """The error for arguments that match topics of which none may be copied."""
     reasons = [f"{name} ({why})" for name, why in choice.skipped.items()]
     more = f" and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
@@ -107,29 +107,13 @@ def _matches(word: str, names: Sequence[str], known: frozenset[str]) -> list[str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SourceTopic:
-    """What planning needs to know of a topic to be copied.
-
-    ``effective`` None means that its configs may not be read, and ``unread`` says why.
-    """
-
-    name: str
-    partitions: int
-    replication_factor: int
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    effective: Mapping[str, str] | None = field(default_factory=dict)
-    unread: str = ""
-    bytes: int | None = None  # on disk, for the offsets still to copy
-    stored: Stored = field(default_factory=Stored)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetTopic:
-    """A topic that already stands where the replica goes.
+    """A topic that is already where the replica goes.
 
     ``state`` is for the caller to find out: "ours" means that it carries this flow's map,
-    "foreign" that it holds records of anybody else. ``ours`` says whether any partition of it,
-    chosen or not, carries the map. ``effective`` and ``unread`` are as in ``SourceTopic``.
+    "foreign" that it holds records that no copy of this flow wrote. ``ours`` says whether any
+    partition of it, chosen or not, carries the map. ``effective`` and ``unread`` are as in
+    ``SourceTopic``.
     """
 
     partitions: int
@@ -154,10 +138,9 @@ def plan_topic(
     *,
     replication_factor: int | None,
     now_ms: int,
-    target_name: str | None = None,
     splitting: bool = False,
     partitions: int | None = None,
-) -> TopicPlan:
+) -> Replica:
     """What to do about one topic: create it, fill it, go on with it, or refuse and say why.
 
     ``replication_factor`` overrides the source's; whether there are brokers enough the target
@@ -167,47 +150,42 @@ def plan_topic(
     the source's.
     ``judge`` says the rest, once it is known which configs a new topic can have.
     """
-    name = target_name or source.name
-    plan = TopicPlan(
-        topic=source.name,
-        target_topic=name,
-        partitions=source.partitions,
-        records=source.stored.records,
-        bytes=source.bytes,
-    )
+    replica = Replica(topic=source.name, partitions=source.partitions)
     if target is None:
-        plan.create = True
-        plan.target_partitions = partitions or source.partitions
+        replica.create = True
+        replica.partitions = partitions or source.partitions
         if not splitting:
-            _refuse_other_count(plan, source, plan.target_partitions)
-        _plan_configs(plan, source, cluster, now_ms)
-        plan.replication_factor = replication_factor or source.replication_factor
-        _refuse_colliding_name(plan, cluster)
-        return plan
-    plan.resume = target.state == "ours"
-    plan.target_partitions = target.partitions
+            _refuse_other_count(replica, source, replica.partitions)
+        _plan_configs(replica, source, cluster, now_ms)
+        replica.replication_factor = replication_factor or source.replication_factor
+        _refuse_colliding_name(replica, cluster)
+        return replica
+    replica.resume = target.state == "ours"
+    replica.partitions = target.partitions
     if splitting:
         if partitions not in (None, target.partitions):
-            _refuse(
-                plan,
-                f"the target topic has {target.partitions} partitions, not {partitions}",
-                "leave --target-partitions out, or delete the topic and let copystream create it",
+            replica.refuse(
+                refused(
+                    f"the target topic has {target.partitions} partitions, not {partitions}",
+                    "leave --target-partitions out, or delete the topic and let copystream "
+                    "create it",
+                )
             )
     elif target.ours and target.partitions < source.partitions:
-        plan.widen = source.partitions - target.partitions
-        plan.target_partitions = source.partitions
+        replica.widen = source.partitions - target.partitions
+        replica.partitions = source.partitions
     else:
-        _refuse_other_count(plan, source, target.partitions)
-    _refuse_foreign(plan, target)
+        _refuse_other_count(replica, source, target.partitions)
+    _refuse_foreign(replica, target)
     if target.effective is None:
-        plan.warnings.append(
+        replica.warnings.append(
             f"whether the target topic would change or delete records is not known: {target.unread}"
         )
-    return plan
+    return replica
 
 
 def judge(
-    plan: TopicPlan,
+    replica: Replica,
     source: SourceTopic,
     target: Mapping[str, str],
     *,
@@ -220,65 +198,61 @@ def judge(
     found = effects(source.effective, target, source.stored, now_ms)
     for text in found.harm:
         if accept:
-            plan.warnings.append(text)
+            replica.warnings.append(text)
         else:
-            _refuse(
-                plan,
-                text,
-                "change the configs of the target topic; if that is what you want, "
-                "--accept-target-configs copies all the same",
+            replica.refuse(
+                refused(
+                    text,
+                    "change the configs of the target topic; if that is what you want, "
+                    "--accept-target-configs copies all the same",
+                )
             )
-    plan.warnings += found.notes
+    replica.warnings += found.notes
 
 
-def _refuse(plan: TopicPlan, why: str, hint: str) -> None:
-    """Note the first conflict; later ones wait until it is solved."""
-    if plan.conflict is None:
-        plan.conflict = why
-        plan.conflict_hint = hint
-        plan.conflict_exit_code = int(ExitCode.FATAL)
-
-
-def _plan_configs(plan: TopicPlan, source: SourceTopic, cluster: TargetFacts, now_ms: int) -> None:
+def _plan_configs(replica: Replica, source: SourceTopic, cluster: TargetFacts, now_ms: int) -> None:
     """The configs of a topic to be created: the source's, and what keeps records as they are."""
-    plan.held_back = {k: v for k, v in sorted(source.overrides.items()) if k in HELD_BACK}
+    replica.held_back = {k: v for k, v in sorted(source.overrides.items()) if k in HELD_BACK}
     carried = {k: v for k, v in source.overrides.items() if k not in HELD_BACK}
-    plan.pinned = pinned(source.effective, carried, cluster.defaults)
+    replica.pinned = pinned(source.effective, carried, cluster.defaults)
     if source.effective is None:
-        plan.pinned |= safe(cluster.defaults, source.stored, now_ms)
-        plan.warnings.append(
+        replica.pinned |= safe(cluster.defaults, source.stored, now_ms)
+        replica.warnings.append(
             f"the topic is made without the configs of the source's: {source.unread}"
         )
-    plan.configs = dict(sorted({**carried, **plan.pinned}.items()))
+    replica.configs = dict(sorted({**carried, **replica.pinned}.items()))
 
 
-def _refuse_colliding_name(plan: TopicPlan, cluster: TargetFacts) -> None:
+def _refuse_colliding_name(replica: Replica, cluster: TargetFacts) -> None:
     """Kafka refuses names that differ only in '.' and '_', which metrics cannot tell apart."""
-    metric = plan.target_topic.replace(".", "_")
+    metric = replica.topic.replace(".", "_")
     for other in sorted(cluster.topics):
-        if other != plan.target_topic and other.replace(".", "_") == metric:
-            _refuse(
-                plan,
-                f"the target has a topic {other!r}, and Kafka takes the two names for one",
-                "topic names may not differ only in '.' and '_' on one cluster",
+        if other != replica.topic and other.replace(".", "_") == metric:
+            replica.refuse(
+                refused(
+                    f"the target has a topic {other!r}, and Kafka takes the two names for one",
+                    "topic names may not differ only in '.' and '_' on one cluster",
+                )
             )
 
 
-def _refuse_other_count(plan: TopicPlan, source: SourceTopic, partitions: int) -> None:
+def _refuse_other_count(replica: Replica, source: SourceTopic, partitions: int) -> None:
     if partitions != source.partitions:
-        _refuse(
-            plan,
-            f"the target topic has {partitions} partitions, the source {source.partitions}",
-            "partitions are copied one to one: let copystream create the target topic with "
-            f"{source.partitions} partitions, or choose a --partitioner such as murmur2",
+        replica.refuse(
+            refused(
+                f"the target topic has {partitions} partitions, the source {source.partitions}",
+                "partitions are copied one to one: let copystream create the target topic with "
+                f"{source.partitions} partitions, or choose a --partitioner such as murmur2",
+            )
         )
 
 
-def _refuse_foreign(plan: TopicPlan, target: TargetTopic) -> None:
+def _refuse_foreign(replica: Replica, target: TargetTopic) -> None:
     if target.state == "foreign":
-        _refuse(
-            plan,
-            "the target topic already holds records that this copy did not write",
-            "copy into an empty topic, delete the target topic first, or write behind what it "
-            "holds with --append and --from",
+        replica.refuse(
+            refused(
+                "the target topic already holds records that this copy did not write",
+                "copy into an empty topic, delete the target topic first, or write after what it "
+                "holds with --append and --from",
+            )
         )

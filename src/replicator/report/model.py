@@ -40,9 +40,6 @@ FaultKind = Literal[
 ]
 
 
-Conflict = tuple[FaultKind, str, str]  # kind, what it is, what to do
-
-
 class Fault(Struct, kw_only=True, omit_defaults=True):
     """One partition (or, with ``partition`` None, one topic) that stopped, and why."""
 
@@ -77,7 +74,7 @@ class Gap(Struct, kw_only=True):
     end: int  # exclusive
 
 
-class TopicPlan(Struct, kw_only=True, omit_defaults=True):
+class TopicPlan(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """What would happen to one topic. ``conflict`` set means it will not be copied."""
 
     topic: str

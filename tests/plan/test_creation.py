@@ -10,7 +10,7 @@ from replicator.cluster.admin import TopicSpec
 from replicator.cluster.errors import broker_failure, unreachable
 from replicator.errors import CopystreamError
 from replicator.plan import creation
-from replicator.report.model import TopicPlan
+from replicator.plan.draft import Replica
 
 TIERED = (
     "Tiered Storage functionality is disabled in the broker. "
@@ -44,13 +44,13 @@ class PickyAdmin:
         return failed
 
 
-def topic(name: str = "t", **configs: str) -> TopicPlan:
+def topic(name: str = "t", **configs: str) -> Replica:
     configs = {key.replace("_", "."): value for key, value in configs.items()}
-    return TopicPlan(topic=name, target_topic=name, partitions=1, records=0, configs=configs)
+    return Replica(topic=name, partitions=1, configs=configs)
 
 
 def create(
-    admin: PickyAdmin, *plans: TopicPlan, validate_only: bool = False, lower_factor: bool = True
+    admin: PickyAdmin, *plans: Replica, validate_only: bool = False, lower_factor: bool = True
 ) -> None:
     creation.create(
         admin,  # type: ignore[arg-type]
@@ -114,9 +114,10 @@ def test_what_is_no_matter_of_configs_is_a_conflict(code: int, exit_code: int, k
     admin = PickyAdmin({"retention.ms": ("5", "retention.ms is too short")}, code)
     plan, fine = topic(retention_ms="5"), topic("fine")
     create(admin, plan, fine)
-    assert plan.conflict
-    assert not plan.conflict.startswith("target cluster")
-    assert (plan.conflict_exit_code, plan.conflict_kind) == (exit_code, kind)
+    assert plan.conflict is not None
+    assert not plan.conflict.what.startswith("target cluster")
+    assert (plan.conflict.exit_code, plan.conflict.kind) == (exit_code, kind)
+    assert plan.conflict.side == "target"
     assert plan.configs == {"retention.ms": "5"}
     assert fine.conflict is None
 
@@ -150,8 +151,9 @@ def test_fewer_brokers_than_replicas(words: str) -> None:
     chosen = topic()
     chosen.replication_factor = 5
     create(admin, chosen, lower_factor=False)
-    assert chosen.conflict_exit_code == 7
-    assert "--replication-factor" in (chosen.conflict_hint or "")
+    assert chosen.conflict is not None
+    assert chosen.conflict.exit_code == 7
+    assert "--replication-factor" in (chosen.conflict.todo or "")
 
 
 def test_a_quota_on_creations_leaves_the_check_open() -> None:
@@ -169,4 +171,5 @@ def test_an_unreachable_controller() -> None:
     admin.errors["t"] = unreachable("target", "target cluster b (B)", "cannot create", hint="up?")
     plan = topic()
     create(admin, plan)
-    assert (plan.conflict_kind, plan.conflict_exit_code) == ("unreachable", 4)
+    assert plan.conflict is not None
+    assert (plan.conflict.kind, plan.conflict.exit_code) == ("unreachable", 4)
