@@ -11,13 +11,17 @@ INSTALLED := $(VENV)/installed.stamp
 CORE := setup.py $(wildcard src/copycore/*.pyx src/copycore/*.pxd src/copycore/*.h)
 WORKERS ?= 2
 FUZZ_SECONDS ?= 3600
+# The oldest with KRaft in production, those of `make test`, and the newest brokers.
+MATRIX ?= 3.3.2 3.9.2 4.1.1 4.4.0
+MATRIX_TESTS := $(addprefix tests/scenario/test_,shapes.py edges.py rerun.py split.py \
+    transactions.py kills.py)
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
-.PHONY: help setup demo test lint docs bench bench-rates bench-polite bench-merge microbench perf \
+.PHONY: help setup demo test matrix lint docs bench bench-rates bench-polite bench-merge microbench perf \
     soak fuzz sanitize clean
 
 help:
-	@echo "make setup | demo | test | lint | docs | bench | bench-rates | bench-polite |" \
+	@echo "make setup | demo | test | matrix | lint | docs | bench | bench-rates | bench-polite |" \
 	    "bench-merge | microbench | perf | soak | fuzz | sanitize | clean"
 	@echo "What each does: CONTRIBUTING.md"
 
@@ -52,6 +56,13 @@ demo: setup
 # and a target of its own.
 test: setup
 	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# All that a copy rests on, with clusters of each version.
+matrix: setup
+	set -e; for version in $(MATRIX); do \
+	    KAFKA_VERSION=$$version $(BIN)/python -m pytest $(MATRIX_TESTS) -m "not soak" \
+	        -n $(WORKERS) --dist loadfile --no-loadscope-reorder; \
+	done
 
 lint: setup
 	$(BIN)/ruff check .

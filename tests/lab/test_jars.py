@@ -65,6 +65,14 @@ def test_a_failed_fetch_is_told_and_not_kept(maven: Path) -> None:
     assert len(list(kafka_libs("9.9.9").iterdir())) == 2
 
 
+def test_a_broker_that_is_published_without_its_mirror_maker(maven: Path) -> None:
+    wanted = 'grep -q connect-mirror "$(dirname "$out")/pom.xml"'
+    refused = f'{wanted} && {{ touch "$out/half.jar"; echo no connect-mirror; exit 1; }}'
+    behave(maven, f'{refused}; touch "$out/kafka-clients-9.9.9.jar"')
+    assert [jar.name for jar in kafka_libs("9.9.9").iterdir()] == ["kafka-clients-9.9.9.jar"]
+    assert calls(maven) == 2
+
+
 def test_a_fetch_that_brings_nothing_fails(maven: Path) -> None:
     behave(maven, "exit 0")
     with pytest.raises(LabError, match="could not fetch"):

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -103,38 +103,50 @@ def _fetch(version: str, home: Path) -> None:
             f"Kafka {version} is not in {home}, and there is no mvn to fetch it",
             hint="install Maven, or set KAFKA_HOME to an unpacked Kafka",
         )
-    artifacts = [
+    broker = [
         ("org.apache.kafka", "kafka_2.13", version),
-        ("org.apache.kafka", "connect-mirror", version),
         _LOGGING_3 if version.startswith("3.") else _LOGGING_4,
     ]
+    mirror = ("org.apache.kafka", "connect-mirror", version)
     for left_over in home.glob(".fetch-*"):  # by a fetch that was killed: the lock is ours
         shutil.rmtree(left_over)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch:
-        pom = Path(scratch, "pom.xml")
-        dependencies = "".join(_DEPENDENCY.format(*artifact) for artifact in artifacts)
-        pom.write_text(_POM.format(dependencies=dependencies))
         fetched = Path(scratch, "libs")
-        command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
-        command += [f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"]
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=_FETCH_TIMEOUT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
+        found, output = _copy_jars(maven, [*broker, mirror], fetched)
+        if not found and mirror[1] in output:  # the newest brokers are published without it
+            shutil.rmtree(fetched, ignore_errors=True)
+            found, output = _copy_jars(maven, broker, fetched)
+        if not found:
             raise LabError(
-                f"Maven did not fetch Kafka {version} within {_FETCH_TIMEOUT:.0f} s",
-                hint="run the command again: what Maven has already is kept",
-            ) from error
-        if done.returncode != 0 or not list(fetched.glob("kafka-clients-*.jar")):
-            raise LabError(
-                f"Maven could not fetch Kafka {version}:\n{done.stdout.strip()[-2000:]}",
+                f"Maven could not fetch Kafka {version}:\n{output.strip()[-2000:]}",
                 hint="check the network and Maven's settings, or set KAFKA_HOME",
             )
         fetched.rename(home / "libs")
+
+
+def _copy_jars(
+    maven: str, artifacts: Sequence[tuple[str, str, str]], directory: Path
+) -> tuple[bool, str]:
+    """Have Maven copy artifacts and what they depend on; whether it did, and what it printed."""
+    pom = directory.with_name("pom.xml")
+    dependencies = "".join(_DEPENDENCY.format(*artifact) for artifact in artifacts)
+    pom.write_text(_POM.format(dependencies=dependencies))
+    command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
+    command += [f"-DoutputDirectory={directory}", "-DincludeScope=runtime"]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_FETCH_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(
+            f"Maven did not fetch Kafka within {_FETCH_TIMEOUT:.0f} s",
+            hint="run the command again: what Maven has already is kept",
+        ) from error
+    fetched = done.returncode == 0 and any(directory.glob("kafka-clients-*.jar"))
+    return fetched, done.stdout
