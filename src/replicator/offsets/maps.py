@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, assert_never
+from typing import assert_never
 
 from copycore.segments import Segments
 from replicator.errors import CopystreamError
@@ -62,7 +62,7 @@ class OffsetMaps:
 
     # --- reading the topic ----------------------------------------------------------------------
 
-    def _read_binding(self, record: Stored[Any], fate: Fate) -> None:
+    def _read_binding(self, record: Stored[BindingKey], fate: Fate) -> None:
         tp = record.key.tp
         stored = self._stored.setdefault(tp, StoredRecords())
         match fate:
@@ -77,8 +77,8 @@ class OffsetMaps:
             case _:
                 assert_never(fate)
 
-    def _read_chunk(self, record: Stored[Any], fate: Fate) -> None:
-        key: ChunkKey = record.key
+    def _read_chunk(self, record: Stored[ChunkKey], fate: Fate) -> None:
+        key = record.key
         stored = self._stored.setdefault(key.tp, StoredRecords())
         match fate:
             case "counts":
@@ -92,8 +92,8 @@ class OffsetMaps:
             case _:
                 assert_never(fate)
 
-    def _read_epochs(self, record: Stored[Any]) -> None:
-        key: EpochsKey = record.key
+    def _read_epochs(self, record: Stored[EpochsKey]) -> None:
+        key = record.key
         with self._lock:
             self._epochs[key.tp] = (key.generation, record.value())
 

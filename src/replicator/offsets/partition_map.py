@@ -52,7 +52,7 @@ class PartitionMap:
         self._size = size
 
     def replace(self, segments: Segments, end: int) -> None:
-        """Put a chunk in the place of the segments from its first counter to that of ``end``."""
+        """Replace the segments from the chunk's first counter to the counter ``end`` by it."""
         low, high = np.searchsorted(self.counters, [segments.first, end], side="left")
         sources = np.concatenate([self.sources[:low], segments.sources, self.sources[high:]])
         counters = np.concatenate([self.counters[:low], segments.counters, self.counters[high:]])

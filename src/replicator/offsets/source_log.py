@@ -1,9 +1,9 @@
 """Questions to the source's leaders about partitions that cannot simply go on.
 
 An empty answer, a position outside the log, or a leader epoch that ends too early can mean that
-records are gone, that others took their place, or only that the broker has nothing to give now.
-Everything here asks the source, changes no task, and runs in any thread. It raises what the
-cluster raises.
+records are gone, that other records have their offsets, or only that the broker has nothing to give
+now. Everything here asks the source, keeps no state, and may be called in any thread. It raises
+what the cluster raises.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is the matter with a position: a fault, or a reason to try again.
+    """What is wrong with a position: a fault, or a reason to try again.
 
     ``gap`` is the start of the log where it lies after the position.
     """
@@ -50,18 +50,18 @@ def check(
     """
     found: dict[TopicPartition, Finding] = {}
     starts = source.list_offsets(positions, "earliest", timeout=ASK_TIMEOUT, apart=True)
-    for place, position in positions.items():
-        start = starts[place]
+    for tp, position in positions.items():
+        start = starts[tp]
         if start.error:
-            found[place] = Finding(again=f"source: no log start (error {start.error})")
+            found[tp] = Finding(again=f"source: no log start (error {start.error})")
         elif start.offset > position.begin:
             text = (
                 f"the source's log now starts at {start.offset}: offsets {position.begin} to "
                 f"{start.offset - 1} were deleted before they were copied"
             )
-            fault = _at_source("data-loss", place, source.name, text, position.begin)
-            found[place] = Finding(fault=fault, gap=start.offset)
-    left = {place: position for place, position in positions.items() if place not in found}
+            fault = _at_source("data-loss", tp, source.name, text, position.begin)
+            found[tp] = Finding(fault=fault, gap=start.offset)
+    left = {tp: position for tp, position in positions.items() if tp not in found}
     return found | _check_epochs(source, left, metas)
 
 
@@ -81,27 +81,27 @@ def _check_epochs(
         ends = source.epoch_end_offsets(wanted, timeout=ASK_TIMEOUT)
     except Unsupported:
         return found
-    for place, position in positions.items():
-        end, epoch = ends[place], wanted[place]
+    for tp, position in positions.items():
+        end, epoch = ends[tp], wanted[tp]
         least = position.seen if position.epoch >= 0 else position.begin
         if end.error:
-            found[place] = Finding(again=f"source: no end of epoch {epoch} (error {end.error})")
-        elif 0 <= end.offset < least or (end.offset < 0 and current[place] < epoch):
-            found[place] = Finding(_truncated(place, source.name, least, end.offset, epoch))
+            found[tp] = Finding(again=f"source: no end of epoch {epoch} (error {end.error})")
+        elif 0 <= end.offset < least or (end.offset < 0 and current[tp] < epoch):
+            found[tp] = Finding(_truncated(tp, source.name, least, end.offset, epoch))
     return found
 
 
-def judge_empty(source: Cluster, place: TopicPartition, position: int, end: int) -> str:
+def judge_empty(source: Cluster, tp: TopicPartition, position: int, end: int) -> str:
     """For a partition with nothing but empty answers from a position to its end: why it may be
     that something is there all the same. Empty where there is nothing: the records were removed.
 
     The part of a log that is only in remote storage (KIP-405) may answer empty for any time.
     """
     try:
-        local = source.list_offsets([place], "earliest_local", timeout=ASK_TIMEOUT)
+        local = source.list_offsets([tp], "earliest_local", timeout=ASK_TIMEOUT)
     except Unsupported:
         return ""  # before Kafka 3.6: no remote storage
-    start = local[place]
+    start = local[tp]
     if start.error:
         return f"source: no local log start (error {start.error})"
     if position < start.offset:
@@ -112,20 +112,18 @@ def judge_empty(source: Cluster, place: TopicPartition, position: int, end: int)
     return ""
 
 
-def _truncated(place: TopicPartition, cluster: str, begin: int, end: int, epoch: int) -> Fault:
+def _truncated(tp: TopicPartition, cluster: str, begin: int, end: int, epoch: int) -> Fault:
     if end >= 0:
         rest = f"of that it holds only what is before {end} (leader epoch {epoch} ends there)"
     else:
         rest = f"leader epoch {epoch}, which was copied, is not known there"
     what = f"the source's log was cut off or restored: it was copied up to offset {begin}"
     text = f"{what}, and {rest}"
-    return _at_source("source-truncated", place, cluster, text, max(end, 0))
+    return _at_source("source-truncated", tp, cluster, text, max(end, 0))
 
 
-def _at_source(
-    kind: FaultKind, place: TopicPartition, cluster: str, text: str, offset: int
-) -> Fault:
-    return faults.fault(kind, "source", cluster, *place, text, offset=offset)
+def _at_source(kind: FaultKind, tp: TopicPartition, cluster: str, text: str, offset: int) -> Fault:
+    return faults.fault(kind, "source", cluster, *tp, text, offset=offset)
 
 
 def gap_text(gap: Gap) -> str:

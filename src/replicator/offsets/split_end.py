@@ -59,10 +59,10 @@ def counters(
             complete = begin <= arrived[source]
             if complete and batch.base_sequence != known % SEQUENCES:
                 raise ForeignWriter(batch.base_offset)
-            behind = (batch.base_sequence + batch.last_offset_delta + 1 - known) % SEQUENCES
-            if known + behind > latest()[source].points[-1].counters[number]:
+            more = (batch.base_sequence + batch.last_offset_delta + 1 - known) % SEQUENCES
+            if known + more > latest()[source].points[-1].counters[number]:
                 raise ForeignWriter(batch.base_offset)
-            found[source][number] = known + behind
+            found[source][number] = known + more
     return {source: (states[source], numbers) for source, numbers in found.items()}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from copycore.split import Stride
 from replicator.state import OFFSET_MAP_TOPIC
@@ -27,7 +26,7 @@ from replicator.terms import TopicPartition
 
 
 def fresh(binding: SplitBinding, start: int) -> SplitState:
-    """Of a copy that begins at this source offset."""
+    """The state of a copy that begins at this source offset."""
     return SplitState(
         binding=binding,
         points=(Point(start, (0,) * len(binding.bases)),),
@@ -48,7 +47,7 @@ class Splits:
         self._states: dict[TopicPartition, SplitState] = {}
         topic.on_latest(SplitKey, self._read)
 
-    def _read(self, record: Stored[Any]) -> None:
+    def _read(self, record: Stored[SplitKey]) -> None:
         with self._lock:
             self._states[record.key.tp] = record.value()
 

@@ -1,7 +1,7 @@
 """Which records of the topic the map of one partition consists of, and which are left over.
 
-A chunk of segments is small where a follower wrote each hole as it came. Small ones that stand next
-to each other are merged when the map is taken over, so that a map is a few large records.
+A chunk of segments is small where a follower wrote each hole as it came. Small ones next to each
+other are merged when the map is taken over, so that a map is a few large records.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def _first(part: Part) -> int:
 
 
 class StoredRecords:
-    """The keys of one partition's records as they were read, in the log's order."""
+    """The keys of one partition's records as they were read, in the log's order.
+
+    Not thread-safe: for the thread that reads the topic and takes maps over.
+    """
 
     def __init__(self) -> None:
         self._parts: list[Part] = []  # by their first counters
@@ -101,7 +104,7 @@ class StoredRecords:
             yield begin, end, run
 
     def _put(self, low: int, high: int, new: Iterable[Part]) -> None:
-        """Put parts in the place of others; what has no part any more is void."""
+        """Replace the parts from ``low`` to ``high``; a chunk without a part is void."""
         gone = self._parts[low:high]
         self._parts[low:high] = new
         for part in new:

@@ -22,19 +22,20 @@ def open_transactions(
 ) -> dict[TopicPartition, OpenTransaction]:
     """``held``: last stable offset and high watermark of partitions where they differ.
 
-    Producer and time are told as far as they can be found out (KIP-664; READ on Topic).
+    Producer and time are given where the source tells them (KIP-664; READ on Topic). Any thread may
+    call.
     """
     found: dict[TopicPartition, RunningTransaction] = {}
     batches: dict[TopicPartition, Batch | None] = {}
     with suppress(CopystreamError):
         found = source.open_transactions(held, timeout=ASK_TIMEOUT)
-        batches = last_batches(source, {place: one.start for place, one in found.items()})
+        batches = last_batches(source, {tp: one.start for tp, one in found.items()})
     told = {}
-    for place, (stable, high) in held.items():
-        one, batch = found.get(place), batches.get(place)
-        told[place] = OpenTransaction(
-            topic=place[0],
-            partition=place[1],
+    for tp, (stable, high) in held.items():
+        one, batch = found.get(tp), batches.get(tp)
+        told[tp] = OpenTransaction(
+            topic=tp[0],
+            partition=tp[1],
             offset=stable,
             records=high - stable,
             producer_id=None if one is None else one.producer_id,

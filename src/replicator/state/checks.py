@@ -69,8 +69,8 @@ def restore_registry(cluster: Cluster, writer: StateWriter, newest: int) -> list
     older generations than the map, and what their holders write would count for nothing. Returns
     the warning, if any.
     """
-    place = (REGISTRY_TOPIC, 0)
-    end = cluster.list_offsets([place], "latest")[place].offset
+    tp = (REGISTRY_TOPIC, 0)
+    end = cluster.list_offsets([tp], "latest")[tp].offset
     if end > newest:
         return []
     for at in range(end, newest + 1, FILLERS):
@@ -144,9 +144,9 @@ def _not_created(
 
 def _extents(cluster: Cluster, names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Log start and end of each topic's partition 0."""
-    places = [(name, 0) for name in names]
-    starts = cluster.list_offsets(places, "earliest")
-    ends = cluster.list_offsets(places, "latest")
+    partitions = [(name, 0) for name in names]
+    starts = cluster.list_offsets(partitions, "earliest")
+    ends = cluster.list_offsets(partitions, "latest")
     for name in names:
         code = starts[name, 0].error or ends[name, 0].error
         if code:

@@ -37,7 +37,7 @@ from replicator.state.topics import StateWriter, ignored
 
 BEAT_INTERVAL = 3.0  # seconds
 LEASE = 10.0  # seconds without a beat after which a session of another machine is dead
-HOLDING = 8.0  # seconds from the start of a beat in which a session that was seen beat is let be
+HOLDING = 8.0  # seconds from the start of a beat in which gates open without another one
 
 _log = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ class Claims:
         # Start and offset of beats that are durable and were not read back yet. The writer's thread
         # adds, which a deque allows.
         self._durable: deque[tuple[float, int]] = deque()
-        self._buried: dict[str, int] = {}  # sessions that this one struck out, with their last beat
-        self._stirred = False  # one of them has beaten since
+        self._struck: dict[str, int] = {}  # sessions struck out by this one, with their last beat
+        self._beat_after_all = False  # one of them has beaten since
         self._sessions: dict[str, Process] = {}
         self._claims: dict[str, dict[str, int]] = {}  # of this flow: topic → session → offset
         self._topics: tuple[str, ...] = ()
@@ -90,11 +90,11 @@ class Claims:
         session = record.key.session
         if record.deleted:
             self._sessions.pop(session, None)
-            # For good: a beat of ours may be on its way and land behind this.
+            # For good: a beat of ours that is on its way may land after this.
             self._struck_out |= session == self._id
         else:
             found: Process = record.value()
-            self._stirred |= self._buried.get(session, found.beat) != found.beat
+            self._beat_after_all |= self._struck.get(session, found.beat) != found.beat
             self._sessions[session] = found
 
     def _read_claim(self, record: Stored[ClaimKey]) -> None:
@@ -125,7 +125,7 @@ class Claims:
             holder = self._sessions[session]
             self.release()
             raise _held(holder)
-        if self._stirred:
+        if self._beat_after_all:
             # It beat just before it was struck out, and may open gates until that lease is over.
             self._sleep(HOLDING)
 
@@ -154,7 +154,7 @@ class Claims:
             if error is not None:
                 return
             if 0 <= offset < self._claimed_at:
-                # The registry was deleted and made again: nobody can see our claims in it.
+                # The registry was deleted and made again: no other session sees our claims in it.
                 self._struck_out = True
             else:
                 self._durable.append((began, offset))
@@ -203,7 +203,7 @@ class Claims:
                 return
             alive = True if present.beat != holder.beat else None
             if silent and not alive:
-                self._buried[session] = holder.beat
+                self._struck[session] = holder.beat
                 return
             self._sleep(0.2)
         if alive:

@@ -68,17 +68,19 @@ def _same_cluster(source: Cluster, target: Cluster) -> str | None:
     }
     if not shared or any(topic.topic_id != theirs[name].topic_id for name, topic in shared.items()):
         return None
-    places = [(name, p) for name, topic in shared.items() for p in topic.partitions][:COMPARED]
-    before, there, after = _ends(source, places), _ends(target, places), _ends(source, places)
-    for place in places:
-        known = place in before and place in there and place in after
-        if known and not before[place] <= there[place] <= after[place]:
+    partitions = [(name, p) for name, topic in shared.items() for p in topic.partitions][:COMPARED]
+    before = _ends(source, partitions)
+    there = _ends(target, partitions)
+    after = _ends(source, partitions)
+    for tp in partitions:
+        known = tp in before and tp in there and tp in after
+        if known and not before[tp] <= there[tp] <= after[tp]:
             return None
     return (
         f"its topics have the same ids and ends by both addresses ({', '.join(sorted(shared)[:3])})"
     )
 
 
-def _ends(cluster: Cluster, places: list[TopicPartition]) -> dict[TopicPartition, int]:
-    found = cluster.list_offsets(places, "latest")
-    return {place: end.offset for place, end in found.items() if not end.error}
+def _ends(cluster: Cluster, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    found = cluster.list_offsets(partitions, "latest")
+    return {tp: end.offset for tp, end in found.items() if not end.error}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, assert_never
+from typing import Literal, TypeVar, assert_never
 
 from replicator.errors import CopystreamError
 from replicator.state import OFFSET_MAP_TOPIC
@@ -20,6 +20,7 @@ from replicator.terms import TopicPartition
 
 # What a record that was read means: it counts, or an older generation wrote it, or it was deleted.
 Fate = Literal["counts", "void", "deleted"]
+M = TypeVar("M", bound=MapKey)
 
 
 class MapTopic:
@@ -39,11 +40,11 @@ class MapTopic:
 
     # --- reading: the job's thread ------------------------------------------------------------
 
-    def on(self, kind: type[MapKey], handler: Callable[[Stored[Any], Fate], None]) -> None:
+    def on(self, kind: type[M], handler: Callable[[Stored[M], Fate], None]) -> None:
         """Have ``handler`` called with each record of a kind that is this flow's, in order."""
 
-        def handle(record: Stored[Any]) -> None:
-            key: MapKey = record.key
+        def handle(record: Stored[M]) -> None:
+            key = record.key
             if key.flow != self.flow:
                 return
             if record.deleted:
@@ -55,11 +56,11 @@ class MapTopic:
 
         self._handlers.on(kind, handle)
 
-    def on_latest(self, kind: type[MapKey], handler: Callable[[Stored[Any]], None]) -> None:
+    def on_latest(self, kind: type[M], handler: Callable[[Stored[M]], None]) -> None:
         """The same for a kind of which the latest record of a partition says everything."""
         self._found[kind] = {}
 
-        def handle(record: Stored[Any], fate: Fate) -> None:
+        def handle(record: Stored[M], fate: Fate) -> None:
             found = self._found[kind].setdefault(record.key.tp, set())
             match fate:
                 case "counts":

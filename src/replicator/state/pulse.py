@@ -33,7 +33,11 @@ class _Waiting(NamedTuple):
 
 
 class Pulse:
-    """Beats for ``claims``, from ``start`` to ``stop``, and reads what happens to them."""
+    """Beats for ``claims``, from ``start`` to ``stop``, and reads what happens to them.
+
+    ``turn`` runs in the thread "pulse", ``standing`` in the job's, ``when_found`` in the state
+    writer's.
+    """
 
     def __init__(self, claims: Claims, *, clock: Callable[[], float] = boot_time) -> None:
         self._claims = claims
@@ -58,8 +62,8 @@ class Pulse:
         self._thread.join(5)
 
     def standing(self) -> bool:
-        """Whether the claims stand by all that the registry has told; False for good once another
-        session has struck this one out.
+        """Whether the claims are valid by what has been read of the registry; False for good once
+        another session has struck this one out. Raises what has ended the pulse's thread.
         """
         if self._failure is not None:
             raise self._failure

@@ -99,7 +99,7 @@ class Session:
 
     @property
     def pulse(self) -> Pulse:
-        """Tells whether the claims stand; after ``acquire``."""
+        """Tells whether the claims are valid; after ``acquire``."""
         return self._holding[2]
 
     @property

@@ -1,5 +1,5 @@
 """A simulated target: one queue of requests, served in order at a varying pace, in which a polite
-copy and somebody else wait.
+copy and other producers wait.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Request:
 @dataclass
 class Target:
     """``steady`` bytes a second arrive from others whatever happens; ``greedy`` bytes are always
-    on their way, as from a producer that sends as fast as he is answered. Both by the time.
+    on their way, as from a producer that sends as fast as it is answered. Both by the time.
     """
 
     controller: Polite | None  # None is a copy at full speed

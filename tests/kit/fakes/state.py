@@ -1,4 +1,4 @@
-"""In memory: a compacted state topic with its readers and writers, and a clock nobody waits for."""
+"""In memory: a compacted state topic, its readers and writers, and a clock that takes no time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from replicator.state.topics import Delivered
 
 
 class FakeClock:
-    """Moves only when somebody sleeps or a test moves it. ``on_sleep`` happens meanwhile."""
+    """Moves only when ``sleep`` is called or a test moves it. ``on_sleep`` happens meanwhile."""
 
     def __init__(self) -> None:
         self.now = 5000.0
