@@ -32,7 +32,7 @@ def test_every_option_can_stand_in_the_file(copystream: Run, tmp_path: Path) -> 
     for option in OPTIONS:
         if option.field and option.flags:
             text = TEXTS[option.name]
-            values[option.name] = True if option.kind == "switch" else text
+            values[option.name] = True if option.value.kind == "switch" else text
     (tmp_path / "copy.toml").write_text(toml(values))
     ran = copystream("copy", *FILE, fake="done")
     assert ran.code == 0, ran.err

@@ -103,7 +103,7 @@ ROWS = [option for option in OPTIONS if option.field and option.flags]
 FLAGS = [
     part
     for option in ROWS
-    for part in [option.flags[0], *([] if option.kind == "switch" else [TEXTS[option.name]])]
+    for part in [option.flags[0], *([] if option.value.kind == "switch" else [TEXTS[option.name]])]
 ]
 
 
@@ -126,7 +126,7 @@ def test_every_variable_reaches_the_engine(copystream: Run) -> None:
 
 
 def test_a_flag_wins_over_its_variable(copystream: Run) -> None:
-    wrong = {option.env: "[" for option in ROWS if option.kind != "switch"}
+    wrong = {option.env: "[" for option in ROWS if option.value.kind != "switch"}
     ran = copystream("copy", "orders", *JSON, *FLAGS, env=wrong, fake="done")
     assert ran.code == 0, ran.err
     assert ran.settings == SETTINGS

@@ -37,7 +37,6 @@ def test_names_flags_and_variables_are_used_once() -> None:
 def test_a_row_is_complete(option: Option) -> None:
     assert re.fullmatch(r"COPYSTREAM_[A-Z_]+", option.env)
     assert option.help.endswith(".")
-    assert option.commands
     assert not (option.default and option.default_note)
     if option.flags:
         assert option.flags[0] in (f"--{option.name}", f"--{option.name.replace('-x', '-X')}")

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from replicator.options.table import ENV_PREFIX, Option, options_of
+from replicator.options.table import COMMANDS, ENV_PREFIX, Option, options_of
 from replicator.options.types import OPTIONS_FILE, ValueType
 
 # Generic for type checkers only: not every supported click can be subscripted.
@@ -85,9 +85,9 @@ def _parameter(option: Option) -> click.Parameter:
             metavar=option.value.metavar,
             help=option.help,
         )
-    if option.kind == "switch":
+    if option.value.kind == "switch":
         return click.Option(names, is_flag=True, envvar=option.env, help=option.help)
-    if option.kind == "count":
+    if option.value.kind == "count":
         return click.Option(names, count=True, envvar=option.env, help=option.help)
     return click.Option(
         names,
@@ -133,12 +133,14 @@ class TableCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
-        for option in options_of(self.name or ""):
-            if option.flags:
-                groups.setdefault(option.group, []).append((_signature(option), _help(option)))
+        for group in COMMANDS[self.name or ""]:
+            rows = groups.setdefault(group.heading, [])
+            rows += [
+                (_signature(option), _help(option)) for option in group.options if option.flags
+            ]
         next(reversed(groups.values())).append(("-h, --help", "Show this message."))
-        for group, rows in groups.items():
-            with formatter.section(group):
+        for heading, rows in groups.items():
+            with formatter.section(heading):
                 formatter.write_dl(rows, col_max=32)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -155,12 +157,12 @@ class TableCommand(click.Command):
 
 def _signature(option: Option) -> str:
     flags = ", ".join(sorted(option.flags, key=len))
-    return f"{flags} {option.value.metavar}" if option.kind == "value" else flags
+    return f"{flags} {option.value.metavar}" if option.value.kind == "value" else flags
 
 
 def _help(option: Option) -> str:
     notes = []
-    if option.repeat or option.kind == "count":
+    if option.repeat or option.value.kind == "count":
         notes.append("repeatable")
     if option.default or option.default_note:
         notes.append(f"default: {option.default or option.default_note}")

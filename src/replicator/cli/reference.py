@@ -102,7 +102,7 @@ def _command(path: str, command: click.Command) -> list[str]:
 
 def _row(option: Option) -> str:
     name = ", ".join(f"`{flag}`" for flag in option.flags) or f"`{option.value.metavar}…`"
-    if option.flags and option.kind == "value":
+    if option.flags and option.value.kind == "value":
         name += f" `{option.value.metavar}`"
     default = f"`{option.default}`" if option.default else option.default_note
     if option.required:

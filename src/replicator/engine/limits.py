@@ -8,7 +8,7 @@ flight by then is finished.
 from __future__ import annotations
 
 from copycore.allowance import Allowance
-from replicator.options.settings import Merge
+from replicator.options.types import Merge
 from replicator.report.model import Limit, LimitName
 
 FEW_RECORDS = 100_000  # as one-record batches they take a target some two seconds

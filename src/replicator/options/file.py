@@ -65,12 +65,12 @@ def parse_option(path: Path, option: Option, value: FileValue) -> Any:
 
 def _value(path: Path, option: Option, value: object) -> FileValue:
     """A value of the right type; numbers become text, and one of many a list of one."""
-    if option.kind == "switch":
+    if option.value.kind == "switch":
         if isinstance(value, bool):
             return value
     elif isinstance(value, bool):
         pass
-    elif option.kind == "count":
+    elif option.value.kind == "count":
         if isinstance(value, int):
             return value
     elif isinstance(value, str | int | float):
@@ -78,7 +78,7 @@ def _value(path: Path, option: Option, value: object) -> FileValue:
     elif option.repeat and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return value
     expected = {"switch": "true or false", "count": "a number"}.get(
-        option.kind, "an array of texts" if option.repeat else "a text"
+        option.value.kind, "an array of texts" if option.repeat else "a text"
     )
     raise ConfigError(
         f"{option.name} in the options file {path}: expected {expected}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -13,14 +13,11 @@ from replicator.options.quantities import Compression
 from replicator.options.rates import Timetable
 from replicator.options.selection import AtTime, Current, Latest, Partitions, Stable, Start, Until
 from replicator.options.table import options_of
-from replicator.options.types import KEEP
+from replicator.options.types import KEEP, Isolation, Merge
 from replicator.terms import Side
 
 if TYPE_CHECKING:
     from replicator.cluster.config import ClientConfig
-
-Isolation = Literal["read_committed", "read_uncommitted"]
-Merge = Literal["auto", "always", "never"]
 
 
 class CopySettings(Struct, frozen=True, kw_only=True):

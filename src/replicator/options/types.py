@@ -28,6 +28,19 @@ from replicator.options.selection import (
     print_until,
 )
 
+Isolation = Literal["read_committed", "read_uncommitted"]
+Merge = Literal["auto", "always", "never"]
+
+KEEP = PARTITIONERS[0]  # by which records stay in their partition
+
+# The limits. One lane is one thread; a broker serves one request per connection at a time.
+MAX_LANES = 64
+MAX_WEIGHT = 1000
+MAX_LINGER = 60_000  # ms
+LEAST_DURATION = 1000  # ms
+LEAST_MEMORY = 8 << 20  # bytes
+LEAST_BATCH = 1 << 10  # bytes
+
 
 class ValueType(Struct, frozen=True, kw_only=True):
     """How one kind of value is written, checked and printed.
@@ -37,6 +50,7 @@ class ValueType(Struct, frozen=True, kw_only=True):
     """
 
     metavar: str
+    kind: Literal["value", "switch", "count"] = "value"  # a switch is given or not
     parse: Callable[[str], Any]
     print: Callable[[Any], str] = str
     grammar: str = ""  # for the docs page; empty where the metavar says it all
@@ -54,21 +68,25 @@ def one_of(*choices: str) -> ValueType:
     return ValueType(metavar="|".join(choices), parse=parse, choices=choices)
 
 
-def _at_least(lowest: int, parse: Callable[[str], int], shown: str) -> Callable[[str], int]:
+def _at_least(
+    lowest: int, parse: Callable[[str], int], show: Callable[[int], str]
+) -> Callable[[str], int]:
     def checked(text: str) -> int:
         value = parse(text)
         if value < lowest:
-            raise ValueError(f"the least is {shown}")
+            raise ValueError(f"the least is {show(lowest)}")
         return value
 
     return checked
 
 
-def _at_most(highest: int, parse: Callable[[str], int], shown: str) -> Callable[[str], int]:
+def _at_most(
+    highest: int, parse: Callable[[str], int], show: Callable[[int], str]
+) -> Callable[[str], int]:
     def checked(text: str) -> int:
         value = parse(text)
         if value > highest:
-            raise ValueError(f"the most is {shown}")
+            raise ValueError(f"the most is {show(highest)}")
         return value
 
     return checked
@@ -155,13 +173,9 @@ def _override(text: str) -> str:
     return text
 
 
-MAX_WEIGHT = 1000
-KEEP = PARTITIONERS[0]  # by which records stay in their partition
-MAX_LANES = 64  # one lane is one thread; a broker serves one request per connection at a time
-
 SIZE = ValueType(
     metavar="SIZE",
-    parse=_at_least(8 << 20, parse_size, "8MiB"),
+    parse=_at_least(LEAST_MEMORY, parse_size, print_size),
     print=print_size,
     grammar="A number with a unit: `kB`, `MB`, `GB` (powers of 1000), `KiB`, `MiB`, `GiB` or a "
     "bare `K`, `M`, `G` (powers of 1024). Without a unit: bytes.",
@@ -229,38 +243,38 @@ COMPRESSION = ValueType(
     metavar="CODEC[:LEVEL]",
     parse=parse_compression,
     print=print_compression,
-    grammar="`source`, `none`, `gzip`, `snappy`, `lz4` or `zstd`; behind a colon the level of gzip "
+    grammar="`source`, `none`, `gzip`, `snappy`, `lz4` or `zstd`; after a colon the level of gzip "
     "(1 to 9), lz4 (-64 to 12) or zstd (-64 to 22), as in `zstd:6`; below 0 they are faster and "
     "compress less.",
 )
 BATCH_SIZE = ValueType(
     metavar="SIZE",
-    parse=_at_least(1 << 10, parse_size, "1KiB"),
+    parse=_at_least(LEAST_BATCH, parse_size, print_size),
     print=print_size,
 )
 LANES = ValueType(metavar="N|auto", parse=_lanes, print=lambda n: str(n or "auto"))
-VOLUME = ValueType(metavar="SIZE", parse=_at_least(1, parse_size, "1B"), print=print_size)
-RECORDS = ValueType(metavar="N", parse=_at_least(1, _records, "1"))
+VOLUME = ValueType(metavar="SIZE", parse=_at_least(1, parse_size, print_size), print=print_size)
+RECORDS = ValueType(metavar="N", parse=_at_least(1, _records, str))
 DURATION = ValueType(
     metavar="DURATION",
-    parse=_at_least(1000, _duration, "1s"),
+    parse=_at_least(LEAST_DURATION, _duration, print_duration),
     print=print_duration,
     grammar="Numbers with a unit, larger units first: `5ms`, `90s`, `15m`, `1h30m`, `2d`, `1w`.",
 )
 LINGER = ValueType(
-    metavar="DURATION", parse=_at_most(60_000, _duration, "1m"), print=print_duration
+    metavar="DURATION", parse=_at_most(MAX_LINGER, _duration, print_duration), print=print_duration
 )
-FACTOR = ValueType(metavar="N", parse=_at_least(1, _count, "1"))
+FACTOR = ValueType(metavar="N", parse=_at_least(1, _count, str))
 PARTITIONER = ValueType(
     metavar="NAME",
     parse=_partitioner,
-    grammar="`keep`, `murmur2`, `consistent`, `fnv1a`, `modulo`, or `module:function`: called for "
+    grammar=f"{', '.join(f'`{name}`' for name in PARTITIONERS)}, or `module:function`: called for "
     "the records of a batch as `function(keys, offsets, source_partition, count)` with a list of "
     "bytes or None, an array of source offsets and the number of target partitions, it gives a "
-    "sequence of as many partitions, and has to decide alike for ever. Records without a key are "
-    "spread by their offsets, 1024 at a time.",
+    "sequence of as many partitions, and has to decide alike at every run. Records without a key "
+    "are spread by their offsets, 1024 at a time.",
 )
-SWITCH = ValueType(metavar="", parse=str)
-VERBOSITY = ValueType(metavar="N", parse=_count)
+SWITCH = ValueType(metavar="", kind="switch", parse=str)
+VERBOSITY = ValueType(metavar="N", kind="count", parse=_count)
 
 OPTIONS_FILE = ValueType(metavar="FILE", parse=str, complete="file")
