@@ -160,6 +160,13 @@ cdef class Cursor:
         self.checked(None)
         return None if size == -1 else <bytes> start[:size]
 
+    def take(self, size):
+        """The next ``size`` bytes, copied; any number may be asked for."""
+        cdef Py_ssize_t n = size if 0 <= size <= left(&self.r) else -1
+        cdef const uint8_t* start = take(&self.r, n)
+        self.checked(None)
+        return <bytes> start[:n]
+
     def tags(self):
         skip_tags(&self.r)
         self.checked(None)

@@ -18,6 +18,7 @@ steps = st.one_of(
     *(st.tuples(st.just(name)) for name in (*WIDTHS, "uvarint", "varint", "tags")),
     st.tuples(st.just("count"), flexible, st.integers(1, 40)),
     st.tuples(st.just("blob"), flexible, st.booleans()),
+    st.tuples(st.just("take"), st.one_of(st.integers(-2, 70), st.integers(-(2**70), 2**70))),
 )
 
 
@@ -43,6 +44,10 @@ def read_slowly(data: bytes, position: int, step: tuple[Any, ...]) -> tuple[Any,
         value = r.length("i")
         if value > 0 and value * arguments[1] > len(data) - r.position:
             raise ValueError("more elements than bytes")
+    elif name == "take":
+        if not 0 <= arguments[0] <= len(data) - r.position:
+            raise ValueError("more bytes than there are")
+        value = r.raw(arguments[0])
     elif name == "blob":
         value = r.string() if arguments[1] else r.blob()
     else:

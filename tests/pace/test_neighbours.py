@@ -30,11 +30,11 @@ class FakeCluster:
                 if self.hides
                 else broker_errors.UNKNOWN_TOPIC_OR_PARTITION
             )
-            return {name: TopicMeta(name, uuid.uuid4(), {}, False, code) for name in topics}
+            return {name: TopicMeta(name, uuid.uuid4(), {}, code) for name in topics}
         self.listed += 1
         found: dict[str, TopicMeta] = {}
         for name, number in self.ends:
-            meta = found.setdefault(name, TopicMeta(name, uuid.uuid4(), {}, False, 0))
+            meta = found.setdefault(name, TopicMeta(name, uuid.uuid4(), {}, 0))
             meta.partitions[number] = PartitionMeta(1, 0, (1,), (1,), 0)
         return found
 

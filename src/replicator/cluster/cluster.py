@@ -111,7 +111,6 @@ class Cluster:
         at: Literal["earliest", "earliest_local", "latest"] | int,
         *,
         read_committed: bool = False,
-        just_created: bool = False,
         apart: bool = False,
         timeout: float | None = None,
     ) -> dict[TopicPartition, OffsetResult]:
@@ -120,9 +119,8 @@ class Cluster:
         "latest" is the high watermark, with ``read_committed`` the last stable offset;
         "earliest_local" is where the part of the log begins that is not only in remote storage,
         Unsupported before Kafka 3.6. A timestamp past the last record gives offset -1.
-        ``just_created`` waits for topics that the cluster does not know yet. Where a leader gives
-        no answer at all, that is raised, or with ``apart`` the error NETWORK_EXCEPTION of its
-        partitions.
+        Where a leader gives no answer at all, that is raised, or with ``apart`` the error
+        NETWORK_EXCEPTION of its partitions.
         """
         if isinstance(at, int):
             if at < 0:
@@ -133,8 +131,7 @@ class Cluster:
         return self._ask_leaders(
             partitions,
             lambda epochs: messages.list_offsets(epochs, timestamp, read_committed=read_committed),
-            self._start(timeout, just_created),
-            just_created=just_created,
+            self._retry.start(timeout),
             apart=apart,
         )
 
@@ -142,7 +139,6 @@ class Cluster:
         self,
         partitions: Iterable[TopicPartition],
         *,
-        just_created: bool = False,
         timeout: float | None = None,
     ) -> dict[TopicPartition, OffsetResult]:
         """The leader's log end offset, records above the high watermark included.
@@ -152,8 +148,7 @@ class Cluster:
         return self._ask_leaders(
             partitions,
             messages.epoch_ends,
-            self._start(timeout, just_created),
-            just_created=just_created,
+            self._retry.start(timeout),
         )
 
     def epoch_end_offsets(
@@ -167,8 +162,7 @@ class Cluster:
         return self._ask_leaders(
             epochs,
             lambda current: messages.epoch_ends(current, epochs),
-            self._start(timeout, just_created=False),
-            just_created=False,
+            self._retry.start(timeout),
             apart=True,
         )
 
@@ -178,7 +172,7 @@ class Cluster:
         """The first open transaction of each partition that has one, as far as it can be told."""
         backoff = self._retry.start(timeout)
         wanted = list(dict.fromkeys(partitions))
-        leaders = self._route(wanted, backoff, just_created=False).leaders
+        leaders = self._route(wanted, backoff).leaders
         found: dict[TopicPartition, RunningTransaction] = {}
         for answer in self._ask_each(leaders, messages.open_transactions, backoff).values():
             if not isinstance(answer, CopystreamError):
@@ -192,7 +186,7 @@ class Cluster:
         """
         wanted = list(dict.fromkeys(partitions))
         backoff = self._retry.start(REQUEST_TIMEOUT)
-        leaders = self._route(wanted, backoff, just_created=False).leaders
+        leaders = self._route(wanted, backoff).leaders
         sizes: dict[TopicPartition, int] = {}
         for broker, found in self._ask_each(leaders, messages.log_dirs, backoff).items():
             if not isinstance(found, CopystreamError):
@@ -243,7 +237,7 @@ class Cluster:
         the metadata of one broker before its leader knows of it, hence the offsets asked for at
         the end.
         """
-        backoff = self._start(timeout, just_created=True)
+        backoff = self._retry.start(timeout, highest=_CREATION_PAUSE)
         while True:
             found = self._metadata(list(topics), backoff)
             waiting = [name for name, count in topics.items() if not _complete(found[name], count)]
@@ -281,22 +275,20 @@ class Cluster:
         """Close every control connection; data connections belong to their owners."""
         self._brokers.close()
 
-    def _start(self, timeout: float | None, just_created: bool) -> Backoff:
-        return self._retry.start(timeout, highest=_CREATION_PAUSE if just_created else None)
-
     def _ask_leaders(
         self,
         partitions: Iterable[TopicPartition],
         ask: Ask,
         backoff: Backoff,
         *,
-        just_created: bool,
+        just_created: bool = False,
         apart: bool = False,
     ) -> dict[TopicPartition, OffsetResult]:
         """Ask each partition's leader, again where that may help, until the deadline.
 
         What still fails then has its error code in the result, unless a leader gave no answer
-        at all, which is raised but for ``apart``.
+        at all, which is raised but for ``apart``. ``just_created`` waits for topics that the
+        cluster does not know yet.
         """
         wanted = pending = list(dict.fromkeys(partitions))
         results: dict[TopicPartition, OffsetResult] = {}
@@ -347,7 +339,7 @@ class Cluster:
             return dict(zip(leaders, pool.map(one, leaders), strict=True))
 
     def _route(
-        self, partitions: Sequence[TopicPartition], backoff: Backoff, *, just_created: bool
+        self, partitions: Sequence[TopicPartition], backoff: Backoff, *, just_created: bool = False
     ) -> _Routes:
         with self._lock:
             topics = dict(self._topics)

@@ -22,8 +22,10 @@ from functools import cache
 from types import NoneType
 from typing import Any, TypeVar, cast, get_args, get_origin
 
+from copycore.cursor import Cursor
+
 E = TypeVar("E")
-Read = Callable[["Cursor"], Any]
+Read = Callable[[Cursor], Any]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _NO_UUID = uuid.UUID(int=0)
@@ -33,43 +35,6 @@ class DecodeError(ValueError):
     """The bytes are not a message of the expected schema."""
 
 
-class Cursor:
-    """A position in a buffer that never moves past the end."""
-
-    __slots__ = ("_data", "position")
-
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._data = memoryview(data)
-        self.position = 0
-
-    @property
-    def left(self) -> int:
-        return len(self._data) - self.position
-
-    def take(self, size: int) -> memoryview:
-        """The next ``size`` bytes. Raises DecodeError when fewer are left."""
-        if not 0 <= size <= self.left:
-            raise DecodeError(f"{size} bytes wanted at byte {self.position}, {self.left} left")
-        start = self.position
-        self.position = start + size
-        return self._data[start : self.position]
-
-    def number(self, layout: struct.Struct) -> Any:
-        return layout.unpack(self.take(layout.size))[0]
-
-    def uvarint(self) -> int:
-        """An unsigned varint of at most 5 bytes and 32 bits."""
-        value = 0
-        for shift in range(0, 35, 7):
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                if value > 0xFFFF_FFFF:
-                    break
-                return value
-        raise DecodeError(f"varint longer than 32 bits before byte {self.position}")
-
-
 def decode_response(entity: type[E], frame: bytes | bytearray | memoryview) -> E:
     """Decode a response frame, from its correlation id to its last byte.
 
@@ -77,27 +42,25 @@ def decode_response(entity: type[E], frame: bytes | bytearray | memoryview) -> E
     Raises DecodeError when the bytes end early, go on afterwards, or break the schema.
     """
     cursor = Cursor(frame)
-    _reader(cast(Any, entity).__header_schema__)(cursor)
-    value = _reader(cast(Any, entity))(cursor)
-    if cursor.left:
-        raise DecodeError(f"{cursor.left} bytes left over after {entity.__name__}")
+    try:
+        _reader(cast(Any, entity).__header_schema__)(cursor)
+        value = _reader(cast(Any, entity))(cursor)
+    except DecodeError:
+        raise
+    except ValueError as error:  # the cursor's
+        raise DecodeError(str(error)) from error
+    if cursor.remaining:
+        raise DecodeError(f"{cursor.remaining} bytes left over after {entity.__name__}")
     return cast(E, value)
 
 
-def _fixed(code: str) -> Read:
-    layout = struct.Struct(f">{code}")
-    return lambda cursor: cursor.number(layout)
-
-
-_INT16 = struct.Struct(">h")
-_INT32 = struct.Struct(">i")
-_INT64 = struct.Struct(">q")
+_FLOAT64 = struct.Struct(">d")
 
 
 def _error_code(cursor: Cursor) -> int:
     from kio.schema.errors import ErrorCode  # noqa: PLC0415 - see the package's note on imports
 
-    code: int = cursor.number(_INT16)
+    code = cursor.i16()
     try:
         return ErrorCode(code)
     except ValueError:
@@ -105,14 +68,15 @@ def _error_code(cursor: Cursor) -> int:
 
 
 def _uuid(cursor: Cursor) -> uuid.UUID | None:
-    value = uuid.UUID(bytes=bytes(cursor.take(16)))
+    value = uuid.UUID(bytes=cursor.take(16))
     return None if value == _NO_UUID else value
 
 
-def _milliseconds(layout: struct.Struct) -> Read:
+def _milliseconds(number: Callable[[Cursor], int]) -> Read:
     def read(cursor: Cursor) -> timedelta:
+        value = number(cursor)
         try:
-            return timedelta(milliseconds=cursor.number(layout))
+            return timedelta(milliseconds=value)
         except OverflowError as error:
             raise DecodeError("a duration is out of range") from error
 
@@ -120,7 +84,7 @@ def _milliseconds(layout: struct.Struct) -> Read:
 
 
 def _timestamp(cursor: Cursor) -> datetime | None:
-    value: int = cursor.number(_INT64)
+    value = cursor.i64()
     if value == -1:
         return None
     try:
@@ -130,17 +94,17 @@ def _timestamp(cursor: Cursor) -> datetime | None:
 
 
 _FIXED: dict[str, tuple[int, Read]] = {
-    "int8": (1, _fixed("b")),
-    "int16": (2, _fixed("h")),
-    "int32": (4, _fixed("i")),
-    "int64": (8, _fixed("q")),
-    "uint16": (2, _fixed("H")),
-    "float64": (8, _fixed("d")),
+    "int8": (1, Cursor.i8),
+    "int16": (2, Cursor.i16),
+    "int32": (4, Cursor.i32),
+    "int64": (8, Cursor.i64),
+    "uint16": (2, lambda cursor: cursor.i16() & 0xFFFF),
+    "float64": (8, lambda cursor: _FLOAT64.unpack(cursor.take(8))[0]),
     "bool": (1, lambda cursor: cursor.take(1)[0] != 0),
     "error_code": (2, _error_code),
     "uuid": (16, _uuid),
-    "timedelta_i32": (4, _milliseconds(_INT32)),
-    "timedelta_i64": (8, _milliseconds(_INT64)),
+    "timedelta_i32": (4, _milliseconds(Cursor.i32)),
+    "timedelta_i64": (8, _milliseconds(Cursor.i64)),
     "datetime_i64": (8, _timestamp),
 }
 
@@ -148,15 +112,15 @@ _FIXED: dict[str, tuple[int, Read]] = {
 def _sized(kind: str, flexible: bool, optional: bool) -> tuple[int, Read]:
     """Reader of a string or of bytes, and the fewest bytes it can take."""
     text = kind == "string"
-    length = _INT16 if text else _INT32
+    length, width = (Cursor.i16, 2) if text else (Cursor.i32, 4)
 
     def read(cursor: Cursor) -> str | bytes | None:
-        size = cursor.uvarint() - 1 if flexible else cursor.number(length)
+        size = cursor.uvarint() - 1 if flexible else length(cursor)
         if size == -1:
             if optional:
                 return None
             raise DecodeError(f"null where a {kind} is required, before byte {cursor.position}")
-        raw = bytes(cursor.take(size))
+        raw = cursor.take(size)
         if not text:
             return raw
         try:
@@ -164,20 +128,20 @@ def _sized(kind: str, flexible: bool, optional: bool) -> tuple[int, Read]:
         except UnicodeDecodeError as error:
             raise DecodeError(f"text is not UTF-8 before byte {cursor.position}") from error
 
-    return 1 if flexible else length.size, read
+    return 1 if flexible else width, read
 
 
 def _array(item: Read, smallest: int, flexible: bool, optional: bool) -> Read:
     def read(cursor: Cursor) -> tuple[object, ...] | None:
-        count = cursor.uvarint() - 1 if flexible else cursor.number(_INT32)
+        count = cursor.uvarint() - 1 if flexible else cursor.i32()
         if count == -1:
             if optional:
                 return None
             raise DecodeError(f"null where an array is required, before byte {cursor.position}")
-        if count < 0 or count * smallest > cursor.left:
+        if count < 0 or count * smallest > cursor.remaining:
             raise DecodeError(
                 f"an array claims {count} elements before byte {cursor.position}, "
-                f"{cursor.left} bytes left"
+                f"{cursor.remaining} bytes left"
             )
         return tuple([item(cursor) for _ in range(count)])
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import importlib
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
-from replicator.cluster import errors as broker_errors
+from replicator.cluster import errors
 from replicator.cluster.decode import DecodeError
 from replicator.terms import TopicPartition, valid_topic_name
 
@@ -46,7 +46,6 @@ class TopicMeta:
     name: str
     topic_id: uuid.UUID
     partitions: dict[int, PartitionMeta]
-    internal: bool
     error: int
 
 
@@ -92,6 +91,52 @@ def _grouped(partitions: Iterable[TopicPartition]) -> dict[str, list[int]]:
     return topics
 
 
+def _per_topic(
+    partitions: Iterable[TopicPartition],
+    topic: Callable[[str, tuple[Any, ...]], Any],
+    partition: Callable[[TopicPartition], Any],
+) -> tuple[Any, ...]:
+    """The topics of a request, each with its partitions."""
+    return tuple(
+        topic(name, tuple(partition((name, number)) for number in numbers))
+        for name, numbers in _grouped(partitions).items()
+    )
+
+
+def _reader(
+    asked: Collection[TopicPartition],
+    topics: str,
+    topic: str,
+    partition: str,
+    read: Callable[[Any], R],
+    *,
+    whole: bool = True,
+) -> Callable[[Any], dict[TopicPartition, R]]:
+    """Reads an answer by partition: ``topics``, ``topic`` and ``partition`` are the names of the
+    fields that hold them. Raises DecodeError for a partition that was not asked for, is answered
+    twice or, with ``whole``, is missing.
+    """
+
+    def read_all(response: Any) -> dict[TopicPartition, R]:
+        found: dict[TopicPartition, R] = {}
+        for one in getattr(response, topics):
+            for entry in one.partitions:
+                tp = (str(getattr(one, topic)), int(getattr(entry, partition)))
+                if tp not in asked or tp in found:
+                    raise DecodeError(f"{tp[0]}-{tp[1]} was not asked for or is answered twice")
+                try:
+                    found[tp] = read(entry)
+                except DecodeError as error:
+                    raise DecodeError(f"{tp[0]}-{tp[1]} {error}") from None
+        missing = [tp for tp in asked if tp not in found]
+        if missing and whole:
+            name, number = missing[0]
+            raise DecodeError(f"{name}-{number} was asked for and is missing")
+        return found
+
+    return read_all
+
+
 # Metadata
 
 
@@ -135,7 +180,6 @@ def _read_metadata(response: Any, asked: Sequence[str] | None) -> MetadataAnswer
             name=name,
             topic_id=topic.topic_id or uuid.UUID(int=0),
             partitions=_read_partitions(topic, brokers),
-            internal=topic.is_internal,
             error=int(topic.error_code),
         )
     missing = [name for name in asked or () if name not in topics]
@@ -182,41 +226,30 @@ def list_offsets(
         return schema.ListOffsetsRequest(
             replica_id=-1,
             isolation_level=1 if read_committed else 0,
-            topics=tuple(
-                schema.ListOffsetsTopic(
-                    name=topic,
-                    partitions=tuple(
-                        schema.ListOffsetsPartition(
-                            partition_index=partition,
-                            current_leader_epoch=epochs[topic, partition],
-                            timestamp=timestamp,
-                        )
-                        for partition in partitions
-                    ),
-                )
-                for topic, partitions in _grouped(epochs).items()
+            topics=_per_topic(
+                epochs,
+                lambda topic, partitions: schema.ListOffsetsTopic(
+                    name=topic, partitions=partitions
+                ),
+                lambda tp: schema.ListOffsetsPartition(
+                    partition_index=tp[1],
+                    current_leader_epoch=epochs[tp],
+                    timestamp=timestamp,
+                ),
             ),
         )
 
-    def read(response: Any) -> dict[TopicPartition, OffsetResult]:
-        results: dict[TopicPartition, OffsetResult] = {}
-        for topic in response.topics:
-            for entry in topic.partitions:
-                key = (topic.name, entry.partition_index)
-                _expect(key, epochs, results)
-                error = int(entry.error_code)
-                # No record at or after a time is -1; a log always has a start and an end.
-                lowest = -1 if error or timestamp >= 0 else 0
-                if entry.offset < lowest:
-                    raise DecodeError(
-                        f"{topic.name}-{entry.partition_index} at offset {entry.offset}"
-                    )
-                results[key] = OffsetResult(entry.offset, entry.leader_epoch, error)
-        _expect_all(epochs, results)
-        return results
+    def read(entry: Any) -> OffsetResult:
+        error = int(entry.error_code)
+        # No record at or after a time is -1; a log always has a start and an end.
+        if entry.offset < (-1 if error or timestamp >= 0 else 0):
+            raise DecodeError(f"at offset {entry.offset}")
+        return OffsetResult(entry.offset, entry.leader_epoch, error)
 
     lowest, highest = (8, 8) if timestamp == EARLIEST_LOCAL else (6, 7)
-    return Question(2, lowest, highest, build, read)
+    return Question(
+        2, lowest, highest, build, _reader(epochs, "topics", "name", "partition_index", read)
+    )
 
 
 # OffsetForLeaderEpoch
@@ -239,38 +272,28 @@ def epoch_ends(
         schema = _request_module("offset_for_leader_epoch", version)
         return schema.OffsetForLeaderEpochRequest(
             replica_id=-1,
-            topics=tuple(
-                schema.OffsetForLeaderTopic(
-                    topic=topic,
-                    partitions=tuple(
-                        schema.OffsetForLeaderPartition(
-                            partition=partition,
-                            current_leader_epoch=epochs[topic, partition],
-                            leader_epoch=asked[topic, partition],
-                        )
-                        for partition in partitions
-                    ),
-                )
-                for topic, partitions in _grouped(epochs).items()
+            topics=_per_topic(
+                epochs,
+                lambda topic, partitions: schema.OffsetForLeaderTopic(
+                    topic=topic, partitions=partitions
+                ),
+                lambda tp: schema.OffsetForLeaderPartition(
+                    partition=tp[1],
+                    current_leader_epoch=epochs[tp],
+                    leader_epoch=asked[tp],
+                ),
             ),
         )
 
-    def read(response: Any) -> dict[TopicPartition, OffsetResult]:
-        results: dict[TopicPartition, OffsetResult] = {}
-        for topic in response.topics:
-            for entry in topic.partitions:
-                key = (topic.topic, entry.partition)
-                _expect(key, epochs, results)
-                if entry.end_offset < -1:
-                    raise DecodeError(f"{topic.topic}-{entry.partition} ends at {entry.end_offset}")
-                error = int(entry.error_code)
-                if not error and entry.end_offset < 0 and wanted is None:
-                    error = broker_errors.OFFSET_NOT_AVAILABLE
-                results[key] = OffsetResult(entry.end_offset, entry.leader_epoch, error)
-        _expect_all(epochs, results)
-        return results
+    def read(entry: Any) -> OffsetResult:
+        if entry.end_offset < -1:
+            raise DecodeError(f"ends at {entry.end_offset}")
+        error = int(entry.error_code)
+        if not error and entry.end_offset < 0 and wanted is None:
+            error = errors.OFFSET_NOT_AVAILABLE
+        return OffsetResult(entry.end_offset, entry.leader_epoch, error)
 
-    return Question(23, 4, 4, build, read)
+    return Question(23, 4, 4, build, _reader(epochs, "topics", "topic", "partition", read))
 
 
 # Fetch
@@ -294,34 +317,26 @@ def fetch(
             isolation_level=0,
             session_id=0,
             session_epoch=-1,
-            topics=tuple(
-                schema.FetchTopic(
-                    topic=topic,
-                    partitions=tuple(
-                        schema.FetchPartition(
-                            partition=partition,
-                            fetch_offset=offsets[topic, partition],
-                            partition_max_bytes=limit,
-                        )
-                        for partition in partitions
-                    ),
-                )
-                for topic, partitions in _grouped(offsets).items()
+            topics=_per_topic(
+                offsets,
+                lambda topic, partitions: schema.FetchTopic(topic=topic, partitions=partitions),
+                lambda tp: schema.FetchPartition(
+                    partition=tp[1], fetch_offset=offsets[tp], partition_max_bytes=limit
+                ),
             ),
             forgotten_topics_data=(),
             rack_id="",
         )
 
-    def read(response: Any) -> dict[TopicPartition, bytes]:
-        found: dict[TopicPartition, bytes] = {}
-        for topic in response.responses:
-            for entry in topic.partitions:
-                key = (str(topic.topic), int(entry.partition_index))
-                _expect(key, offsets, found)
-                found[key] = entry.records or b""
-        return {key: found.get(key, b"") for key in offsets}  # a throttled answer has none
+    def content(entry: Any) -> bytes:
+        return entry.records or b""
 
-    return Question(1, 12, 12, build, read)
+    read = _reader(offsets, "responses", "topic", "partition_index", content, whole=False)
+
+    def read_all(response: Any) -> dict[TopicPartition, bytes]:
+        return dict.fromkeys(offsets, b"") | read(response)  # a throttled answer has none
+
+    return Question(1, 12, 12, build, read_all)
 
 
 # DescribeProducers
@@ -349,22 +364,20 @@ def open_transactions(
             )
         )
 
-    def read(response: Any) -> dict[TopicPartition, RunningTransaction]:
-        found: dict[TopicPartition, RunningTransaction] = {}
-        for topic in response.topics:
-            for entry in topic.partitions:
-                key = (topic.name, entry.partition_index)
-                _expect(key, epochs, found)
-                running = [
-                    RunningTransaction(int(one.producer_id), int(one.current_txn_start_offset))
-                    for one in entry.active_producers
-                    if one.current_txn_start_offset >= 0
-                ]
-                if running:
-                    found[key] = min(running, key=lambda one: one.start)
-        return found
+    def first(entry: Any) -> RunningTransaction | None:
+        running = [
+            RunningTransaction(int(one.producer_id), int(one.current_txn_start_offset))
+            for one in entry.active_producers
+            if one.current_txn_start_offset >= 0
+        ]
+        return min(running, key=lambda one: one.start, default=None)
 
-    return Question(61, 0, 0, build, read)
+    read = _reader(epochs, "topics", "name", "partition_index", first, whole=False)
+
+    def read_open(response: Any) -> dict[TopicPartition, RunningTransaction]:
+        return {tp: one for tp, one in read(response).items() if one is not None}
+
+    return Question(61, 0, 0, build, read_open)
 
 
 # InitProducerId
@@ -423,16 +436,3 @@ def log_dirs(partitions: Iterable[TopicPartition]) -> Question[dict[TopicPartiti
         return sizes
 
     return Question(35, 1, 4, build, read)
-
-
-def _expect(
-    key: TopicPartition, asked: Mapping[TopicPartition, int], seen: Mapping[TopicPartition, object]
-) -> None:
-    if key not in asked or key in seen:
-        raise DecodeError(f"{key[0]}-{key[1]} was not asked for or is answered twice")
-
-
-def _expect_all(asked: Mapping[TopicPartition, int], seen: Mapping[TopicPartition, object]) -> None:
-    for topic, partition in asked:
-        if (topic, partition) not in seen:
-            raise DecodeError(f"{topic}-{partition} was asked for and is missing")

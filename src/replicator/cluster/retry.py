@@ -41,7 +41,6 @@ class Backoff:
         self._highest = highest
         self._ceiling = min(policy.first, highest)
         self.deadline = deadline
-        self.attempts = 0
 
     def remaining(self) -> float:
         """Seconds until the deadline, 0 when it has passed."""
@@ -53,7 +52,6 @@ class Backoff:
 
     def next_pause(self) -> float | None:
         """Seconds to wait before the next attempt; None when the deadline has passed."""
-        self.attempts += 1
         remaining = self.remaining()
         if remaining <= 0:
             return None

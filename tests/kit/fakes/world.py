@@ -129,12 +129,12 @@ class FakeCluster:
     def _meta(self, name: str) -> TopicMeta:
         topic = self.topics.get(name)
         if topic is None or topic.error:
-            return TopicMeta(name, uuid.UUID(int=0), {}, False, 3 if topic is None else topic.error)
+            return TopicMeta(name, uuid.UUID(int=0), {}, 3 if topic is None else topic.error)
         partitions = {
             number: PartitionMeta(log.leader, log.epochs[-1][1], log.replicas, (0,), 0)
             for number, log in topic.partitions.items()
         }
-        return TopicMeta(name, topic.topic_id, partitions, False, 0)
+        return TopicMeta(name, topic.topic_id, partitions, 0)
 
     def leader_end_offsets(
         self, partitions: Iterable[Place], *, timeout: float | None = None
