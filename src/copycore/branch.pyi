@@ -1,6 +1,11 @@
+from copycore.bucket import Bucket
+
+class Sender:
+    bucket: Bucket | None
+
 class Branch:
     @property
-    def owner(self) -> object: ...
+    def owner(self) -> Sender: ...
     @property
     def topic(self) -> bytes: ...
     @property

@@ -4,26 +4,35 @@ A partition that keeps its place has one branch; one that is split up has one fo
 of the target topic. The batches of a branch go out in order, over one connection.
 """
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from libc.stdlib cimport free
 
 from copycore.batch cimport HEADER_SIZE
 from copycore.memory cimport resized
-from copycore.partition cimport PartitionCopy
 from copycore.transport cimport Slab, SlabPool
 
 cdef int32_t MOST_BATCHES = 5       # in flight, as an idempotent producer
 cdef int64_t IDLE_LIMIT = 60_000    # ms without an acknowledgement
 
 
+cdef class Sender:
+    """What the branches of one assignment have in common. They alone change ``pending`` and
+    ``queued_bytes``; the rest is set by the assignment itself, which is a ``PartitionCopy``.
+    """
+
+    def __cinit__(self):
+        self.gate = INT64_MAX
+        self.sends = True
+
+
 cdef class Branch:
     """``counter`` is the number of the next record, ``base`` the target offset of record number 0;
     −1 where several write into the target partition, so that there is no such offset. Records
-    before number ``have`` are counted, but not sent.
+    before number ``have`` are counted, but not sent. Only the lane's thread may call it.
     """
 
-    def __init__(self, owner, bytes topic, int32_t partition, int64_t counter, int64_t base,
-                 int64_t have):
+    def __init__(self, Sender owner not None, bytes topic, int32_t partition, int64_t counter,
+                 int64_t base, int64_t have):
         self.owner = owner
         self.have = have
         self.topic = topic
@@ -36,7 +45,7 @@ cdef class Branch:
         free(self.ring)
 
     cdef int push(self, Item* item) except -1:
-        cdef PartitionCopy part = self.owner
+        """Queue a batch, with a reference of its own on the slab."""
         cdef Item* grown
         cdef int32_t i, size
         if self.queued == self.ring_size:
@@ -51,8 +60,8 @@ cdef class Branch:
         self.ring[(self.ring_head + self.queued) % self.ring_size] = item[0]
         self.queued += 1
         self.queued_bytes += item.payload_size + HEADER_SIZE
-        part.pending += 1
-        part.queued_bytes += item.payload_size + HEADER_SIZE
+        self.owner.pending += 1
+        self.owner.queued_bytes += item.payload_size + HEADER_SIZE
         item.slab.references += 1
         return 0
 
@@ -67,27 +76,35 @@ cdef class Branch:
         place. So one batch goes alone until the target has acknowledged one, and again after a
         pause in which the target may have dropped the producer id (producer.id.expiration.ms).
         """
-        cdef PartitionCopy part = self.owner
         cdef int32_t most = 1
         if self.proven and now - self.acked_at < IDLE_LIMIT:
             most = MOST_BATCHES
-        return (self.queued > 0 and self.in_flight < most and self.front().opens_at <= part.gate
-                and (part.ending is None or part.drain))
+        return (self.queued > 0 and self.in_flight < most and self.owner.sends
+                and self.front().opens_at <= self.owner.gate)
 
-    cdef void pop(self) noexcept:
-        """Take the front item out; its slab reference goes with it, and it stays pending."""
-        cdef PartitionCopy part = self.owner
+    cdef void send_front(self, Item* item) noexcept:
+        """Move the front batch to ``item``, with its slab reference; it is in flight now."""
+        item[0] = self.front()[0]
+        self.drop_front()
+        self.in_flight += 1
+
+    cdef void answered(self) noexcept:
+        """A batch is not in flight any more, whatever became of it."""
+        self.in_flight -= 1
+        self.owner.pending -= 1
+
+    cdef void drop_front(self) noexcept:
         self.queued_bytes -= self.front().payload_size + HEADER_SIZE
-        part.queued_bytes -= self.front().payload_size + HEADER_SIZE
+        self.owner.queued_bytes -= self.front().payload_size + HEADER_SIZE
         self.ring_head = (self.ring_head + 1) % self.ring_size
         self.queued -= 1
 
     cdef void drop_queue(self, SlabPool pool) noexcept:
-        cdef PartitionCopy part = self.owner
+        """Give up all that is queued."""
         while self.queued:
             pool.release(self.front().slab)
-            self.pop()
-            part.pending -= 1
+            self.drop_front()
+            self.owner.pending -= 1
 
     cdef int move_queue(self, SlabPool pool) except -1:
         """Copy what is queued out of the slabs it shares with others, where that gives more back

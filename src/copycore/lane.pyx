@@ -15,12 +15,14 @@ from libc.stdint cimport int16_t, int32_t, int64_t
 
 from copycore.allowance cimport Allowance
 from copycore.branch cimport Branch
+from copycore.builder cimport Builder
 from copycore.lane_state cimport LaneState
 from copycore.outlet cimport Outlet
 from copycore.partition cimport PartitionCopy
 from copycore.pipe cimport Pipe
 from copycore.poll cimport Poll
 from copycore.rebatch cimport Rebatcher
+from copycore.sieve cimport Sieve
 
 
 cdef class Lane:
@@ -41,9 +43,8 @@ cdef class Lane:
                  int32_t pause_limit=0):
         self.state = LaneState()
         self.state.client_id = client_id
-        self.state.read_committed = read_committed
-        self.state.check_crc = check_crc
-        self.state.rebatcher = Rebatcher() if rebatcher is None else rebatcher
+        self.state.sieve = Sieve(read_committed=read_committed, check_crc=check_crc)
+        self.state.builder = Builder(Rebatcher() if rebatcher is None else rebatcher)
         self.state.allowance = allowance
         self.state.request_bytes = request_bytes
         self.state.request_timeout = request_timeout
@@ -76,7 +77,7 @@ cdef class Lane:
             raise ValueError("an assignment serves once")
         if len(outlets) != len(part.branches):
             raise ValueError("every branch has one outlet")
-        part.begin_copying(self.state.rebatcher)
+        part.begin_copying(self.state.sieve, self.state.builder)
         pipe.parts.append(part)
         for branch, number in zip(part.branches, outlets):
             (<Outlet> pipe.outlets[number]).branches.append(branch)

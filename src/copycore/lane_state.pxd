@@ -2,7 +2,8 @@ from libc.stdint cimport int32_t, int64_t
 
 from copycore.allowance cimport Allowance
 from copycore.branch cimport Branch
-from copycore.rebatch cimport Rebatcher
+from copycore.builder cimport Builder
+from copycore.sieve cimport Sieve
 
 
 cdef enum:
@@ -21,13 +22,12 @@ cdef class Waited:
 
 cdef class LaneState:
     cdef bytes client_id
-    cdef bint read_committed
-    cdef bint check_crc
     cdef int32_t request_bytes
     cdef int32_t request_timeout
     cdef int32_t poll_wait
     cdef int32_t linger
-    cdef Rebatcher rebatcher
+    cdef Sieve sieve
+    cdef Builder builder
     cdef Allowance allowance            # None: the run has no limit
     cdef list events
     cdef int64_t first_ack

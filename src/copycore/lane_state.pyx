@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 
 from copycore.batch cimport HEADER_SIZE
 from copycore.branch cimport Branch, Item
-from copycore.partition cimport PartitionCopy
+from copycore.bucket cimport Bucket
 
 
 cdef class Waited:
@@ -34,12 +34,12 @@ cdef class LaneState:
         """Pay for the front batch; False where a rate limit does not let it go yet. What is paid
         is not given back if ``take_allowance`` refuses the batch: the run ends then.
         """
-        cdef PartitionCopy part = branch.owner
+        cdef Bucket bucket = branch.owner.bucket
         cdef Item* item = branch.front()
         cdef double delay
-        if part.bucket is None:
+        if bucket is None:
             return True
-        delay = part.bucket.admit(now / 1000.0, item.payload_size + HEADER_SIZE, item.count)
+        delay = bucket.admit(now / 1000.0, item.payload_size + HEADER_SIZE, item.count)
         branch.held = delay > 0
         if not branch.held:
             return True

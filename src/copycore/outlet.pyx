@@ -114,9 +114,7 @@ cdef class Outlet(Endpoint):
                 out.topic(name, len(branches))
                 for branch in branches:
                     item = &request.items[request.count]
-                    item[0] = branch.front()[0]
-                    branch.pop()
-                    branch.in_flight += 1
+                    branch.send_front(item)
                     request.index[(name, branch.partition)] = request.count
                     request.branches.append(branch)
                     request.count += 1
@@ -139,9 +137,9 @@ cdef class Outlet(Endpoint):
     cdef int acknowledge(self, Branch branch, Item* item, int16_t error, int64_t base_offset,
                          str message, int64_t now) except -1:
         """Book the answer for one batch."""
-        cdef PartitionCopy part = branch.owner
+        cdef PartitionCopy part = <PartitionCopy> branch.owner
         if error:
-            if part.ending is None or part.drain:
+            if part.sends:
                 part.refused = Refusal(item.count, item.payload_size + HEADER_SIZE,
                                        item.header[22] & CODEC_BITS != 0, item.joined,
                                        item.source_next)
@@ -206,8 +204,7 @@ cdef class Outlet(Endpoint):
         for key, (code, base_offset, message) in answers.items():
             place = request.index[key]
             branch = request.branches[place]
-            branch.in_flight -= 1
-            (<PartitionCopy> branch.owner).pending -= 1
+            branch.answered()
             self.acknowledge(branch, &request.items[place], code, base_offset, message, now)
         request.release(self.pool)
         if len(self.state.latencies) < LATENCIES:
@@ -268,12 +265,11 @@ cdef class Outlet(Endpoint):
             request = self.requests.popleft()
             for i in range(request.count):
                 branch = request.branches[i]
-                branch.in_flight -= 1
-                (<PartitionCopy> branch.owner).pending -= 1
+                branch.answered()
                 self.doubt(branch, &request.items[i])
             request.release(self.pool)
         for branch in self.branches:
-            part = branch.owner
+            part = <PartitionCopy> branch.owner
             part.finish("lost", "target", 0, part.acked, reason, False)
         self.state.events.append(("closed", self.pipe, "target", reason))
         return 0

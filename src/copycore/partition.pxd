@@ -1,27 +1,28 @@
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t
 
 from copycore.batch cimport BatchView
-from copycore.branch cimport Branch, Item
-from copycore.bucket cimport Bucket
+from copycore.branch cimport Item, Sender
+from copycore.builder cimport BatchRules, Builder
 from copycore.cursor cimport Reader
 from copycore.frames cimport FetchDecoder, FetchedPartition
-from copycore.rebatch cimport Rebatcher
-from copycore.records cimport RecordWriter
+from copycore.numbering cimport Numbering
 from copycore.segments cimport Segments
-from copycore.split cimport Split, Stride
+from copycore.sieve cimport Sieve
+from copycore.split cimport Stride
 from copycore.transport cimport Slab, SlabPool
 
 
-cdef class PartitionCopy:
+cdef class PartitionCopy(Sender):
     cdef readonly str topic
     cdef readonly int32_t partition
     cdef readonly bytes source_name
     cdef readonly bytes source_id       # 16 bytes
     cdef readonly bytes target_name
-    cdef readonly list branches
-    cdef Branch only                    # where it keeps its place; None where it is split up
+    cdef readonly list branches         # those of its numbering
+    cdef Numbering numbering
+    cdef BatchRules rules
     cdef readonly int32_t leader_epoch  # of the source, for fencing
-    cdef readonly int64_t end           # exclusive source offset; -1 follows for ever
+    cdef readonly int64_t end           # exclusive source offset; −1 follows
     cdef readonly int64_t position      # next source offset to fetch
     cdef readonly int64_t acked         # source offset up to which the target has all
     cdef readonly int64_t records
@@ -33,7 +34,6 @@ cdef class PartitionCopy:
     cdef readonly int64_t rebatched     # and those whose records were put into new ones
     cdef readonly int64_t readable      # end the source last showed us (LSO or high watermark)
     cdef readonly bint heard            # the source has answered for it, without an error
-    cdef public Bucket bucket           # what its sends are charged to; None is no limit
     cdef public bint wants_sample       # keep a copy of the next compressed batch
     cdef readonly object sample
     cdef readonly str ending            # why it stops; None while it runs
@@ -44,17 +44,10 @@ cdef class PartitionCopy:
     cdef readonly object refused        # the Refusal that it ended with, or None
     cdef readonly list unanswered       # of lost or doubtful answers, each an Unanswered
 
-    cdef int64_t producer_id
-    cdef int16_t producer_epoch
-    cdef int64_t expected_source        # source offset at which the present segment goes on
-    cdef object known                   # deque of the durable segments ahead
-    cdef int64_t next_known             # the counter at which the first of them begins
-    cdef Py_ssize_t batch_limit         # bytes of a batch that the target takes
-    cdef Rebatcher rebatcher                # the lane's
+    cdef Sieve sieve                    # the lane's
+    cdef Builder builder                # the lane's
     cdef bint merging                   # small batches into larger ones
     cdef bint wants_linger              # more records would have made the last batch larger
-    cdef int64_t apart_until            # before it, no batch is joined with another
-    cdef int64_t single_until           # before it, every record has a batch of its own
     cdef bint unpack                    # no compressed batch passes
     cdef readonly int64_t seen          # source offset after the last batch fetched; −1 none
     cdef readonly list epochs           # new ones: (source offset of the first batch, leader epoch)
@@ -70,46 +63,26 @@ cdef class PartitionCopy:
     cdef readonly int64_t held_since    # ms, since when
     cdef readonly int64_t high_watermark  # of the source, when it was last told
     cdef int64_t broken_at              # source offset of what is being taken apart
-    cdef Split split                    # None where it keeps its place
-    cdef object strides                 # deque of the strides that are not all on the target
-    cdef int64_t first_stride           # number of the first of them
-    cdef Stride stride                  # of the slice being cut
-    cdef int64_t gate                   # records from this source offset on wait for the state
     cdef list gates                     # all that are closed, as source offsets
-    cdef int32_t pending                # batches queued or in flight
-    cdef Py_ssize_t queued_bytes
     cdef Py_ssize_t largest             # largest batch seen, bytes
     cdef Py_ssize_t portion             # bytes asked last, unless caught up then
     cdef bint asked
     cdef bint alone                     # ask for this partition in a fetch of its own
     cdef int32_t empty_alone            # such fetches that brought nothing
     cdef int32_t ends_early             # empty answers with an end before ours
-    cdef bint drain                     # deliver what is queued before stopping
     cdef bint ended                     # reported
 
-    cdef int map_records(self, int64_t offset, int32_t count, int64_t counter,
-                         Segments segments) except -1
-    cdef int begin_copying(self, Rebatcher rebatcher) except -1
-    cdef Stride absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
-                       SlabPool pool, bint read_committed, bint check_crc, Segments segments)
-    cdef int take_batches(self, Reader* r, FetchedPartition* fetched, FetchDecoder decoder,
-                          Slab* slab, SlabPool pool, bint read_committed, bint check_crc,
+    cdef int begin_copying(self, Sieve sieve, Builder builder) except -1
+    cdef int close_gate(self, int64_t source) except -1
+    cdef Stride take_slice(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
+                           SlabPool pool, Segments segments)
+    cdef int take_batches(self, Reader* r, Slab* slab, SlabPool pool,
                           Segments segments) except -1
     cdef int note_epoch(self, const BatchView* view) except -1
     cdef int gate_epoch(self, Segments segments) except -1
     cdef bint passes(self, const BatchView* view) noexcept
-    cdef Py_ssize_t fits(self) noexcept
-    cdef Py_ssize_t room(self) noexcept
-    cdef bint is_full(self, Branch branch, RecordWriter records, Py_ssize_t more,
-                      Py_ssize_t room) noexcept nogil
-    cdef int take_records(self, const BatchView* view, SlabPool pool, Segments segments) except -1
-    cdef int take_messages(self, const BatchView* view, SlabPool pool, Segments segments) except -1
-    cdef int put(self, Branch branch, RecordWriter records, int64_t offset, int64_t timestamp,
-                 const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil
-    cdef int distribute(self, SlabPool pool) except -1
-    cdef int begin(self, int codec, SlabPool pool) except -1
-    cdef int close_batches(self, SlabPool pool) except -1
-    cdef int close_batch(self, Branch branch, SlabPool pool) except -1
+    cdef int take_records(self, const BatchView* view, Segments segments) except -1
+    cdef int take_messages(self, const BatchView* view, Segments segments) except -1
     cdef int arrived(self, const Item* item) except -1
     cdef int partial(self, Reader* r) except -1
     cdef int nothing(self, int64_t stable, int64_t high, bint was_alone, int64_t now) except -1

@@ -1,32 +1,34 @@
 """One partition's way through a lane: fetched slice → batches to produce → acknowledgements.
 
 A batch that can go through unchanged gets a new header and stays where it is in memory; of any
-other the records are put into batches of our own.
+other the records are put into batches of our own. What is left out is the ``sieve``'s business,
+what number a record has the ``numbering``'s, and what batches are made of records the
+``builder``'s. Here is how far the partition is, what waits for the state at a *gate*, and how it
+ends.
 
-Every record gets a number, its *counter*. Source offset and counter advance together inside a
-segment; a hole in the source (control batch, aborted or empty batch, missing offsets) starts a new
-segment. Records from a segment's start on wait at the *gate*, a source offset, until the caller
-says that the segment is durable on the target.
+Every record gets a number, its *counter*. What has to be durable on the target before a record
+(a segment of the map, a stride, a leader epoch) is reported with the source offset from which
+records wait. They wait at that gate until the caller says that it is durable.
 """
 
-from collections import deque, namedtuple
+from collections import namedtuple
 
-from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t
 
 from copycore.batch cimport (
-    CODEC_BITS, CONTROL, CUT_BATCH, CUT_BROKEN, DENSE, EMPTY, HEADER_SIZE, MALFORMED, OLD_MAGIC,
-    SEQUENCE_MASK, TIMESTAMP_TYPE_BIT, TRANSACTIONAL_BIT, UNKNOWN_CODEC, BatchView, control_type,
-    crc_matches, cut, rewrite,
+    CODEC_BITS, CUT_BATCH, CUT_BROKEN, DENSE, HEADER_SIZE, MALFORMED, OLD_MAGIC,
+    TIMESTAMP_TYPE_BIT, UNKNOWN_CODEC, BatchView, cut,
 )
-from copycore.branch cimport Branch, Item
-from copycore.cursor cimport Reader, left, read_i8, read_i32, reader, take
+from copycore.branch cimport Branch, Item, Sender
+from copycore.builder cimport BatchRules, Builder
+from copycore.cursor cimport Reader, read_i8, read_i32, reader, take
 from copycore.frames cimport FetchDecoder, FetchedPartition
-from copycore.rebatch cimport Rebatcher, SliceSizes, is_single_small
-from copycore.records cimport (
-    RECORD_BROKEN, RECORD_OK, WALK_OVER, RecordView, RecordWalk, RecordWriter, compose_header, walk,
-)
+from copycore.numbering cimport KeptNumbering, SplitNumbering
+from copycore.rebatch cimport SliceSizes, is_single_small
+from copycore.records cimport RECORD_BROKEN, WALK_OVER, RecordWalk
 from copycore.segments cimport Segments
-from copycore.split cimport Routed, Split, Stride
+from copycore.sieve cimport DAMAGED, LEFT_OUT, Sieve
+from copycore.split cimport Split, Stride
 from copycore.transport cimport Slab, SlabPool
 
 from copycore.rebatch import BrokenBatch
@@ -38,9 +40,6 @@ cdef int64_t LONGEST_PAUSE = 200
 cdef int32_t ENDS_EARLY_LIMIT = 20  # answers; a new leader's high watermark may lag for a moment
 cdef enum:
     BATCH_LIMIT = 128 << 20  # bytes; brokers take requests up to 100 MiB by default
-    PACKING = 1024           # bytes by which a codec may make incompressible records larger
-    FRONT = 21               # bytes before a record's body, at most
-    GROWTH = 2               # by which those of one grow, mostly: its number is larger
     MAGIC_AT = 16            # in every format; attributes follow it in v0 and v1
 
 
@@ -71,7 +70,7 @@ cdef inline bint over_budget(SlabPool pool, Slab* slab) noexcept:
     return pool.in_use - slab.capacity > pool.limit
 
 
-cdef class PartitionCopy:
+cdef class PartitionCopy(Sender):
     """What a lane needs to know of one partition, and how far it is.
 
     ``end`` is exclusive, −1 follows for ever. ``start`` is the source offset to fetch from, and
@@ -116,28 +115,17 @@ cdef class PartitionCopy:
         self.target_name = target_name
         self.leader_epoch = leader_epoch
         self.position = self.acked = start
-        self.expected_source = mapped
-        self.known = deque(known)
-        self.next_known = self.known[0][1] if self.known else INT64_MAX
         if split is None:
-            self.only = Branch(self, target_name, partition, counter, base_target, 0)
-            self.branches = [self.only]
+            self.numbering = KeptNumbering(
+                self, target_name, partition, mapped=mapped, counter=counter, base=base_target,
+                known=known)
         else:
-            self.branches = [
-                Branch(self, target_name, number, at, -1, have)
-                for number, (at, have) in enumerate(zip(split.counters, split.have))
-            ]
-        self.split = split
-        self.strides = deque()
-        if self.next_known <= counter:
-            raise ValueError("known segments lie behind the counter")
+            self.numbering = SplitNumbering(self, target_name, partition, split)
+        self.branches = self.numbering.branches
+        self.rules = BatchRules(
+            producer_id, producer_epoch, batch_limit, max(apart_until, single_until), single_until)
         self.readable = start
         self.end = end
-        self.producer_id = producer_id
-        self.producer_epoch = producer_epoch
-        self.batch_limit = batch_limit
-        self.apart_until = max(apart_until, single_until)
-        self.single_until = single_until
         self.unpack = unpack
         self.unanswered = []
         self.epoch = epoch
@@ -149,7 +137,6 @@ cdef class PartitionCopy:
         self.transaction_limit = transaction_limit
         self.empty_since = self.held_since = self.held_at = -1
         self.high_watermark = start
-        self.gate = INT64_MAX
         self.gates = []
 
     @property
@@ -170,25 +157,10 @@ cdef class PartitionCopy:
         return [((<Branch> branch).acked_offset, (<Branch> branch).acked_counter)
                 for branch in self.branches]
 
-    cdef int begin_copying(self, Rebatcher rebatcher) except -1:
-        cdef Branch branch
-        self.rebatcher = rebatcher
-        for number, branch in enumerate(self.branches):
-            branch.records = rebatcher.writer(number)
-        return 0
-
-    cdef int map_records(self, int64_t offset, int32_t count, int64_t counter,
-                         Segments segments) except -1:
-        """Add a segment unless the durable map has ``count`` records from number ``counter`` on
-        come from the source offset ``offset`` on.
-        """
-        if self.next_known == counter:
-            self.expected_source = self.known.popleft()[0]
-            self.next_known = self.known[0][1] if self.known else INT64_MAX
-        if offset != self.expected_source or self.next_known < counter + count:
-            self.known.clear()
-            self.next_known = INT64_MAX
-            segments.add(offset, counter)
+    cdef int begin_copying(self, Sieve sieve, Builder builder) except -1:
+        """Take what the lane has one of."""
+        self.sieve = sieve
+        self.builder = builder
         return 0
 
     def confirm(self, int64_t source):
@@ -199,6 +171,12 @@ cdef class PartitionCopy:
             self.gates.remove(source)
             self.gate = min(self.gates) if self.gates else INT64_MAX
 
+    cdef int close_gate(self, int64_t source) except -1:
+        """Have records from this source offset on wait until it is confirmed."""
+        self.gates.append(source)
+        self.gate = min(self.gates)
+        return 0
+
     cdef int finish(self, str ending, str side, int code, int64_t offset, str message,
                     bint drain) except -1:
         """Stop; the first reason counts, and one that may not drain overrules one that may. Only
@@ -206,75 +184,63 @@ cdef class PartitionCopy:
         """
         if ending not in ENDINGS:
             raise ValueError(f"a partition cannot end as {ending}")
-        if self.ending is None or (self.drain and not drain):
+        if self.ending is None or (self.sends and not drain):
             self.ending = ending
             self.end_side = side
             self.end_code = code
             self.end_offset = offset
             self.end_message = message
-            self.drain = drain
+            self.sends = drain
         return 0
 
-    cdef Stride absorb(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
-                       SlabPool pool, bint read_committed, bint check_crc, Segments segments):
+    cdef Stride take_slice(self, FetchedPartition* fetched, FetchDecoder decoder, Slab* slab,
+                           SlabPool pool, Segments segments):
         """Cut one partition's fetched slice and queue what can be produced.
 
-        Segment starts found on the way are added to ``segments``; the result is a new stride, if
-        there is one.
+        Segments that begin in it are added to ``segments``; the result is a new stride, if there
+        is one.
         """
         cdef int64_t before = self.position
         cdef Reader r = reader(fetched.records, fetched.records_size)
         cdef Stride stride = Stride(before)
         cdef SliceSizes sizes = SliceSizes(0, 0, 0)
-        cdef Branch branch
-        for branch in self.branches:
-            branch.records.reset()  # a slice that failed may have left some of another partition
-            branch.joined = False
-        self.rebatcher.retracer.begin()
-        self.stride = stride
-        if self.rebatcher.weighs:
-            sizes = self.rebatcher.measure(r)
-        self.merging = (self.position >= self.apart_until
-                        and self.rebatcher.pays(&sizes, self.merging))
-        self.wants_linger = (self.end < 0 and fetched.records_size < self.rebatcher.batch_bytes
-                             and (self.merging or is_single_small(&sizes)
-                                  or self.split is not None))
+        self.sieve.begin(fetched, decoder)
+        self.builder.begin_slice(&self.rules, self.branches, pool, stride,
+                                 self.numbering.next_stride())
+        if self.builder.rebatcher.weighs:
+            sizes = self.builder.rebatcher.measure(r)
+        self.merging = (self.position >= self.rules.apart_until
+                        and self.builder.rebatcher.pays(&sizes, self.merging))
+        self.wants_linger = (
+            self.end < 0 and fetched.records_size < self.builder.rebatcher.batch_bytes
+            and (self.merging or is_single_small(&sizes) or not self.numbering.passes))
         try:
-            self.take_batches(&r, fetched, decoder, slab, pool, read_committed, check_crc, segments)
+            self.take_batches(&r, slab, pool, segments)
         except BrokenBatch as error:
             self.finish(error.ending, "source", 2 if error.ending == "corrupt" else 0,
                         self.broken_at, str(error), True)
-        self.close_batches(pool)
-        self.rebatcher.unpacked = self.rebatcher.packed = None
+        self.builder.end_slice()
         if segments.gate >= 0:
-            self.gates.append(segments.gate)
-            self.gate = min(self.gates)
-        if stride.left:
-            stride.end = self.position
-            stride.counters = self.counters
-            self.strides.append(stride)
-            self.gates.append(before)
-            self.gate = min(self.gates)
+            self.close_gate(segments.gate)
+        if self.numbering.keep_stride(stride, self.position):
+            self.close_gate(before)
+        else:
+            stride = None
         if self.position > before:
             self.alone = False
             self.empty_alone = self.ends_early = 0
             self.empty_since = -1
         elif fetched.records_size and self.ending is None and not over_budget(pool, slab):
             self.partial(&r)
-        return stride if stride.left else None
+        return stride
 
-    cdef int take_batches(self, Reader* r, FetchedPartition* fetched, FetchDecoder decoder,
-                          Slab* slab, SlabPool pool, bint read_committed, bint check_crc,
+    cdef int take_batches(self, Reader* r, Slab* slab, SlabPool pool,
                           Segments segments) except -1:
         """Every whole batch of the slice, up to ``end``; but where what is built takes more memory
         than there is, the rest is fetched again later. Raises ``BrokenBatch``.
         """
         cdef BatchView view
-        cdef Item item
         cdef int outcome
-        cdef int32_t next_abort = 0
-        cdef bint good, left_out
-        cdef set aborted = None
         while (self.end < 0 or self.position < self.end) and not over_budget(pool, slab):
             outcome = cut(r, &view)
             if outcome != CUT_BATCH:
@@ -290,30 +256,16 @@ cdef class PartitionCopy:
             self.note_epoch(&view)
             if view.kind == OLD_MAGIC:
                 self.gate_epoch(segments)
-                self.take_messages(&view, pool, segments)
+                self.take_messages(&view, segments)
                 continue
             if self.end >= 0 and view.base_offset >= self.end:
                 self.position = self.end
                 break
-            while (read_committed and next_abort < fetched.aborted_count
-                    and decoder.aborted[next_abort].first_offset < view.next_offset):
-                if aborted is None:
-                    aborted = set()
-                aborted.add(decoder.aborted[next_abort].producer_id)
-                next_abort += 1
-            left_out = (view.kind == CONTROL or view.kind == EMPTY
-                        or (aborted is not None and view.attributes & TRANSACTIONAL_BIT
-                            and view.producer_id in aborted))
-            # Of what is left out the target sees nothing, so nobody else would find the damage.
-            if check_crc or left_out:
-                with nogil:
-                    good = crc_matches(&view)
-                if not good:
-                    return self.finish("corrupt", "source", 2, view.base_offset,
-                                       "the batch does not match its CRC-32C", True)
-            if left_out:
-                if view.kind == CONTROL and aborted is not None and control_type(&view) == 0:
-                    aborted.discard(view.producer_id)
+            outcome = self.sieve.sift(&view)
+            if outcome == DAMAGED:
+                return self.finish("corrupt", "source", 2, view.base_offset,
+                                   "the batch does not match its CRC-32C", True)
+            if outcome == LEFT_OUT:
                 self.skipped += 1
                 self.position = view.next_offset
                 continue
@@ -326,25 +278,11 @@ cdef class PartitionCopy:
             self.largest = max(self.largest, view.size)
             self.gate_epoch(segments)
             if not self.passes(&view):
-                self.take_records(&view, pool, segments)
+                self.take_records(&view, segments)
                 continue
-            self.close_batch(self.only, pool)
-            self.map_records(view.base_offset, view.count, self.only.counter, segments)
-            rewrite(&view, item.header, self.producer_id, self.producer_epoch,
-                    <int32_t> (self.only.counter & SEQUENCE_MASK))
-            item.slab = slab
-            item.payload = view.data + HEADER_SIZE
-            item.payload_size = <int32_t> (view.size - HEADER_SIZE)
-            item.count = view.count
-            item.counter = self.only.counter
-            item.source_base = view.base_offset
-            item.source_next = view.next_offset
-            item.opens_at = view.next_offset
-            item.joined = False
-            self.only.push(&item)
+            self.numbering.pass_batch(&view, slab, self.builder, segments)
             self.passed += 1
-            self.only.counter += view.count
-            self.position = self.expected_source = view.next_offset
+            self.position = view.next_offset
         return 0
 
     cdef int note_epoch(self, const BatchView* view) except -1:
@@ -373,49 +311,29 @@ cdef class PartitionCopy:
         return 0
 
     cdef int gate_epoch(self, Segments segments) except -1:
-        """Hold the records that follow back until a new epoch is durable; strides do so anyway."""
-        if self.epoch_due and self.split is None:
-            segments.begin_gate(self.position)
+        """Hold the records that follow back until a new epoch is durable."""
+        if self.epoch_due:
+            self.numbering.gate_epoch(self.position, segments)
         self.epoch_due = False
         return 0
 
     cdef bint passes(self, const BatchView* view) noexcept:
         """Whether a batch goes to the target as it is, but for its header."""
         cdef int codec = view.attributes & CODEC_BITS
-        if (self.split is not None or view.kind != DENSE or view.size > self.batch_limit
+        if (not self.numbering.passes or view.kind != DENSE or view.size > self.rules.batch_limit
                 or view.base_offset < self.position
                 or (self.end >= 0 and view.next_offset > self.end)):
             return False
-        if self.rebatcher.choose_codec(codec) != codec or (self.unpack and codec):
+        if self.builder.rebatcher.choose_codec(codec) != codec or (self.unpack and codec):
             return False
-        if view.base_offset < self.single_until and view.count > 1:
+        if view.base_offset < self.rules.single_until and view.count > 1:
             return False
-        return not self.merging or view.size >= self.rebatcher.batch_bytes // 2
+        return not self.merging or view.size >= self.builder.rebatcher.batch_bytes // 2
 
-    cdef Py_ssize_t fits(self) noexcept:
-        """Bytes of records that the target takes in a batch, whatever a codec makes of them."""
-        return max(1, self.batch_limit - HEADER_SIZE - PACKING - self.batch_limit // 256)
-
-    cdef Py_ssize_t room(self) noexcept:
-        """Bytes of records for a batch of ours."""
-        return min(self.rebatcher.batch_bytes, self.fits())
-
-    cdef bint is_full(self, Branch branch, RecordWriter records, Py_ssize_t more,
-                      Py_ssize_t room) noexcept nogil:
-        """Whether the batch being built takes no further record, of ``more`` bytes."""
-        return records.count and (records.size() + more + FRONT > room
-                                  or branch.built_until <= self.single_until)
-
-    cdef int take_records(self, const BatchView* view, SlabPool pool, Segments segments) except -1:
+    cdef int take_records(self, const BatchView* view, Segments segments) except -1:
         """Move the records of a batch v2 into batches of our own. Raises ``BrokenBatch``."""
         cdef RecordWalk w
-        cdef RecordView record
-        cdef Branch branch
-        cdef RecordWriter records
         cdef int outcome
-        cdef int64_t offset = 0, timestamp = 0
-        cdef Py_ssize_t room = self.room(), size
-        cdef bint traced
         self.broken_at = w.base = w.least = view.base_offset
         w.i, w.count = 0, view.count
         w.behind = view.next_offset
@@ -423,37 +341,8 @@ cdef class PartitionCopy:
         w.dense = view.count == <int64_t> view.last_offset_delta + 1
         w.append_time = view.attributes & TIMESTAMP_TYPE_BIT
         w.base_timestamp, w.max_timestamp = view.base_timestamp, view.max_timestamp
-        self.rebatcher.unpack(view, &w.r)
-        traced = (self.split is None and self.rebatcher.can_retrace(view)
-                  and view.base_offset >= self.single_until)
-        if traced:  # then it stays in one piece
-            size = left(&w.r) + GROWTH * view.count + FRONT
-            if self.only.records.size() + size > room:
-                self.close_batch(self.only, pool)
-            room = max(room, min(size, self.fits()))
-        self.begin(self.rebatcher.choose_codec(view.attributes & CODEC_BITS), pool)
-        if self.split is not None:
-            outcome = self.split.collect(&w)
-            self.distribute(pool)
-        else:
-            branch, records = self.only, self.only.records
-            if traced:
-                self.rebatcher.retracer.source(records.buffer.data, records.size())
-            with nogil:
-                outcome = walk(&w, &record, &offset, &timestamp)
-                while outcome == RECORD_OK:
-                    if self.is_full(branch, records, record.body_size, room):
-                        with gil:
-                            self.close_batch(branch, pool)
-                            traced = False
-                    self.put(branch, records, offset, timestamp, record.body, record.body_size,
-                             segments)
-                    if traced:
-                        self.rebatcher.retracer.keep(record.body - w.r.data,
-                                                     records.size() - record.body_size)
-                    outcome = walk(&w, &record, &offset, &timestamp)
-            if traced:
-                self.rebatcher.retrace(view, records)
+        self.builder.unpack(view, &w.r)
+        outcome = self.numbering.move_records(&w, view, self.builder, segments)
         if outcome == RECORD_BROKEN:
             self.broken_at = w.least
             raise BrokenBatch("malformed", "the batch's records do not come to what it says")
@@ -461,147 +350,40 @@ cdef class PartitionCopy:
         self.position = self.end if outcome == WALK_OVER else view.next_offset
         return 0
 
-    cdef int take_messages(self, const BatchView* view, SlabPool pool, Segments segments) except -1:
+    cdef int take_messages(self, const BatchView* view, Segments segments) except -1:
         """The same for an entry of a message set v0 or v1."""
         cdef Reader head = reader(view.data, view.size)
-        cdef Py_ssize_t room = self.room()
         cdef int64_t offset, timestamp
         cdef bytes body
-        cdef Branch branch = self.branches[0]
-        cdef RecordWriter records = branch.records
         self.broken_at = max(self.position, view.base_offset)
-        messages = self.rebatcher.messages(view)
+        messages = self.builder.rebatcher.messages(view)
         offset = messages[len(messages) - 1][0]
         if offset > view.base_offset:
             raise BrokenBatch("malformed", f"offset {offset} inside the set that ends at "
                               f"{view.base_offset} is out of order")
         take(&head, MAGIC_AT + 1)
-        self.begin(self.rebatcher.choose_codec(read_i8(&head) & CODEC_BITS), pool)
+        self.builder.begin_batch(read_i8(&head) & CODEC_BITS)
         for offset, timestamp, body in messages:
             if 0 <= self.end <= offset:
                 self.position = self.end
                 break
             if offset < self.position:
                 continue
-            if self.split is not None:
-                self.split.add_body(offset, timestamp, body, len(body))
-                continue
-            if self.is_full(branch, records, len(body), room):
-                self.close_batch(branch, pool)
-            self.put(branch, records, offset, timestamp, body, len(body), segments)
+            self.numbering.move_message(offset, timestamp, body, self.builder, segments)
         else:
             self.position = view.next_offset
-        if self.split is not None:
-            self.distribute(pool)
+        self.numbering.end_messages(self.builder)
         self.rebatched += 1
-        return 0
-
-    cdef int put(self, Branch branch, RecordWriter records, int64_t offset, int64_t timestamp,
-                 const uint8_t* body, Py_ssize_t body_size, Segments segments) except -1 nogil:
-        """Put the record at this source offset into the batch being built."""
-        if self.next_known != INT64_MAX:
-            with gil:
-                self.map_records(offset, 1, branch.counter, segments)
-        elif offset != self.expected_source:
-            segments.add(offset, branch.counter)
-        if records.count == 0:
-            branch.built_from = offset
-        records.add(timestamp, body, body_size)
-        branch.counter += 1
-        branch.built_until = self.expected_source = offset + 1
-        return 0
-
-    cdef int distribute(self, SlabPool pool) except -1:
-        """Put the collected records into the batches of the partitions they go to, but for those
-        that are there already. Raises ``BrokenBatch`` where the partitioner fails.
-        """
-        cdef Split split = self.split
-        cdef Routed* one
-        cdef Branch branch
-        cdef Py_ssize_t i, room = self.room()
-        split.route(self.partition)
-        for i in range(split.count):
-            one = &split.entries[i]
-            branch = self.branches[one.target]
-            branch.counter += 1
-            if branch.counter <= branch.have:
-                continue
-            if self.is_full(branch, branch.records, one.body_size, room):
-                branch.counter -= 1
-                self.close_batch(branch, pool)
-                branch.counter += 1
-            if branch.records.count == 0:
-                branch.built_from = one.offset
-            branch.records.add(one.timestamp, one.body, one.body_size)
-            branch.built_until = one.offset + 1
-        split.count = 0
-        return 0
-
-    cdef int begin(self, int codec, SlabPool pool) except -1:
-        """What follows is of the source's next batch, and is compressed like this."""
-        cdef Branch branch
-        for branch in self.branches:
-            if codec != self.rebatcher.codec or branch.built_from < self.apart_until:
-                self.close_batch(branch, pool)
-            branch.joined = branch.records.count > 0
-        self.rebatcher.codec = codec
-        return 0
-
-    cdef int close_batches(self, SlabPool pool) except -1:
-        cdef Branch branch
-        for branch in self.branches:
-            self.close_batch(branch, pool)
-        return 0
-
-    cdef int close_batch(self, Branch branch, SlabPool pool) except -1:
-        """Queue the batch being built, if there is one."""
-        cdef RecordWriter records = branch.records
-        cdef const uint8_t* payload
-        cdef Py_ssize_t size
-        cdef Item item
-        if records.count == 0:
-            return 0
-        payload = self.rebatcher.pack(records, &size)
-        item.count = records.count
-        item.counter = branch.counter - records.count
-        item.slab = pool.keep(payload, size)
-        item.payload = item.slab.data
-        item.payload_size = <int32_t> size
-        item.source_base = branch.built_from
-        item.source_next = branch.built_until
-        item.opens_at = branch.built_until
-        item.joined = branch.joined
-        if self.split is not None:
-            item.stride = self.first_stride + <int64_t> len(self.strides)
-            self.stride.left += 1
-        branch.joined = False
-        compose_header(
-            item.header, <int16_t> self.rebatcher.codec, records.count, records.base_timestamp,
-            records.max_timestamp, self.producer_id, self.producer_epoch,
-            <int32_t> (item.counter & SEQUENCE_MASK), item.payload, size,
-        )
-        branch.push(&item)
-        pool.release(item.slab)
-        records.reset()
-        self.rebatcher.retracer.begin()
         return 0
 
     cdef int arrived(self, const Item* item) except -1:
         """The target has a batch of ours."""
-        cdef Stride stride
         self.records += item.count
         self.bytes += item.payload_size + HEADER_SIZE
         self.batches += 1
         if item.header[22] & CODEC_BITS == 0:
             self.plain_bytes += item.payload_size + HEADER_SIZE
-        if self.split is None:
-            self.acked = item.source_next
-            return 0
-        stride = self.strides[item.stride - self.first_stride]
-        stride.left -= 1
-        while self.strides and (<Stride> self.strides[0]).left == 0:
-            self.acked = (<Stride> self.strides.popleft()).end
-            self.first_stride += 1
+        self.acked = self.numbering.arrived(item, self.acked)
         return 0
 
     cdef int partial(self, Reader* r) except -1:

@@ -164,7 +164,7 @@ cdef class Pipe(Endpoint):
             wait = <int32_t> max(SHORT_WAIT, min(self.retry_at - now, self.state.poll_wait))
         self.fetch_correlation += 1
         out.begin(self.fetch_correlation, self.state.client_id, wait, 1,
-                  <int32_t> self.fetch_bytes, self.state.read_committed, len(topics))
+                  <int32_t> self.fetch_bytes, self.state.sieve.read_committed, len(topics))
         for name, parts in topics.items():
             part = parts[0]
             out.topic(name, part.source_id, len(parts))
@@ -222,16 +222,14 @@ cdef class Pipe(Endpoint):
                         part.finish("diverged", "source", 0, part.position, None, True)
                         continue
                     known = high = answer.high_watermark
-                    if self.state.read_committed and 0 <= answer.last_stable_offset < known:
+                    if self.state.sieve.read_committed and 0 <= answer.last_stable_offset < known:
                         known = answer.last_stable_offset
                     part.readable = max(part.readable, known)
                     part.high_watermark = max(part.high_watermark, high)
                     if answer.records_size:
                         served += 1
                         segments = Segments()
-                        stride = part.absorb(&answer, decoder, self.slab, self.pool,
-                                             self.state.read_committed, self.state.check_crc,
-                                             segments)
+                        stride = part.take_slice(&answer, decoder, self.slab, self.pool, segments)
                         wants_linger = wants_linger or part.wants_linger
                         if segments.gate >= 0:
                             self.state.events.append(("segments", part, segments))
@@ -360,7 +358,7 @@ cdef class Pipe(Endpoint):
         cdef Outlet outlet
         cdef bint over = False
         for part in self.parts:
-            if part.ending is not None and not part.drain and part.queued_bytes:
+            if not part.sends and part.queued_bytes:
                 for branch in part.branches:
                     branch.drop_queue(self.pool)
             if part.pending or part.asked:

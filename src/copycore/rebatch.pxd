@@ -1,9 +1,5 @@
-from libc.stdint cimport uint8_t
-
 from copycore.batch cimport BatchView
 from copycore.cursor cimport Reader
-from copycore.records cimport RecordWriter
-from copycore.retrace cimport Retracer
 
 
 cdef struct SliceSizes:
@@ -22,18 +18,9 @@ cdef class Rebatcher:
     cdef readonly Py_ssize_t batch_bytes   # of records in a batch of ours, before compression
     cdef readonly Py_ssize_t cap           # bytes that one batch may decompress to
     cdef bint weighs                       # merges where it pays, so slices have to be measured
-    cdef list writers                      # the batches being built, one for each branch
-    cdef int codec                         # and their codec
-    cdef object unpacked                   # keeps the bytes alive that are taken apart
-    cdef object packed                     # the same for what was compressed last
-    cdef Retracer retracer
 
     cdef int choose_codec(self, int source) noexcept
-    cdef int unpack(self, const BatchView* view, Reader* out) except -1
     cdef list messages(self, const BatchView* view)
-    cdef RecordWriter writer(self, Py_ssize_t branch)
-    cdef const uint8_t* pack(self, RecordWriter records, Py_ssize_t* size) except NULL
     cdef bint can_retrace(self, const BatchView* view) noexcept
-    cdef int retrace(self, const BatchView* view, RecordWriter records) except -1
     cdef SliceSizes measure(self, Reader slice_) noexcept
     cdef bint pays(self, const SliceSizes* sizes, bint merging) noexcept

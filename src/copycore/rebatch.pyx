@@ -1,4 +1,4 @@
-"""Re-batching: what is needed to make batches of our own from the records of others.
+"""Re-batching: when batches are taken apart, and how the records are put into new ones.
 
 A batch has to be taken apart when a broker would refuse it as it is (gaps after compaction, old
 message sets, above the target's max.message.bytes), when its header would tell other times than
@@ -6,19 +6,13 @@ its consumers saw (LogAppendTime), when a copy begins or ends inside it, and whe
 a broker takes one batch of a partition a request and spends about 20 µs on each, whatever its
 size, so that many small ones cost the target more than merging them costs here.
 
-A ``Rebatcher`` serves one lane; the partitions build their batches in it one after the other, and
-none keeps anything in it between two fetches.
+A ``Rebatcher`` is settings and the decisions that follow from them; a ``builder.Builder`` does what
+it says.
 """
 
-from libc.stdint cimport uint8_t
-
-from copycore.batch cimport (
-    CODEC_BITS, CUT_BATCH, DENSE, HEADER_SIZE, BatchView, crc_matches, cut,
-)
-from copycore.codec cimport DEFAULT_LEVEL, LZ4, compress, decompress
-from copycore.cursor cimport Reader, reader
-from copycore.records cimport RecordWriter
-from copycore.retrace cimport Retracer
+from copycore.batch cimport CODEC_BITS, CUT_BATCH, DENSE, BatchView, cut
+from copycore.codec cimport DEFAULT_LEVEL, LZ4
+from copycore.cursor cimport Reader
 
 from copycore.codec import level_range
 from copycore.legacy import unwrap
@@ -67,32 +61,9 @@ cdef class Rebatcher:
         self.weighs = merge == "auto"
         self.batch_bytes = batch_bytes
         self.cap = cap
-        self.writers = []
-        self.retracer = Retracer()
 
     cdef int choose_codec(self, int source) noexcept:
         return source if self.compression < 0 else self.compression
-
-    cdef int unpack(self, const BatchView* view, Reader* out) except -1:
-        """Set ``out`` to the records of a batch v2, decompressed; they stay until the next call.
-
-        Nothing else vouches for bytes that are encoded anew, so the CRC is verified here, always.
-        Raises ``BrokenBatch``.
-        """
-        cdef int codec = view.attributes & CODEC_BITS
-        cdef const uint8_t* payload = view.data + HEADER_SIZE
-        cdef Py_ssize_t size = view.size - HEADER_SIZE
-        if not crc_matches(view):
-            raise BrokenBatch("corrupt", "the batch does not match its CRC-32C")
-        if codec:
-            try:
-                self.unpacked = decompress(codec, payload, size, self.cap)
-            except ValueError as error:
-                raise BrokenBatch("malformed", str(error)) from None
-            payload = <const uint8_t*> <const char*> <bytes> self.unpacked
-            size = len(<bytes> self.unpacked)
-        out[0] = reader(payload, size)
-        return 0
 
     cdef list messages(self, const BatchView* view):
         """The messages of a v0/v1 entry as (offset, time, body). Raises ``BrokenBatch``."""
@@ -101,37 +72,11 @@ cdef class Rebatcher:
         except ValueError as error:
             raise BrokenBatch("malformed", str(error)) from None
 
-    cdef RecordWriter writer(self, Py_ssize_t branch):
-        """In which the batches of a partition's branch of that number are built."""
-        while len(self.writers) <= branch:
-            self.writers.append(RecordWriter())
-        return self.writers[branch]
-
-    cdef const uint8_t* pack(self, RecordWriter records, Py_ssize_t* size) except NULL:
-        """These records compressed, where they are to be; what it returns stays until the next
-        call and as long as they."""
-        if self.retracer.done:
-            self.retracer.finish(records.buffer.data, records.size())
-            size[0] = self.retracer.out.pos
-            return self.retracer.out.data
-        if self.codec == 0:
-            size[0] = records.size()
-            return records.buffer.data
-        self.packed = compress(self.codec, records.buffer.data, records.size(), self.level)
-        size[0] = len(<bytes> self.packed)
-        return <const uint8_t*> <const char*> <bytes> self.packed
-
     cdef bint can_retrace(self, const BatchView* view) noexcept:
         """Whether the records of a batch may be compressed the way they were."""
         cdef int codec = view.attributes & CODEC_BITS
         return (codec == LZ4 == self.choose_codec(codec) and self.level == DEFAULT_LEVEL
                 and view.size >= LARGE)
-
-    cdef int retrace(self, const BatchView* view, RecordWriter records) except -1:
-        """Compress what was unpacked and is in ``records`` now."""
-        return self.retracer.retrace(
-            view.data + HEADER_SIZE, view.size - HEADER_SIZE, len(<bytes> self.unpacked),
-            records.buffer.data, records.size())
 
     cdef SliceSizes measure(self, Reader slice_) noexcept:
         """What the headers of a fetched slice tell of its dense batches."""

@@ -169,7 +169,7 @@ def test_the_map_is_true_whatever_was_known(
 
 def test_known_segments_lie_ahead(rig: Rig) -> None:
     ends = rig.pipe(HOLES)
-    with pytest.raises(ValueError, match="behind the counter"):
+    with pytest.raises(ValueError, match="come after the counter"):
         rig.assign(ends, HOLES, counter=2, known=[(5, 2)])
 
 
