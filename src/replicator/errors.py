@@ -1,9 +1,7 @@
 """Errors a user can meet, each with a hint and a documented exit code.
 
-Exit codes: 0 done · 1 other · 2 usage or configuration · 3 source unreachable or denied ·
-4 target unreachable or denied · 5 incomplete, a rerun helps · 7 incomplete, a rerun will not
-help · 8 --max-bytes or --max-records reached · 10 --max-duration reached (both as rclone's) ·
-11 state does not match (for example a recreated topic) · 130 interrupted, state saved.
+``ExitCode`` is the one list of exit codes; the program's help is made from it, and README.md and
+docs/errors.md are compared with it.
 """
 
 from __future__ import annotations
@@ -15,17 +13,27 @@ from replicator.terms import Side
 
 
 class ExitCode(IntEnum):
-    DONE = 0
-    OTHER = 1
-    USAGE = 2
-    SOURCE = 3
-    TARGET = 4
-    INCOMPLETE = 5
-    FATAL = 7
-    VOLUME = 8
-    DURATION = 10
-    STATE = 11
-    INTERRUPTED = 130
+    """How a command ends. ``short`` says it in the program's help; 8 and 10 are rclone's."""
+
+    short: str
+
+    def __new__(cls, value: int, short: str) -> ExitCode:
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.short = short
+        return code
+
+    DONE = 0, "done"
+    OTHER = 1, "other"
+    USAGE = 2, "usage"
+    SOURCE = 3, "source"
+    TARGET = 4, "target"
+    INCOMPLETE = 5, "incomplete and a rerun helps"
+    FATAL = 7, "incomplete and a rerun will not help"
+    VOLUME = 8, "a limit of volume reached"
+    DURATION = 10, "a limit of time reached"
+    STATE = 11, "state does not match"
+    INTERRUPTED = 130, "interrupted"
 
 
 EXIT_OF_SIDE: Mapping[Side, ExitCode] = {

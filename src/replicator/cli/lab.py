@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from replicator.cli.tables import table
 from replicator.errors import UsageError
 from replicator.lab.cluster import LabCluster
 from replicator.lab.jars import KAFKA_3, KAFKA_4, default_version, locked
@@ -136,9 +137,6 @@ def _show(clusters: Sequence[tuple[str, ClusterRecord]], output: str) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(rows)))
         return
     columns = ["lab", "cluster", "state", "version", "bootstrap"]
-    table = [[column.upper() for column in columns]]
-    table += [[row[column] for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(padded).rstrip())
+    head = [column.upper() for column in columns]
+    lines = [[str(row[column]) for column in columns] for row in rows]
+    click.echo(table(head, ["left"] * len(columns), lines))

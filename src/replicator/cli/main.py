@@ -83,9 +83,7 @@ program = _Program(
         )
     ],
     epilog=f"Version {__version__}. `{PROGRAM} COMMAND --help` shows a command's options. Exit "
-    "codes: 0 done, 1 other, 2 usage, 3 source, 4 target, 5 incomplete and a rerun helps, 7 "
-    "incomplete and a rerun will not help, 8 a limit of volume reached, 10 a limit of time "
-    "reached, 11 state does not match, 130 interrupted.",
+    f"codes: {', '.join(f'{code} {code.short}' for code in ExitCode)}.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+import click
 import msgspec
 
 Level = Literal["info", "warning", "error"]
@@ -21,11 +22,16 @@ Level = Literal["info", "warning", "error"]
 _SECRET = re.compile(
     r"([\w.-]*(?:passw(?:or)?d|secret|token|jaas\.config|ssl\.key)[\w.-]*\s*=\s*).*", re.IGNORECASE
 )
-_STYLES = {"error": "\x1b[31m", "warning": "\x1b[33m", "good": "\x1b[32m", "strong": "\x1b[1m"}
+_STYLES: dict[str, dict[str, Any]] = {  # of ``click.style``
+    "error": {"fg": "red"},
+    "warning": {"fg": "yellow"},
+    "good": {"fg": "green"},
+    "strong": {"bold": True},
+}
 
 
 def redact(text: str) -> str:
-    """Hides what stands behind ``…password=`` and its like, to the end of the line.
+    """Hides what follows ``…password=`` and its like, to the end of the line.
 
     The last line of defence for a secret typed in the wrong place, where an error would repeat
     it; code that knows a value to be secret does not pass it on in the first place. Bytes of the
@@ -92,7 +98,7 @@ def json_line(level: str, **fields: Any) -> str:
 
 
 def paint(text: str, style: str, color: bool) -> str:
-    return f"{_STYLES[style]}{text}\x1b[0m" if color else text
+    return click.style(text, **_STYLES[style]) if color else text
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -112,6 +118,6 @@ def _write(stream: TextIO | None, text: str) -> None:
         stream.write(text)
         stream.flush()
     except OSError:
-        # The reader is gone: what is buffered and what follows goes nowhere.
+        # The reader is gone: what is buffered and what follows is thrown away.
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import click
 import msgspec
@@ -20,8 +20,15 @@ from replicator.cli.main import PROGRAM, program
 from replicator.cli.params import TableCommand
 from replicator.options.table import OPTIONS, Option, options_of
 from replicator.options.types import ValueType
-from replicator.report.model import Fault, Limit, Plan, Summary, TopicPlan, TopicSummary
+from replicator.report.model import Plan, Summary
 
+_TYPES = {
+    "string": "text",
+    "integer": "number",
+    "number": "number",
+    "boolean": "true or false",
+    "null": "null",
+}
 _WIDTH = 98  # of the help blocks; fixed, so that a page does not depend on a terminal
 _MADE = "<!-- Made by `make docs` from the code. Edit the code, not this page. -->"
 
@@ -137,31 +144,65 @@ def json_page() -> str:
         "| `hint` (optional) | text: what to do |",
         "",
     ]
-    for struct in (Summary, TopicSummary, Fault, Limit, Plan, TopicPlan):
-        lines += [f"## {struct.__name__}", "", "| Field | Type |", "| --- | --- |"]
-        hints = get_type_hints(struct)
-        for field in msgspec.structs.fields(struct):
-            optional = "" if field.required else " (optional)"
-            lines.append(f"| `{field.name}`{optional} | {_cell(_type(hints[field.name]))} |")
-        lines.append("")
+    documents, components = msgspec.json.schema_components([Summary, Plan])
+    pending, told = list(documents), set()
+    while pending:
+        name = _referred(pending.pop(0))
+        if name not in told:
+            told.add(name)
+            lines += _struct(name, components[name])
+            pending[:0] = _references(components[name])
     return "\n".join(lines)
 
 
-def _type(hint: Any) -> str:
-    names = {str: "text", int: "number", float: "number", bool: "true or false", None: "null"}
-    if hint in names or hint is type(None):
-        return names.get(hint, "null")
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return ", ".join(f'`"{value}"`' for value in arguments)
-    if origin is list:
-        return f"list of {_type(arguments[0])}"
-    if origin is dict:
-        return "object of " + " → ".join(_type(argument) for argument in arguments)
-    if arguments:
-        return " or ".join(_type(argument) for argument in arguments)
-    name = hint.__name__
-    return f"[{name}](#{name.lower()})"
+def _struct(name: str, schema: dict[str, Any]) -> list[str]:
+    lines = [f"## {name}", ""]
+    if "description" in schema:
+        lines += [*_paragraphs(schema["description"]), ""]
+    lines += ["| Field | Type |", "| --- | --- |"]
+    for field, kind in schema["properties"].items():
+        optional = "" if field in schema["required"] else " (optional)"
+        lines.append(f"| `{field}`{optional} | {_cell(_type(kind))} |")
+    return [*lines, ""]
+
+
+def _paragraphs(docstring: str) -> list[str]:
+    """A docstring as Markdown, a paragraph a line."""
+    paragraphs = docstring.replace("``", "`").split("\n\n")
+    return "\n\n".join(" ".join(one.split()) for one in paragraphs).splitlines()
+
+
+def _references(schema: Any) -> Iterator[dict[str, Any]]:
+    """The references in a schema, in order."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            yield schema
+        for value in schema.values():
+            yield from _references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _references(value)
+
+
+def _referred(reference: dict[str, Any]) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        name = _referred(schema)
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(_type(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f'`"{value}"`' for value in schema["enum"])
+    match schema["type"]:
+        case "array":
+            return f"list of {_type(schema['items'])}"
+        case "object":
+            return f"object of text → {_type(schema['additionalProperties'])}"
+        case kind:
+            return _TYPES[kind]
 
 
 def _cell(text: str) -> str:

@@ -14,7 +14,6 @@ from replicator.engine.counts import total
 from replicator.engine.engine import Engine
 from replicator.engine.limits import RunLimits
 from replicator.engine.task import PartitionTask
-from replicator.errors import ExitCode
 from replicator.options.rates import OFF, print_rate
 from replicator.plan.draft import CopyPlan
 from replicator.process import since_process_start
@@ -133,7 +132,7 @@ class RunProgress:
             None,
             topic.conflict or "",
             hint=topic.conflict_hint,
-            exit_code=ExitCode(topic.conflict_exit_code or ExitCode.FATAL),
+            exit_code=topic.conflict_exit_code or None,
         )
 
     def _topic(self, plan: TopicPlan, faults: list[Fault]) -> TopicSummary:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 
 class CopySettings(Struct, frozen=True, kw_only=True):
+    """One copy, as asked for. Each field is that of an option (``Option.field``), whose help in
+    docs/options.md gives its meaning; sizes are bytes, ``linger`` and ``max_duration``
+    milliseconds. Frozen, so any thread may read it.
+    """
+
     source: ClientConfig
     target: ClientConfig
     same_cluster_id: bool  # two clusters may have one id
@@ -42,7 +47,7 @@ class CopySettings(Struct, frozen=True, kw_only=True):
     batch_bytes: int
     compression: Compression
     check_crc: bool
-    append: bool  # behind records that the target topics hold already
+    append: bool  # after records that the target topics hold already
     accept_gap: bool  # go on where the source has deleted what was not copied
     restart: bool  # forget what an earlier copy of these topics saved
     accept_target_configs: bool  # copy even where they would change or delete records

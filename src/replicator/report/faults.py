@@ -128,7 +128,7 @@ def fault(
     *,
     offset: int | None = None,
     hint: str | None = None,
-    exit_code: ExitCode | None = None,
+    exit_code: int | None = None,
 ) -> Fault:
     """A fault of a partition, or of a topic where ``partition`` is None.
 
@@ -156,7 +156,7 @@ def told(
     *,
     offset: int | None = None,
     hint: str | None = None,
-    exit_code: ExitCode | None = None,
+    exit_code: int | None = None,
 ) -> Fault:
     """As ``fault``, with a message that names place and cluster already."""
     return Fault(

@@ -18,21 +18,21 @@ PartitionState = Literal["waiting", "copying", "recovering", "stopped", "done", 
 FaultKind = Literal[
     "data-loss",  # the source's log start moved past our position
     "source-truncated",  # the source's log ends before it, or was written anew from there
-    "open-transaction",  # records lie behind a transaction that is not decided
+    "open-transaction",  # records follow one of a transaction that is not decided
     "source-deleted",
     "source-recreated",
     "target-deleted",
     "target-recreated",
-    "already-begun",  # an earlier run began the copy behind what --from asks for
+    "already-begun",  # an earlier run began the copy later than --from asks for
     "state-lost",  # the target has what this copy wrote, and its state is gone
-    "foreign-writer",  # somebody else wrote into the target partition
+    "foreign-writer",  # another client wrote into the target partition
     "record-too-large",
     "timestamp-refused",
     "record-refused",  # any other INVALID_RECORD of the target
     "corrupt-batch",
     "source-changed",  # it has lost records that were split up and may have been written
     "partitioner-failed",
-    "unknown-codec",  # a batch that nobody here can open or vouch for
+    "unknown-codec",  # a batch whose codec Kafka did not have when this version was made
     "refused",  # the plan refuses the topic: its target is not what a copy needs
     "superseded",  # another copystream took this topic over
     "denied",
@@ -41,7 +41,12 @@ FaultKind = Literal[
 
 
 class Fault(Struct, kw_only=True, omit_defaults=True):
-    """One partition (or, with ``partition`` None, one topic) that stopped, and why."""
+    """One partition that stopped, or one topic where ``partition`` is missing.
+
+    ``topic`` and ``offset`` are those of the cluster of ``side``, which ``cluster`` names by its
+    bootstrap addresses and its id. ``message`` says what happened and ``hint`` what to do;
+    ``exit_code`` is that of a run with this fault alone.
+    """
 
     kind: FaultKind
     side: Side
@@ -55,7 +60,12 @@ class Fault(Struct, kw_only=True, omit_defaults=True):
 
 
 class OpenTransaction(Struct, kw_only=True, omit_defaults=True):
-    """Records of a partition that lie behind a transaction which is not decided yet."""
+    """Records of a partition after the first record of a transaction that is not decided yet.
+
+    ``offset`` is the last stable offset, ``records`` the offsets from there to the high watermark.
+    ``producer_id`` and ``since`` (local ISO 8601 time of the transaction's first batch) are missing
+    where they cannot be told.
+    """
 
     topic: str
     partition: int
@@ -66,7 +76,9 @@ class OpenTransaction(Struct, kw_only=True, omit_defaults=True):
 
 
 class Gap(Struct, kw_only=True):
-    """Source offsets that were deleted before they were copied, accepted by --accept-gap."""
+    """Source offsets from ``start`` to ``end`` (exclusive) that were deleted before they were
+    copied, accepted by ``--accept-gap``.
+    """
 
     topic: str
     partition: int
@@ -75,7 +87,17 @@ class Gap(Struct, kw_only=True):
 
 
 class TopicPlan(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """What would happen to one topic. ``conflict`` set means it will not be copied."""
+    """What would happen to one topic.
+
+    ``records`` are the offsets still to copy, more than there are records where the log has holes;
+    ``bytes`` are those on the source's disk for them, missing where the source does not tell.
+    ``create``, ``resume`` and ``widen`` (partitions to be added) say what is done to the target
+    topic. Of a topic to be created, ``configs`` are all that are set, ``pinned`` those of them that
+    are set since the target's default is another, ``adjusted`` those that differ from the source's
+    and why, ``left_out`` those that the target refuses and why, ``held_back`` those that are never
+    carried over. A topic with a ``conflict`` is not copied: ``conflict_hint`` says what to do,
+    ``conflict_side`` on which cluster, and ``conflict_exit_code`` is that of the fault.
+    """
 
     topic: str
     target_topic: str
@@ -93,7 +115,7 @@ class TopicPlan(Struct, kw_only=True, omit_defaults=True, frozen=True):
     held_back: dict[str, str] = {}  # source configs not carried over
     widen: int = 0  # partitions to be added to a target topic that this copy made
     warnings: list[str] = []
-    open_transactions: list[OpenTransaction] = []  # records behind them are not stable yet
+    open_transactions: list[OpenTransaction] = []  # records from there on are not stable yet
     gaps: list[Gap] = []  # that are accepted
     conflict: str | None = None
     conflict_hint: str | None = None
@@ -103,6 +125,14 @@ class TopicPlan(Struct, kw_only=True, omit_defaults=True, frozen=True):
 
 
 class Plan(Struct, kw_only=True, omit_defaults=True):
+    """What a run of the same command would do; the one JSON document of ``--dry-run -o json``.
+
+    ``source`` and ``target`` are bootstrap addresses; ``flow`` is the name under which the state
+    of this copy is kept. ``records`` (offsets) and ``bytes`` are of the topics that would be
+    copied, ``bytes`` missing where the source does not tell. ``skipped`` tells why a topic that a
+    pattern matched is left out; ``faults`` are those of partitions that cannot be copied now.
+    """
+
     source: str
     target: str
     source_cluster_id: str
@@ -128,7 +158,7 @@ class PartitionProgress(Struct, kw_only=True):
 
 
 class Snapshot(Struct, kw_only=True):
-    """The running numbers at one moment; every counter only grows."""
+    """The running numbers at one moment; every counter only grows. Made in any thread."""
 
     phase: Phase
     elapsed: float
@@ -143,7 +173,7 @@ class Snapshot(Struct, kw_only=True):
     offsets_done: int
     bytes_total: int | None
     lag: int  # source offsets behind the end, all partitions
-    throttle: str  # the limit of the whole copy at this time of day, as a user writes it
+    throttle: str  # the limit of the copy at this time of day, as a user writes it
     throttle_bytes: int | None  # a second, what that allows at this moment; None is no limit
     throttle_ms: int  # spent waiting for --throttle or for the brokers' quotas
     throttled_by: Throttler
@@ -155,6 +185,16 @@ class Snapshot(Struct, kw_only=True):
 
 
 class TopicSummary(Struct, kw_only=True, omit_defaults=True):
+    """What a run has done to one topic.
+
+    ``records``, ``bytes`` (as sent, headers included) and ``batches`` were acknowledged by the
+    target in this run; ``passed_batches`` and ``rebatched_batches`` are batches of the source whose
+    records went through unchanged or into new batches, ``skipped_batches`` those left out
+    (control, aborted, empty). ``widened`` counts added partitions; ``pinned``, ``adjusted``,
+    ``left_out`` and ``held_back`` are as in TopicPlan. ``open_transactions`` hold records back at
+    the end of the run; ``gaps`` were accepted.
+    """
+
     topic: str
     target_topic: str
     status: Literal["done", "incomplete", "failed", "nothing-left"]
@@ -173,7 +213,7 @@ class TopicSummary(Struct, kw_only=True, omit_defaults=True):
     left_out: dict[str, str] = {}
     held_back: dict[str, str] = {}
     warnings: list[str] = []
-    open_transactions: list[OpenTransaction] = []  # that records lie behind at the end of the run
+    open_transactions: list[OpenTransaction] = []  # that hold records back at the end of the run
     gaps: list[Gap] = []
 
 
@@ -181,7 +221,12 @@ LimitName = Literal["max-bytes", "max-records", "max-duration"]
 
 
 class Limit(Struct, kw_only=True, omit_defaults=True):
-    """A limit on a run that was reached. ``value`` and ``used`` are bytes, records or seconds."""
+    """A limit on a run that was reached.
+
+    ``value`` and ``used`` are bytes, records or seconds, by the option ``name``. What was sent over
+    a lost connection counts as used. ``next`` is what the first batch that did not fit has, missing
+    where time was the limit.
+    """
 
     name: LimitName  # the option
     value: float  # as it was given
@@ -190,7 +235,15 @@ class Limit(Struct, kw_only=True, omit_defaults=True):
 
 
 class Summary(Struct, kw_only=True, omit_defaults=True):
-    """The whole run, at its end; the one JSON document of ``-o json``."""
+    """The whole run, at its end; the one JSON document of ``-o json``.
+
+    ``elapsed`` and ``first_ack_after`` (from the start of the process to the first acknowledged
+    batch) are seconds. Counts are as in TopicSummary, of all topics; ``logical_bytes`` is the
+    uncompressed size, estimated from samples, null while it is not known. ``recoveries`` counts how
+    often a partition asked the target's log where to go on. ``throttle`` is the limit at the end,
+    as it is typed; ``throttle_ms`` are milliseconds spent waiting for it or for the brokers'
+    quotas, most of them for ``throttled_by``. ``skipped`` and ``warnings`` are as in the plan.
+    """
 
     status: Literal["done", "nothing-left", "incomplete", "limited", "failed", "interrupted"]
     exit_code: int
