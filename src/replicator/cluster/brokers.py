@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from replicator.cluster import questions as messages
 from replicator.cluster.config import ClientConfig, format_address
-from replicator.cluster.connection import Connection
+from replicator.cluster.connection import Connection, api_name
 from replicator.cluster.decode import DecodeError
 from replicator.cluster.errors import ProtocolFault, Unreachable, WrongCluster, unreachable
 from replicator.cluster.questions import MetadataAnswer, Question
@@ -262,7 +262,7 @@ class Brokers:
         return self.config.bootstrap_text if address is None else format_address(*address)
 
     def _read(
-        self, connection: Connection, request: object, answer: object, question: Question[R]
+        self, connection: Connection, request: Any, answer: object, question: Question[R]
     ) -> R:
         try:
             return question.read(answer)
@@ -270,7 +270,7 @@ class Brokers:
             connection.close()
             raise ProtocolFault(
                 self.side,
-                f"{self.where}: broker {connection.address} answered {type(request).__name__} "
+                f"{self.where}: broker {connection.address} answered {api_name(request)}Request "
                 f"with impossible content: {error}",
                 hint="is this a Kafka broker or one compatible with it? Its log may say more",
             ) from error

@@ -14,10 +14,11 @@ import io
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from replicator import __version__
 from replicator.cluster.config import ClientConfig, format_address
@@ -53,6 +54,15 @@ _API_NAMES = {
 }
 
 _INT32 = struct.Struct(">i")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request of one version, as bytes, and how its answer is read."""
+
+    name: str  # of the API
+    frame: Callable[[int, str], bytes]  # from a correlation id and a client id, with its length
+    read: Callable[[memoryview], Any]  # of a response from its correlation id on; ValueError
 
 
 class Connection:
@@ -112,18 +122,18 @@ class Connection:
             )
         return best
 
-    def call(self, request: Entity, *, timeout: float) -> Entity:
-        """Send one request (a kio request of any API) and return its response.
+    def call(self, request: Entity | Call, *, timeout: float) -> Any:
+        """Send one request (a kio request of any API, or a ``Call``) and return its response.
 
         ``timeout`` is in seconds and covers the whole exchange, however slowly bytes arrive.
         """
         deadline = time.monotonic() + timeout
-        response_type = _response_type(type(request))
-        body = self._exchange(request, deadline, MAX_FRAME)
+        call = request if isinstance(request, Call) else _kio_call(request)
+        body = self._exchange(call, deadline, MAX_FRAME)
         try:
-            return cast("Entity", decode_response(response_type, body))
-        except DecodeError as error:
-            self._not_kafka(f"sent a malformed {response_type.__name__}: {error}")
+            return call.read(memoryview(body))
+        except ValueError as error:
+            self._not_kafka(f"sent a malformed {call.name}Response: {error}")
 
     def detach(self) -> socket.socket:
         """Give the socket, blocking and without a time-out, to the caller, who now owns it."""
@@ -162,12 +172,13 @@ class Connection:
         request = v3.ApiVersionsRequest(
             client_software_name="copystream", client_software_version=__version__
         )
-        body = self._exchange(request, deadline, MAX_HANDSHAKE_FRAME)
+        body = self._exchange(_kio_call(request), deadline, MAX_HANDSHAKE_FRAME)
         answer: v0.ApiVersionsResponse | v3.ApiVersionsResponse
         try:
             # A broker that does not know v3 answers in v0; the error code comes first in both.
             if body[4:6] == UNSUPPORTED_VERSION.to_bytes(2, "big"):
-                body = self._exchange(v0.ApiVersionsRequest(), deadline, MAX_HANDSHAKE_FRAME)
+                older = _kio_call(v0.ApiVersionsRequest())
+                body = self._exchange(older, deadline, MAX_HANDSHAKE_FRAME)
                 answer = decode_response(v0.ApiVersionsResponse, body)
             else:
                 answer = decode_response(v3.ApiVersionsResponse, body)
@@ -198,11 +209,11 @@ class Connection:
             versions[PRODUCE] = (max(low, _LOWEST_PRODUCE), high)
         return versions
 
-    def _exchange(self, request: Entity, deadline: float, cap: int) -> bytearray:
-        """Send ``request``; the response frame from its correlation id on."""
+    def _exchange(self, call: Call, deadline: float, cap: int) -> bytearray:
+        """Send a request; the response frame from its correlation id on."""
         sock = self._open_socket()
         self._correlation = (self._correlation + 1) & 0x7FFF_FFFF
-        frame = _frame(request, self._correlation, self._client_id)
+        frame = call.frame(self._correlation, self._client_id)
         try:
             _set_deadline(sock, deadline)
             sock.sendall(frame)
@@ -212,11 +223,11 @@ class Connection:
             body = self._receive(sock, size, deadline)
         except TimeoutError:
             self._fail(
-                f"no answer to {_api_name(request)} in time",
+                f"no answer to {call.name} in time",
                 hint="the broker is overloaded or stopped, or a firewall drops the traffic",
             )
         except OSError as error:
-            self._lost(request, error)
+            self._lost(call.name, error)
         except CopystreamError:
             raise
         except BaseException:
@@ -261,7 +272,7 @@ class Connection:
             )
         self._not_kafka(f"announced a response of {size} bytes (first bytes {start!r})")
 
-    def _lost(self, request: Entity, error: OSError) -> NoReturn:
+    def _lost(self, api: str, error: OSError) -> NoReturn:
         what = error.strerror or str(error) or "connection lost"
         if self._answers == 0:
             self._fail(
@@ -278,7 +289,7 @@ class Connection:
                 "restarting, run the command again",
             )
         self._fail(
-            f"connection lost during {_api_name(request)} ({what})",
+            f"connection lost during {api} ({what})",
             hint="see whether the broker is up; the network between may be at fault",
         )
 
@@ -293,8 +304,16 @@ class Connection:
         raise ProtocolFault(self._side, f"{self._where} {what}", hint=hint)
 
 
-def _api_name(request: Entity) -> str:
+def api_name(request: Entity | Call) -> str:
+    """Of the API, for people."""
+    if isinstance(request, Call):
+        return request.name
     return type(request).__name__.removesuffix("Request")
+
+
+def _kio_call(request: Entity) -> Call:
+    read = partial(decode_response, _response_type(type(request)))
+    return Call(api_name(request), partial(_frame, request), read)
 
 
 @cache

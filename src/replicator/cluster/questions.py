@@ -12,9 +12,11 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from copycore.frames import FETCH_KEY, FETCH_VERSIONS, decode_fetch, encode_fetch
 from replicator.cluster import errors
+from replicator.cluster.connection import Call
 from replicator.cluster.decode import DecodeError
 from replicator.terms import TopicPartition, valid_topic_name
 
@@ -26,6 +28,8 @@ LATEST = -1
 EARLIEST_LOCAL = -4  # of what is not only in remote storage (KIP-405)
 
 FETCH_BYTES = 4 << 20  # of an answer, but for one batch that is larger
+FETCH_WAIT_MS = 100  # that a broker may wait for records
+BY_NAME = 12  # the last version of Fetch that names topics by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +303,22 @@ def epoch_ends(
 # Fetch
 
 
+class FetchedPartition(NamedTuple):
+    partition: int
+    records: bytes
+
+
+class FetchedTopic(NamedTuple):
+    name: str
+    partitions: tuple[FetchedPartition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchAnswer:
+    throttle_time: timedelta  # KIP-219
+    topics: list[FetchedTopic]
+
+
 def fetch(
     offsets: Mapping[TopicPartition, int], limit: int
 ) -> Question[dict[TopicPartition, bytes]]:
@@ -308,35 +328,46 @@ def fetch(
     it is (KIP-74); others bring nothing if their first batch is larger.
     """
 
-    def build(version: int) -> Any:
-        schema = _request_module("fetch", version)
-        return schema.FetchRequest(
-            max_wait=timedelta(milliseconds=100),
-            min_bytes=1,
-            max_bytes=FETCH_BYTES,
-            isolation_level=0,
-            session_id=0,
-            session_epoch=-1,
-            topics=_per_topic(
-                offsets,
-                lambda topic, partitions: schema.FetchTopic(topic=topic, partitions=partitions),
-                lambda tp: schema.FetchPartition(
-                    partition=tp[1], fetch_offset=offsets[tp], partition_max_bytes=limit
-                ),
-            ),
-            forgotten_topics_data=(),
-            rack_id="",
-        )
+    # The frames are the data path's: kio's would be a second way to read the same bytes.
+    topics = [
+        (topic.encode(), b"", [(number, -1, offsets[topic, number], limit) for number in numbers])
+        for topic, numbers in _grouped(offsets).items()
+    ]
 
-    def content(entry: Any) -> bytes:
-        return entry.records or b""
+    def build(version: int) -> Call:
+        def frame(correlation: int, client_id: str) -> bytes:
+            return encode_fetch(
+                version,
+                correlation,
+                client_id.encode(),
+                topics,
+                max_wait_ms=FETCH_WAIT_MS,
+                max_bytes=FETCH_BYTES,
+                read_committed=False,
+            )
 
-    read = _reader(offsets, "responses", "topic", "partition_index", content, whole=False)
+        def answer(body: memoryview) -> FetchAnswer:
+            response = decode_fetch(version, body[4:])  # after the correlation id
+            fetched = [
+                FetchedTopic(
+                    name.decode(),
+                    tuple(FetchedPartition(one["partition"], one["records"]) for one in found),
+                )
+                for name, found in response["topics"]
+            ]
+            return FetchAnswer(timedelta(milliseconds=response["throttle_ms"]), fetched)
 
-    def read_all(response: Any) -> dict[TopicPartition, bytes]:
+        return Call("Fetch", frame, answer)
+
+    def records(entry: FetchedPartition) -> bytes:
+        return entry.records
+
+    read = _reader(offsets, "topics", "name", "partition", records, whole=False)
+
+    def read_all(response: FetchAnswer) -> dict[TopicPartition, bytes]:
         return dict.fromkeys(offsets, b"") | read(response)  # a throttled answer has none
 
-    return Question(1, 12, 12, build, read_all)
+    return Question(FETCH_KEY, FETCH_VERSIONS[0], BY_NAME, build, read_all)
 
 
 # DescribeProducers
