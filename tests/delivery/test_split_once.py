@@ -265,9 +265,9 @@ class Lane:
             self.lost = True  # the answer is lost
             return
         batch = queue.popleft()
-        behind = batch.counter + len(batch.records)
-        place = self.sim.offsets[self.source, target][behind - 1]
-        self.arrivals[target] = (place + 1, behind)
+        after = batch.counter + len(batch.records)
+        last = self.sim.offsets[self.source, target][after - 1]
+        self.arrivals[target] = (last + 1, after)
         self.left[batch.stride] -= 1
         for left, end in zip(self.left, self.ends, strict=True):
             if left:
@@ -290,7 +290,7 @@ def simulate(seed: int, *, compacting: bool) -> Sim:
         sim.live()
         if compacting and rng.random() < 0.5:
             sim.compact()
-    raise AssertionError("it never comes to an end")
+    raise AssertionError("it never ends")
 
 
 @pytest.mark.parametrize("seed", range(300))
@@ -421,7 +421,7 @@ def test_an_older_generation_counts_for_nothing() -> None:
 
 
 def test_others_go_on_while_the_log_is_read() -> None:
-    """A stride that another source partition cut meanwhile is no stranger's."""
+    """A stride that another source partition cut meanwhile is not another client's."""
     cluster = FakeCluster("target")
     cluster.add(TOPIC)
     cluster.log(TOPIC).write(10, 0, producer=FIRST_PRODUCER)

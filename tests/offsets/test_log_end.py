@@ -175,7 +175,7 @@ def test_an_unreachable_cluster_is_told(target: FakeCluster, question: str) -> N
         ask(target)
 
 
-# --- somebody else --------------------------------------------------------------------------------
+# --- another client -------------------------------------------------------------------------------
 
 
 def test_another_producer_at_the_tail(target: FakeCluster) -> None:

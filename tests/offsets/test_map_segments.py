@@ -113,7 +113,7 @@ def test_any_bytes_give_segments_or_an_error(data: bytes) -> None:
         b"\x05",
         b"\x80",
         b"\x05\x05\x00\x00",  # a run of nothing
-        b"\x05\x05\x01",  # no hole behind the run
+        b"\x05\x05\x01",  # no hole after the run
         b"\xff" * 9 + b"\x02\x00",  # 2^64
         b"\xff" * 9 + b"\x01\x00",  # above 2^63
         b"\x00" + b"\xff" * 9 + b"\x01",

@@ -151,7 +151,7 @@ def test_what_is_written_is_read_back(topic: StateTopic) -> None:
 
 
 def test_a_segment_joins_the_map_only_when_it_is_durable(topic: StateTopic) -> None:
-    """Records behind a segment that was never written would have none after a crash (D12)."""
+    """Records after a segment that was never written would have none after a crash (D12)."""
     writer, maps = FakeWriter(topic), ours()
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     writer.failure = ClusterError("target", "no")
@@ -269,7 +269,7 @@ class Life:
     topic: StateTopic = field(default_factory=StateTopic)
     slow: Slow = field(default_factory=Slow)
     generation: int = 1
-    fence: int = REACH  # late records are from there on: nothing was sent behind what they say
+    fence: int = REACH  # late records are from there on: nothing was sent after what they say
 
     def begin(self) -> None:
         ours(1).write_bindings(FakeWriter(self.topic), [(PLACE, BINDING, 0)])

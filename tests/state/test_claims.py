@@ -36,7 +36,7 @@ class Node:
         self.claims.acquire(topics)
 
     def keep(self) -> bool:
-        """What the thread of the pulse does, and whether the claims stand then."""
+        """What the thread of the pulse does, and whether the claims are valid after it."""
         self.pulse.turn()
         return not self.claims.struck_out
 
@@ -47,7 +47,7 @@ def node(topic: StateTopic, clock: FakeClock) -> Callable[..., Node]:
 
 
 def sessions(topic: StateTopic) -> dict[str, Process]:
-    """Those that stand, by id."""
+    """Those that are not struck out, by id."""
     found = {}
     for key, value in topic.compacted().items():
         kind, *rest = msgspec.json.decode(key)
@@ -79,7 +79,7 @@ def beat(topic: StateTopic, session: str) -> None:
 
 
 def bury(topic: StateTopic, session: str, *topics: str) -> None:
-    """Somebody strikes a session out."""
+    """Another session strikes this one out."""
     topic.append(msgspec.json.encode(["session", session]), None)
     for name in topics:
         topic.append(msgspec.json.encode(["claim", FLOW, name, session]), None)
@@ -209,7 +209,7 @@ def test_of_two_that_hold_each_others_topics_none_goes_on(
     one = node()
 
     def crosswise() -> None:
-        # Between the two claims of ``one`` somebody else claimed both topics.
+        # Between the two claims of ``one`` another session claimed both topics.
         session, claim_x, claim_y = topic.records[-3:]
         del topic.records[-3:]
         for _, key, value in (session, claim_x):
@@ -350,7 +350,7 @@ def test_a_session_that_leaves_while_it_is_watched_is_not_waited_for(
 def test_one_that_lives_keeps_all_the_dead_in_place(
     node: Callable[..., Node], topic: StateTopic, clock: FakeClock
 ) -> None:
-    """Refused because of one, it has struck nobody out."""
+    """Refused because of one, it has struck out none."""
     plant(topic, "dead", "x", **a_dead_process())
     plant(topic, "alive", "y")
     clock.on_sleep = lambda: beat(topic, "alive")
@@ -386,7 +386,7 @@ def test_claims_are_held_as_long_as_beats_arrive(
 def test_a_late_beat_holds_from_when_it_was_sent(
     node: Callable[..., Node], clock: FakeClock
 ) -> None:
-    """A successor waits for LEASE since it has seen a beat: who holds must have stopped before."""
+    """A successor waits for LEASE since it has seen a beat: the holder must have stopped before."""
     one = node()
     one.start("x")
     one.writer.hold = True
@@ -508,7 +508,7 @@ def test_it_notices_behind_a_beat_of_its_own(
     bury(topic, name, "x")
     one.reader.blind = True
     assert one.keep(), "nothing is known yet"
-    assert name in sessions(topic), "the beat lies behind the tombstone"
+    assert name in sessions(topic), "the beat lies after the tombstone"
     one.reader.blind = False
     assert not one.keep()
     beats = len(one.writer.sent)
@@ -520,7 +520,7 @@ def test_it_notices_behind_a_beat_of_its_own(
 def test_taken_over_and_over(
     node: Callable[..., Node], topic: StateTopic, clock: FakeClock
 ) -> None:
-    """A session that was taken for dead finds out, and its late release harms nobody."""
+    """A session that was taken for dead finds out, and its late release does no harm."""
     plant(topic, "first", "x")
     second = node()
     second.start("x")

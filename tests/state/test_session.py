@@ -216,6 +216,13 @@ def test_nothing_is_held_before_it_is_acquired(clusters: Clusters) -> None:
         _ = session.pulse
 
 
+def test_topics_are_acquired_once(clusters: Clusters) -> None:
+    with clusters.session() as session:
+        session.acquire(["orders"])
+        with pytest.raises(RuntimeError, match="already"):
+            session.acquire(["payments"])
+
+
 def test_one_cluster_under_two_names_is_refused(clusters: Clusters) -> None:
     clusters.target.cluster_id = clusters.source.cluster_id
     with pytest.raises(UsageError, match="are the same cluster"), clusters.session():

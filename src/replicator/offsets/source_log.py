@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from replicator.cluster import Cluster, TopicMeta, Unsupported
+from replicator.offsets.log_end import ASK_TIMEOUT
 from replicator.report import faults
 from replicator.report.model import Fault, FaultKind, Gap
 from replicator.terms import TopicPartition
-
-ASK_TIMEOUT = 5.0  # seconds; the driver asks again
 
 
 @dataclass(frozen=True, slots=True)

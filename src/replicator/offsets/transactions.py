@@ -9,11 +9,10 @@ from datetime import datetime, timedelta
 from copycore.batch import Batch
 from replicator.cluster import Cluster, RunningTransaction
 from replicator.errors import CopystreamError
-from replicator.offsets.log_end import last_batches
+from replicator.offsets.log_end import ASK_TIMEOUT, last_batches
 from replicator.report.model import OpenTransaction
 from replicator.terms import TopicPartition
 
-ASK_TIMEOUT = 5.0  # seconds
 PATIENCE = timedelta(seconds=10)  # as PartitionCopy's transaction_limit
 
 

@@ -130,9 +130,11 @@ class Session:
         """Claim the flow's ``topics`` (of the source), and take over what is stored of them: make
         and mend the state topics, read them, and beat from then on.
 
-        What it opened is closed again when it fails. Raises as ``read``, and ``IncompleteError``
-        where another copystream copies one of the topics.
+        What it opened is closed again when it fails. Raises as ``read``, ``IncompleteError`` where
+        another copystream copies one of the topics, and ``RuntimeError`` the second time.
         """
+        if self._held is not None:
+            raise RuntimeError("topics were acquired already")
         found = checks.check(self._target, self._admin, change=True)
         with ExitStack() as stack:
             writer = self._open_writer(self._target)
