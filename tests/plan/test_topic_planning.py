@@ -467,7 +467,12 @@ def test_a_record_without_a_timestamp_is_not_old() -> None:
         ({"cleanup.policy": "delete"}, {"cleanup.policy": "compact"}, True, "compacts this topic"),
         ({"cleanup.policy": "compact"}, {"cleanup.policy": "compact"}, False, None),
         ({}, {"cleanup.policy": "compact"}, False, "compacts this topic"),
-        ({"retention.ms": "-1"}, {"retention.ms": str(7 * DAY)}, False, "the source for ever"),
+        (
+            {"retention.ms": "-1"},
+            {"retention.ms": str(7 * DAY)},
+            False,
+            "the source without a limit",
+        ),
         ({"retention.bytes": "9"}, {"retention.bytes": "8"}, False, "the source 9"),
     ],
 )

@@ -43,8 +43,8 @@ class Reload:
         self._requested = True
 
     def taken(self) -> Throttle | None:
-        """What is to hold from now on; None when nobody asked, nothing changed, or the file is
-        wrong. Says what it did in the log.
+        """The limits from now on; None when they were not asked for, nothing changed, or the file
+        is wrong. Says what it did in the log.
         """
         if not self._requested or self._path is None:
             return None

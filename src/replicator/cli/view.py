@@ -28,7 +28,7 @@ class SlowPartition(Struct, frozen=True, kw_only=True):
     partition: int
     left: int  # offsets
     offsets_per_second: float | None
-    seconds_left: float | None  # None while it stands still
+    seconds_left: float | None  # None while nothing moves
 
 
 class View(Struct, frozen=True, kw_only=True):
@@ -140,7 +140,7 @@ def _quotient(left: int, rate: float | None) -> float | None:
 
 
 def plain_line(view: View) -> str:
-    """One line that stands for itself in a log file."""
+    """One line that can be understood alone, in a log file."""
     parts = [clock(view.elapsed)]
     if view.phase != "copying":
         parts.append(view.phase)

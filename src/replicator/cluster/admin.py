@@ -382,7 +382,7 @@ def _topic_defaults(settings: Mapping[str, str]) -> dict[str, str]:
         for name, factor in sources:
             if name in settings:
                 value = settings[name]
-                # -1 means "for ever" in every unit.
+                # -1 means without a limit in every unit.
                 defaults[key] = value if factor == 0 else str(_scaled(int(value), factor))
                 break
     return defaults

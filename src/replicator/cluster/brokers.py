@@ -2,8 +2,8 @@
 
 A connection is opened when it is first needed and again after a loss, and is trusted only
 after it has answered with the id of this cluster. One lock guards what is known about the
-brokers and each connection has a lock of its own, so that a broker that hangs holds up nobody
-but those who ask it.
+brokers and each connection has a lock of its own, so that a broker that hangs holds up only
+the threads that ask it.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 _OWN = frozenset({"bootstrap.servers", "client.id", "security.protocol"})
 
 # Settings of a Java client that change nothing here: copystream has its own way for what they
-# tune. They stand in most files in use, so they are passed over without a warning.
+# tune. Most files in use have them, so they are passed over without a warning.
 _WITHOUT_EFFECT = frozenset(
     {
         "acks", "auto.offset.reset", "batch.size", "buffer.memory", "compression.type",
@@ -63,7 +63,7 @@ class ClientConfig:
     properties: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __repr__(self) -> str:
-        # Any property may hold a secret, under names nobody here has heard of.
+        # Any property may hold a secret, under a name that is not known here.
         return (
             f"ClientConfig(bootstrap={self.bootstrap_text!r}, client_id={self.client_id!r}, "
             f"security_protocol={self.security_protocol!r}, properties={sorted(self.properties)})"
@@ -101,7 +101,7 @@ def load_client_config(
         key, equals, value = override.partition("=")
         key = key.strip()
         if not equals or not key:
-            # The text may hold a secret: only what stands before any "=" is shown.
+            # The text may hold a secret: only what comes before any "=" is shown.
             raise UsageError(
                 f"--{side}-X needs KEY=VALUE, and one has no {'key' if equals else 'equals sign'}",
                 hint=f"for example: --{side}-X client.id=night-copy",
@@ -115,7 +115,7 @@ def load_client_config(
     unused = sorted(
         {override.partition("=")[0].strip() for override in overrides} & _WITHOUT_EFFECT
     )
-    if unused:  # in a file they are for other clients; here somebody means them
+    if unused:  # in a file they are for other clients; here they were typed for this one
         _log.warning(
             "--%s-X has no effect with %s: copystream has its own way for that",
             side,

@@ -203,7 +203,7 @@ def _retention(
         )
         (found.harm if shorter or source is None else found.notes).append(text)
     elif shorter and of_source is not None:
-        longer = "for ever" if of_source < 0 else f"for {_time(of_source)}"
+        longer = "without a limit" if of_source < 0 else f"for {_time(of_source)}"
         found.notes.append(
             f"the target keeps records for {_time(keep)} (retention.ms), the source {longer}"
         )

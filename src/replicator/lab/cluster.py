@@ -126,7 +126,7 @@ class LabCluster:
                 node.send(signal.SIGTERM)
         for node in self._nodes:
             if private:
-                node.kill()  # nobody will read its data again
+                node.kill()  # its data is not read again
             else:
                 node.stop(_STOP_TIMEOUT)
         if private and self._directory is not None:
@@ -152,7 +152,7 @@ class LabCluster:
         self._nodes[node].kill()
 
     def pause(self, node: int = 0) -> None:
-        """SIGSTOP: connections stay open and nothing answers; returns when it stands still."""
+        """SIGSTOP: connections stay open and nothing answers; returns when it has stopped."""
         self._nodes[node].pause()
 
     def resume(self, node: int = 0) -> None:

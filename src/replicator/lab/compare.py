@@ -46,7 +46,7 @@ class Verdict(Struct, kw_only=True):
     """The outcome. Counts are records; ``records`` and ``bytes`` are what the source holds.
 
     ``details`` keeps the first hundred differences. ``truncated`` says that a partition differs
-    behind the detailed window too, so that the counts of differences are lower bounds.
+    after the detailed window too, so that the counts of differences are lower bounds.
     """
 
     partitions: int

@@ -78,7 +78,7 @@ def classify(
 ) -> list[Difference]:
     """Every change between the two sequences, in target order, then source order.
 
-    ``whole`` False means that the sequences were cut off: what has no partner behind the last
+    ``whole`` False means that the sequences were cut off: what has no partner after the last
     pair is then left undecided. Among records that are equal to each other the choice which of
     them is missing or doubled is arbitrary.
     """

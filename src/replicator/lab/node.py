@@ -128,7 +128,7 @@ class Node:
             raise LabError(f"broker {self.index} at {self.address} does not run")
 
     def pause(self) -> None:
-        """SIGSTOP; returns when it stands still."""
+        """SIGSTOP; returns when it has stopped."""
         self.send(signal.SIGSTOP)
         deadline = time.monotonic() + 10
         while self.process is not None and not self.process.paused():
@@ -210,7 +210,7 @@ def alive_brokers(address: str) -> set[int]:
             answer = _receive(connection, size)
     except OSError:
         return set()
-    response, _ = _read_metadata(answer, 5)  # behind correlation id and (empty) tags
+    response, _ = _read_metadata(answer, 5)  # after correlation id and (empty) tags
     if response.controller_id < 0:
         return set()
     return {int(broker.node_id) for broker in response.brokers}

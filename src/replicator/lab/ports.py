@@ -14,7 +14,7 @@ _LOWEST, _HIGHEST = 15000, 32000
 
 
 def free_ports(count: int) -> list[int]:
-    """``count`` ports nobody listens on now; another process may still take one first."""
+    """``count`` ports on which no process listens now; another process may still take one first."""
     ports: list[int] = []
     with ExitStack() as held:
         while len(ports) < count:

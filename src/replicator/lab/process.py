@@ -64,7 +64,7 @@ class Process(Struct, frozen=True):
         return fields[0] not in "ZX" or int(fields[17]) > 1
 
     def paused(self) -> bool:
-        """Whether every one of its threads stands still: SIGSTOP takes a moment to reach all."""
+        """Whether every one of its threads has stopped: SIGSTOP takes a moment to reach all."""
         threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
         try:
             return all(t.read_text().rpartition(")")[2].split()[0] == "T" for t in threads)

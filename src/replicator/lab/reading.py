@@ -40,7 +40,7 @@ def read_records(bootstrap: str, ranges: Mapping[Place, Range]) -> Iterator[Reco
     nothing has come for ``HOLE_SECONDS`` although the broker answers, nor as long after its answer.
 
     Raises ``ReadError`` when a log cannot be read, or when the broker is in trouble and nothing
-    has come for ``STALL_SECONDS``; ``KafkaException`` when nobody answers at all.
+    has come for ``STALL_SECONDS``; ``KafkaException`` when no broker answers at all.
     """
     waiting = {place: high for place, (low, high) in ranges.items() if low < high}
     if not waiting:

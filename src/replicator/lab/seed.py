@@ -117,7 +117,7 @@ class Writer:
             "linger.ms": linger_ms,
             "acks": "all",
             "enable.idempotence": idempotent,
-            # without idempotence a retry overtakes the batches behind it
+            # without idempotence a retry overtakes the batches after it
             "max.in.flight.requests.per.connection": 5 if idempotent else 1,
             "log_level": 0,
             "delivery.report.only.error": True,

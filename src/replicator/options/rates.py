@@ -39,7 +39,7 @@ class Rate(Struct, frozen=True):
 
     bytes: int | None = None  # a second
     records: int | None = None  # a second
-    auto: bool = False  # as much as is in nobody's way, see ``pace.auto``; without other limits
+    auto: bool = False  # as much as slows no other client down, see ``pace.auto``; alone
 
 
 class Entry(Struct, frozen=True):

@@ -239,7 +239,7 @@ ENGINE = _group(
         repeat=True,
         reread=True,
         field="throttle_topics",
-        help="Highest rate of each of these topics, within that of the whole. The first pattern "
+        help="Highest rate of each of these topics, within --throttle. The first pattern "
         "that fits a topic counts.",
     ),
     Option(

@@ -1,22 +1,22 @@
-"""How fast a copy may go without being in the way of others who write to the target.
+"""How fast a copy may go without slowing down other clients that write to the target.
 
-A copy at full speed fills a queue at the target, in which everybody's requests wait. So its own
-wait is kept close to what it is while the copy sends next to nothing, which is looked at for a
-moment every ``PROBE_EVERY`` seconds (as BBR does). In between, requests that wait longer lower the
-rate, and others let it grow by and by; it settles where the copy takes what others leave free
-(delay-based congestion control, as TCP Vegas and LEDBAT do it). A rate that limits nothing any more
-is none.
+A copy at full speed fills a queue at the target, in which every client's requests wait. So the
+copy's own requests may wait little longer than they do while it sends next to nothing, which is
+measured for a moment every ``PROBE_EVERY`` seconds (as BBR does). In between, requests that wait
+longer lower the rate, and requests that do not let it grow slowly; it settles where the copy takes
+what other clients leave free (delay-based congestion control, as TCP Vegas and LEDBAT do it). A
+rate that limits nothing any more is dropped.
 
-Whoever sends as fast as he is answered leaves nothing free: his own queue is what requests wait for
-even while the copy sends next to nothing, and the copy gets about as much of the target as it makes
-that queue longer, ``TOLERANCE`` and ``SLACK``. So what others get done counts too, where that can
+A closed-loop producer, which sends as fast as it is answered, keeps the broker's queue full at any
+rate of ours, so latency alone cannot show that the copy slows it down; the copy would get a share
+of the target by ``TOLERANCE`` and ``SLACK``. So what other clients write counts too, where it can
 be seen: when they write less beside the copy than while it sends next to nothing, the rate goes
-down. And while nobody else writes at all there is nobody to wait for, and no limit; nor is there
-one for a copy that follows and has caught up, for what it put off it would have to send later.
+down. While no other client writes there is no limit; nor is there one for a copy that follows and
+has caught up, since it would have to send later what it put off.
 
-A broker's quota that makes the copy wait, and replicas that fall behind, cut the rate as well.
+A broker's quota that makes the copy wait, and replicas that lag, cut the rate as well.
 
-Pure: the caller measures, and sets the rate that comes out.
+Pure: the caller measures, and sets the rate that comes out. Used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ PROBE_LOOKS = 2  # the first is at what was sent before, the last one counts
 START = 64_000_000.0  # bytes a second, until the first wait is known: four requests of a MB
 FLOOR = 1_000_000.0  # bytes a second a copy always may have
 
-QUIET = 5.0  # seconds without a record by others: nobody writes
-BLIND = 5.0  # seconds without knowing about others: somebody may
+QUIET = 5.0  # seconds without a record by others: none writes
+BLIND = 5.0  # seconds without knowing about others: one may write
 COUNTED = 1000.0  # records a second by others, below which their rate varies by chance
 SETTLED = 0.5  # seconds until a change of the rate shows in what others write
 COMPARED = 3  # looks after that
@@ -87,12 +87,12 @@ class Neighbours:
 
     @property
     def none(self) -> bool:
-        """Whether nobody writes."""
+        """Whether no other client writes."""
         return self._now - self._known_at < BLIND and self._now - self._wrote_at > QUIET
 
     @property
     def unknown(self) -> bool:
-        """Whether somebody writes, and nobody knows how much he would without the copy."""
+        """Whether another client writes, and it is not known how much it would without the copy."""
         known = self._known_at == self._now
         return known and self._undisturbed is None and not self.none
 
@@ -177,7 +177,7 @@ class Polite:
                 self._begin_probe(sample)
 
     def _lagging(self, sample: Sample) -> bool:
-        """Whether there are more replicas behind than at some time before, for not too long."""
+        """Whether more replicas lag than at some time before, for not too long."""
         if self._in_sync is None or sample.under_replicated <= self._in_sync:
             self._in_sync = sample.under_replicated
             self._lagging_at = None

@@ -1,7 +1,7 @@
 """What others write to a cluster, seen by the end offsets of their topics, for ``auto``.
 
-A copy is in nobody's way where nobody writes; and where somebody does, how much he gets done says
-more than how long our own requests take. It costs a ListOffsets four times a second, for at most
+A copy slows no client down where none writes; and where one does, how much it writes says more than
+how long our own requests take. Asking costs a ListOffsets four times a second, for at most
 ``PARTITIONS`` partitions: those that grew lately, and the others by turns.
 """
 
@@ -54,13 +54,13 @@ class Others:
         self._listed_at = -LISTED_EVERY
         self._sees_all: bool | None = None  # None: not asked yet
         self._busy: dict[TopicPartition, _Seen] = {}
-        self._idle: dict[TopicPartition, _Seen | None] = {}  # who was asked longest ago first
+        self._idle: dict[TopicPartition, _Seen | None] = {}  # those asked longest ago first
         self._rate: float | None = None
         self._known_at = -FRESH
 
     @property
     def rate(self) -> float | None:
-        """Records a second; None while nobody can tell."""
+        """Records a second; None while it cannot be told."""
         return self._rate if self._clock() - self._known_at < FRESH else None
 
     def begin(self) -> None:

@@ -16,7 +16,7 @@ CAUGHT_UP = 1.0  # seconds' worth of what comes, by which a copy that follows ma
 
 
 class Standing(Struct, frozen=True):
-    """How a copy stands at one moment."""
+    """What a copy has done, at one moment."""
 
     bytes: int  # acknowledged so far
     records: int

@@ -69,17 +69,17 @@ class Buckets:
         self._topics: dict[str, Bucket] = {}
         self._rates: dict[str | None, Rate] = {}  # as set; the whole's under None
         self._polite: Polite | None = None  # while the whole's rate is auto
-        self._asked: Rate | None = None  # of the whole, by the options and the time of day
+        self._asked: Rate | None = None  # of the whole copy, by the options and the time of day
         self.tick()
 
     @property
     def rate(self) -> Rate:
-        """Of the whole, now: what ``asked`` says, or what becomes of auto."""
+        """The limit of the whole copy now: ``asked``, or what ``auto`` makes of it."""
         return self._rates[None]
 
     @property
     def asked(self) -> Rate:
-        """Of the whole, as the options have it for this time of day."""
+        """The limit of the whole copy that the options give for this time of day."""
         return self._asked or OFF
 
     def partition(self, topic: str) -> Bucket:
@@ -113,8 +113,8 @@ class Buckets:
         return changed or throttle is not None
 
     def observe(self, sample: Sample) -> bool:
-        """Let ``auto`` decide by what was seen of the target; nothing else minds. Whether the rate
-        changed.
+        """Let ``auto`` decide by what was seen of the target; other limits ignore it. Returns
+        whether the rate changed.
         """
         if self._polite is None:
             return False

@@ -1,4 +1,4 @@
-"""How old the records are that a copy would bring, as far as the target's configs mind."""
+"""How old the records are that a copy would bring, where the target's retention depends on it."""
 
 from __future__ import annotations
 

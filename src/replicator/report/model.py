@@ -172,7 +172,7 @@ class Snapshot(Struct, kw_only=True):
     offsets_total: int  # offsets to copy in this run
     offsets_done: int
     bytes_total: int | None
-    lag: int  # source offsets behind the end, all partitions
+    lag: int  # source offsets from the positions to the ends, all partitions
     throttle: str  # the limit of the copy at this time of day, as a user writes it
     throttle_bytes: int | None  # a second, what that allows at this moment; None is no limit
     throttle_ms: int  # spent waiting for --throttle or for the brokers' quotas
@@ -180,7 +180,7 @@ class Snapshot(Struct, kw_only=True):
     partitions_done: int
     partitions_failed: int
     partitions: list[PartitionProgress]
-    recoveries: int  # times a partition asked the target log where it stands
+    recoveries: int  # times a partition asked the target's log where to go on
     faults: list[Fault] = []  # of the partitions that have stopped for good
 
 
