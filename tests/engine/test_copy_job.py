@@ -90,6 +90,7 @@ class Case:
             topic="orders", target_topic="orders", partitions=2, target_partitions=2, records=200,
             create=True,
         )  # fmt: skip
+        self.others: list[TopicPlan] = []  # that are not copied
         self.script: Callable[[PartitionTask, StopSignal], None] = copy_all
         self.engines: list[FakeEngine] = []
         self.stop = StopSignal()
@@ -147,7 +148,7 @@ class Case:
         self.store.events.append("plan and create" if create else "plan")
         report = Plan(
             source=self.source.name, target=self.target.name, source_cluster_id="s",
-            target_cluster_id="t", flow=flow, topics=[self.topic], bytes=2000,
+            target_cluster_id="t", flow=flow, topics=[self.topic, *self.others], bytes=2000,
         )  # fmt: skip
         parts = [
             PartitionPlan(
@@ -261,6 +262,20 @@ def test_a_topic_that_is_refused_is_not_copied(case: Case) -> None:
     assert (summary.status, summary.exit_code) == ("failed", ExitCode.FATAL)
     assert "the target refuses it" in summary.faults[0].message
     assert not summary.topics[0].created
+
+
+def test_only_what_was_created_is_told_as_created(case: Case) -> None:
+    """Another topic of the same run is refused, and so was not."""
+    refused = TopicPlan(
+        topic="refused", target_topic="refused", partitions=1, records=5, create=True,
+        conflict="the target refuses it", conflict_exit_code=7,
+    )  # fmt: skip
+    case.others.append(refused)
+    summary = case.run()
+    assert [(one.topic, one.created) for one in summary.topics] == [
+        ("orders", True),
+        ("refused", False),
+    ]
 
 
 def test_a_stop_before_the_first_record_is_an_interruption(case: Case) -> None:

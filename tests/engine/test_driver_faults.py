@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 import pytest
 
 from copycore.partition import Refusal
 from copycore.segments import Segments
 from kit.fakes.job import END, FakePart, World
+from replicator.engine.aside import Then
 from replicator.engine.topic_watch import MISSING_PATIENCE
 from replicator.errors import ClusterError, ExitCode
 
@@ -171,6 +173,38 @@ def test_a_recreated_topic_is_no_foreign_writer(world: World) -> None:
     world.script = script
     world.run()
     assert world.fault().kind == "target-recreated"
+
+
+def test_a_stop_hides_no_foreign_writer(world: World) -> None:
+    """While the topics are looked at, to tell whether one was created anew."""
+    world.add()
+    aside = world.aside
+
+    class Hanging:
+        """Never answers the question that follows the foreign writer."""
+
+        def run(self, work: Callable[[], Then]) -> None:
+            if world.parts and world.parts[0].ending is not None:
+                world.stop.request()
+            else:
+                aside.run(work)
+
+    world.aside = Hanging()  # type: ignore[assignment]
+    world.script = lambda part: world.end_as(part, "foreign-writer", "target")
+    world.run()
+    assert world.fault().kind == "foreign-writer"
+
+
+def test_without_an_answer_about_the_topics_it_is_a_foreign_writer(world: World) -> None:
+    world.add()
+
+    def script(part: FakePart) -> None:
+        world.target.failures["metadata"] = ClusterError("target", "no answer")
+        world.end_as(part, "foreign-writer", "target")
+
+    world.script = script
+    world.run()
+    assert world.fault().kind == "foreign-writer"
 
 
 @pytest.mark.parametrize("cluster", ["source", "target"])

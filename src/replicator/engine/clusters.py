@@ -7,8 +7,6 @@ from typing import NamedTuple
 from replicator.cluster import Cluster
 from replicator.terms import Side
 
-ASK_TIMEOUT = 5.0  # seconds for one question to a cluster; the driver asks again
-
 
 class Clusters(NamedTuple):
     source: Cluster

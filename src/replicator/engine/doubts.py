@@ -14,11 +14,12 @@ from functools import partial
 from copycore.partition import PartitionCopy
 from replicator.cluster import OffsetResult
 from replicator.engine.aside import Aside, Then
-from replicator.engine.clusters import ASK_TIMEOUT, Clusters
+from replicator.engine.clusters import Clusters
 from replicator.engine.judge import task_fault
 from replicator.engine.roster import Roster
 from replicator.engine.task import PartitionTask, TaskState, Trouble
 from replicator.errors import CopystreamError
+from replicator.offsets.log_end import ASK_TIMEOUT
 from replicator.offsets.source_log import Finding, gap_text, judge_empty
 from replicator.offsets.transactions import PATIENCE, held_text, open_transactions
 from replicator.report.model import OpenTransaction

@@ -135,7 +135,9 @@ class Driver:
         for worker in self._workers:
             worker.stop_all()
         for task in self._roster.tasks:
-            if task.state in (TaskState.WAITING, TaskState.ASKING):
+            if task.suspicion is not None:
+                self._roster.fail(task, task.suspicion)
+            elif task.state in (TaskState.WAITING, TaskState.ASKING):
                 task.move(TaskState.STOPPED)
 
     def _look_around(self) -> None:
@@ -217,6 +219,7 @@ class Driver:
                 self._roster.fail(task, fault)
             elif not self._roster.supersede():
                 # A topic created anew also stores our batches elsewhere.
+                task.suspicion = fault
                 self._doubts.ask_of(task, partial(self._topics.ask_before, task, fault))
             return
         trouble = Trouble("source" if part.end_side == "source" else "target", verdict.reason)

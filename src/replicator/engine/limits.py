@@ -47,7 +47,7 @@ class RunLimits:
         """Set ``reached`` where the run has to end; ``now`` in monotonic seconds.
 
         Only a batch that no longer fits ends a run: one that was allowed just as much as there was
-        is done. One that follows would wait for such a batch for ever, so it ends without.
+        is done. One that follows might wait for such a batch without end, so it ends at once.
         """
         if self.reached is None:
             self.reached = self._volume(following) or self._duration(now)

@@ -1,5 +1,5 @@
 """What has to be asked before partitions are assigned to a pair of brokers: where the target's log
-stands, whether the source's still holds what was copied, and whether connections can be had.
+ends, whether the source's still holds what was copied, and whether connections can be had.
 
 ``ask`` runs beside the driver, in a thread that may hang on one of the two brokers; it reads of
 tasks what does not change meanwhile, and changes none.

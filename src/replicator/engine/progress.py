@@ -141,7 +141,7 @@ class RunProgress:
         lost = any(fault.topic == plan.topic for fault in faults)
         if plan.conflict is not None or lost or any(task.fault is not None for task in tasks):
             status = "failed"
-        elif any(not task.done and not (task.end < 0 and task.behind == 0) for task in tasks):
+        elif any(not task.done and not (task.end < 0 and task.left == 0) for task in tasks):
             status = "incomplete"
         else:
             status = "done" if counts.records or not plan.resume else "nothing-left"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Located(NamedTuple):
-    """Where a partition stands by the target's log. Offsets are the source's."""
+    """How far a partition is by the target's log. Offsets are the source's."""
 
     begin: int  # where the next assignment begins
     seen: int  # after the last batch that is known before it; −1 for unknown
@@ -60,7 +60,7 @@ class Progress(Protocol):
         """
 
     def locate(self, tasks: Sequence[PartitionTask]) -> dict[PartitionTask, Located | Exception]:
-        """Where tasks stand by the target's log; ``NotYet`` or ``ForeignWriter`` for those of which
+        """How far tasks are by the target's log; ``NotYet`` or ``ForeignWriter`` for those of which
         that cannot be told. Raises what the cluster raises when it cannot be asked at all.
         """
 

@@ -87,7 +87,7 @@ class PartitionTask:
     binding: Binding | SplitBinding
     progress: Progress  # how partitions of its kind go on
     start: int  # where this run begins
-    end: int  # exclusive; −1 follows for ever
+    end: int  # exclusive; −1 follows without an end
     position: int  # everything before is on the target
     counter: int  # number of the next record
     mapped: int  # where the durable map had that record when the target's log was asked
@@ -95,7 +95,7 @@ class PartitionTask:
     lane: int
     slot: int  # which of a lane's connections to the same brokers
 
-    ahead: Segments = field(default_factory=Segments)  # and its segments behind that
+    ahead: Segments = field(default_factory=Segments)  # and its segments after that
     epochs: Epochs = field(default_factory=Epochs)  # of the source
     trusts_epochs: bool = True  # whether the source's leader still knows them
     # Source offset after the last batch that is known; between it and the position lie holes.
@@ -105,7 +105,8 @@ class PartitionTask:
     pipe: OpenPipe | None = None  # of ``part``
     state: TaskState = TaskState.WAITING  # set by ``move`` alone
     fault: Fault | None = None  # set by ``fail`` alone
-    behind: int = 0  # offsets the source had more, when the last assignment ended
+    suspicion: Fault | None = None  # with what it fails unless its topic explains it
+    left: int = 0  # offsets that could be read and were not copied, when the last assignment ended
     bucket: Bucket | None = None
     wants_sample: bool = False  # of a compressed batch, see ``sampler``
     sample: bytes | None = None
@@ -180,7 +181,7 @@ class PartitionTask:
     def lag(self) -> int:
         """Offsets the source had more when it was last asked."""
         part = self.part
-        return self.behind if part is None else _left(part)
+        return self.left if part is None else _left(part)
 
     def take_result(self, part: PartitionCopy) -> bool:
         """Take over what an ended assignment did; True when it moved forward."""
@@ -191,7 +192,7 @@ class PartitionTask:
             self.seen = min(part.acked, part.seen)
         self.position = max(self.position, part.acked)
         self.counter = max(self.counter, part.acked_counter)
-        self.behind = _left(part)
+        self.left = _left(part)
         self.unanswered += part.unanswered
         self.epochs = self.epochs.merged(part.epochs)
         if part.held_at < part.position:

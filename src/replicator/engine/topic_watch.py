@@ -14,13 +14,14 @@ from functools import partial
 from replicator.cluster import TopicMeta
 from replicator.cluster import errors as broker_errors
 from replicator.engine.aside import Aside, Then
-from replicator.engine.clusters import ASK_TIMEOUT, Clusters
+from replicator.engine.clusters import Clusters
 from replicator.engine.judge import denied, task_fault
 from replicator.engine.lanes import LaneWorker
 from replicator.engine.roster import Roster
 from replicator.engine.strategy import by_progress
 from replicator.engine.task import OpenPipe, PartitionTask, TaskState, Trouble
 from replicator.errors import CopystreamError
+from replicator.offsets.log_end import ASK_TIMEOUT
 from replicator.report.model import Fault, FaultKind
 from replicator.terms import Side
 
