@@ -8,29 +8,57 @@ from typing import Any
 import click
 import msgspec
 
+from replicator.cli.params import table_option
 from replicator.cli.tables import table
 from replicator.errors import UsageError
 from replicator.lab.cluster import LabCluster
 from replicator.lab.jars import KAFKA_3, KAFKA_4, default_version, locked
 from replicator.lab.registry import ClusterRecord, lab_dir, labs, labs_dir, records, remove
+from replicator.options.table import OUTPUT, Option
+from replicator.options.types import ValueType, between, one_of
 
-_NAME = click.option(
-    "--name",
-    envvar="COPYSTREAM_LAB_NAME",
-    show_envvar=True,
-    default="lab",
-    show_default=True,
-    help="Which lab; several can run side by side.",
+_NAME = table_option(
+    "name",
+    Option(
+        name="lab-name",
+        flag="--name",
+        value=ValueType(metavar="NAME", parse=str),
+        default="lab",
+        help="Which lab; several can run side by side.",
+    ),
 )
-_OUTPUT = click.option(
-    "-o",
-    "--output",
-    envvar="COPYSTREAM_OUTPUT",
-    show_envvar=True,
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to print the result.",
+_CLUSTERS = table_option(
+    "clusters",
+    Option(
+        name="lab-clusters",
+        flag="--clusters",
+        value=between(1, 8),
+        default="2",
+        help="How many, 1 to 8: source, target, then cluster-3 and so on.",
+    ),
+)
+_NODES = table_option(
+    "nodes",
+    Option(
+        name="lab-nodes",
+        flag="--nodes",
+        value=one_of("1", "3"),
+        default="1",
+        help="Brokers of each cluster.",
+    ),
+)
+_KAFKA_VERSION = table_option(
+    "kafka_version",
+    Option(
+        name="kafka-version",
+        variable="KAFKA_VERSION",
+        value=ValueType(metavar="VERSION", parse=str),
+        default_note=f"KAFKA_HOME's, else {KAFKA_4}",
+        help=f"For example {KAFKA_4} or {KAFKA_3}.",
+    ),
+)
+_OUTPUT = table_option(
+    "output", next(option for option in OUTPUT.options if option.name == "output")
 )
 
 
@@ -45,30 +73,9 @@ def lab_group() -> None:
 
 @lab_group.command()
 @_NAME
-@click.option(
-    "--clusters",
-    envvar="COPYSTREAM_LAB_CLUSTERS",
-    show_envvar=True,
-    type=click.IntRange(1, 8),
-    default=2,
-    show_default=True,
-    help="How many: source, target, then cluster-3 and so on.",
-)
-@click.option(
-    "--nodes",
-    envvar="COPYSTREAM_LAB_NODES",
-    show_envvar=True,
-    type=click.Choice(["1", "3"]),
-    default="1",
-    show_default=True,
-    help="Brokers of each cluster.",
-)
-@click.option(
-    "--kafka-version",
-    envvar="KAFKA_VERSION",
-    show_envvar=True,
-    help=f"For example {KAFKA_4} or {KAFKA_3}.  [default: KAFKA_HOME's, else {KAFKA_4}]",
-)
+@_CLUSTERS
+@_NODES
+@_KAFKA_VERSION
 @_OUTPUT
 def up(name: str, clusters: int, nodes: str, kafka_version: str | None, output: str) -> None:
     """Start clusters that go on running after this command; `lab down` ends them."""

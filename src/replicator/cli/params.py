@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
 else:
     _ParamType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class TableType(_ParamType):
@@ -96,6 +98,21 @@ def _parameter(option: Option) -> click.Parameter:
         multiple=option.repeat,
         required=option.required,
         envvar=option.env,
+        metavar=option.value.metavar,
+        help=option.help,
+    )
+
+
+def table_option(parameter: str, option: Option) -> Callable[[F], F]:
+    """Decorates a command that has no options of the table's groups with one row."""
+    return click.option(
+        parameter,
+        *option.flags,
+        type=TableType(option),
+        default=option.default,
+        show_default=option.default_note or True,
+        envvar=option.env,
+        show_envvar=True,
         metavar=option.value.metavar,
         help=option.help,
     )

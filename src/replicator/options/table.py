@@ -50,6 +50,7 @@ class Option(Struct, frozen=True, kw_only=True):
     name: str
     flag: str = ""  # where it is not ``--name``
     short: str = ""
+    variable: str = ""  # where it is not ``COPYSTREAM_NAME``
     argument: bool = False  # of the command, without a flag
     value: ValueType
     default: str | None = None  # as a user would type it
@@ -70,7 +71,7 @@ class Option(Struct, frozen=True, kw_only=True):
 
     @property
     def env(self) -> str:
-        return ENV_PREFIX + self.name.upper().replace("-", "_")
+        return self.variable or ENV_PREFIX + self.name.upper().replace("-", "_")
 
     @property
     def dest(self) -> str:

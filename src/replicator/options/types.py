@@ -92,6 +92,18 @@ def _at_most(
     return checked
 
 
+def between(lowest: int, highest: int) -> ValueType:
+    """Whole numbers, both ends included."""
+
+    def parse(text: str) -> int:
+        number = _count(text)
+        if not lowest <= number <= highest:
+            raise ValueError(f"expected a number from {lowest} to {highest}")
+        return number
+
+    return ValueType(metavar="N", parse=parse)
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise ValueError("expected a whole number")
