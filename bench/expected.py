@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kafka.partitioner.default import murmur2  # type: ignore[import-untyped]
-from kafka.record.default_records import DefaultRecordBatch  # type: ignore[import-untyped]
+from kafka.partitioner.default import murmur2
+from kafka.record.default_records import DefaultRecordBatch
 
 from limit import load_batches
 

@@ -86,7 +86,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float)
     given = parser.parse_args()
     stop = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
     source = random.Random(1)
     records = [source.randbytes(RECORD // 2).hex().encode() for _ in range(64)]
     producer = Producer(

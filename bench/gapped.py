@@ -14,7 +14,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from kafka.record.util import decode_varint  # type: ignore[import-untyped]
+from kafka.record.util import decode_varint
 
 from copycore.codec import compress_bytes, decompress_bytes
 from copycore.crc32c import crc32c

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, NewTopic
 from msgspec import Struct
 
 from limit import FETCH, EndOffsets, connect, framed, load_batches, receive, string

@@ -13,7 +13,7 @@ import contextlib
 import socket
 import struct
 import time
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import lz4.frame
 import pytest
@@ -33,6 +33,9 @@ FETCH, PRODUCE = 12, 9
 TIME = 1_700_000_000_000
 
 
+Merge = Literal["auto", "always", "never"]
+
+
 class Load(NamedTuple):
     """What one Fetch brings of each partition, and how many requests that becomes."""
 
@@ -41,7 +44,7 @@ class Load(NamedTuple):
     payload: bytes
     codec: int
     requests: int
-    merge: str
+    merge: Merge
     split: bool
 
     @property
@@ -54,7 +57,7 @@ class Load(NamedTuple):
 
 
 def load(
-    batches: int, records: int, *, codec: int = 0, merge: str = "never", split: bool = False
+    batches: int, records: int, *, codec: int = 0, merge: Merge = "never", split: bool = False
 ) -> Load:
     """Records of 100 bytes with a key of 8."""
     bodies = [

@@ -244,13 +244,16 @@ def test_bytes_that_are_not_text_are_shown_escaped() -> None:
 def test_a_reader_that_is_gone_is_no_reason_to_complain(stream: str, tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    other = "stderr" if stream == "stdout" else "stdout"
     kept = tmp_path / "kept"
     with kept.open("wb") as file:
-        streams = {stream: write, other: file}
         arguments = ["copy", "--help"] if stream == "stdout" else ["copy"]
         done = subprocess.run(
-            [BINARY, *arguments], env=clean_environment(), check=False, timeout=60, **streams
+            [BINARY, *arguments],
+            env=clean_environment(),
+            check=False,
+            timeout=60,
+            stdout=write if stream == "stdout" else file,
+            stderr=write if stream == "stderr" else file,
         )
     os.close(write)
     assert done.returncode == (1 if stream == "stdout" else 2)

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from test_running import SETTINGS, TEXTS
 
 from kit.clusters.binary import CLUSTERS, Ran, read_until, started
+from kit.every_option import SETTINGS, TEXTS
 from replicator.options.rates import Rate, print_rate
 from replicator.options.table import OPTIONS
 

@@ -256,9 +256,9 @@ def test_await_leaders_waits_for_the_leaders_themselves(
     cluster = connect(broker)
     unready = with_partition_error(ErrorCode.unknown_topic_or_partition)
     broker.answer(LIST_OFFSETS, unready, unready, Default())
-    topics, unready = cluster.await_leaders({"t": 2})
+    topics, failed = cluster.await_leaders({"t": 2})
     assert len(topics["t"].partitions) == 2
-    assert unready == {}
+    assert failed == {}
     assert len(broker.asked(LIST_OFFSETS)) == 3
     assert max(fake_time.slept) <= 0.1
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import pytest
 from confluent_kafka import Producer
 
+from kit.clusters.fixtures import ClusterFactory
 from replicator.cluster import Cluster, Connection, OffsetResult, Unreachable
 from replicator.cluster.config import load_client_config
 from replicator.lab import LabCluster
@@ -46,8 +47,8 @@ def connect_to() -> Iterator[Connect]:
 @pytest.fixture(params=[KAFKA_3, KAFKA_4])
 def lab(
     request: pytest.FixtureRequest,
-    cluster_factory: Callable[..., LabCluster],
-    own_cluster: Callable[..., LabCluster],
+    cluster_factory: ClusterFactory,
+    own_cluster: ClusterFactory,
 ) -> LabCluster:
     if request.param == KAFKA_4:
         return cluster_factory("source")
@@ -193,7 +194,7 @@ def test_data_connections_are_separate_and_speak_what_the_data_path_needs(
 
 
 @pytest.fixture
-def three(own_cluster: Callable[..., LabCluster]) -> LabCluster:
+def three(own_cluster: ClusterFactory) -> LabCluster:
     return own_cluster("three", nodes=3)
 
 
@@ -274,7 +275,7 @@ def test_a_killed_leader_is_followed_to_the_next(
 
 
 def test_a_restarted_broker_is_found_again(
-    own_cluster: Callable[..., LabCluster], connect_to: Connect, topic_name: TopicName
+    own_cluster: ClusterFactory, connect_to: Connect, topic_name: TopicName
 ) -> None:
     lab = own_cluster("bounced")
     cluster = connect_to(lab)

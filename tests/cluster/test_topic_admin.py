@@ -16,6 +16,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from kit.clusters.fixtures import ClusterFactory
 from replicator.cluster import Cluster, Denied, Unreachable
 from replicator.cluster.admin import Admin, TopicConfigs, TopicSpec
 from replicator.cluster.config import load_client_config
@@ -56,7 +57,7 @@ def connect_to() -> Iterator[Connect]:
 
 
 @pytest.fixture
-def lab(cluster_factory: Callable[..., LabCluster]) -> LabCluster:
+def lab(cluster_factory: ClusterFactory) -> LabCluster:
     return cluster_factory("target")
 
 
@@ -195,7 +196,7 @@ DEFAULTS = {
 
 
 @pytest.fixture
-def configured(own_cluster: Callable[..., LabCluster]) -> LabCluster:
+def configured(own_cluster: ClusterFactory) -> LabCluster:
     """A broker whose defaults are not Kafka's."""
     return own_cluster("defaults", properties=DEFAULTS)
 
@@ -238,7 +239,7 @@ AUTHORIZER = {
 
 
 @pytest.fixture
-def guarded(own_cluster: Callable[..., LabCluster], connect_to: Connect) -> Target:
+def guarded(own_cluster: ClusterFactory, connect_to: Connect) -> Target:
     """A cluster where a topic that has an ACL is closed but for that, and all others are open."""
     target = connect_to(own_cluster("guarded", properties=AUTHORIZER))
     allow, deny = AclPermissionType.ALLOW, AclPermissionType.DENY
@@ -258,7 +259,7 @@ def add_acl(
     operation: AclOperation,
     permission: AclPermissionType = AclPermissionType.ALLOW,
 ) -> None:
-    admin = AdminClient(target.cluster.config.librdkafka())
+    admin = AdminClient({**target.cluster.config.librdkafka()})
     literal = ResourcePatternType.LITERAL
     binding = AclBinding(kind, name, literal, "User:ANONYMOUS", "*", operation, permission)
     for future in admin.create_acls([binding]).values():

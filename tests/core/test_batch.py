@@ -25,7 +25,7 @@ LOG_APPEND_TIME, DELETE_HORIZON = oracle.LOG_APPEND_TIME, oracle.DELETE_HORIZON
 TOP = 2**63 - 1
 
 
-def only(data: bytes) -> Batch:
+def only(data: bytes | bytearray) -> Batch:
     (batch,), tail = cut_slice(data)
     assert tail == 0
     return batch
@@ -221,7 +221,7 @@ def test_batches_keep_their_slice_alive() -> None:
     del data
     assert all(b.crc_matches() for b in batches)
     with pytest.raises(TypeError):
-        cut_slice(None)
+        cut_slice(None)  # type: ignore[arg-type]
     with pytest.raises((ValueError, BufferError)):
         cut_slice(memoryview(bytes(90))[::2])
 

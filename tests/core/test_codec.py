@@ -7,6 +7,7 @@ import random
 import struct
 import threading
 from contextlib import suppress
+from typing import Any
 
 import lz4.frame
 import pytest
@@ -141,6 +142,7 @@ def test_any_flat_buffer_will_do(codec: int) -> None:
     for kind in (bytes, bytearray, memoryview):
         data = compress_bytes(codec, kind(TEXT))
         assert decompress_bytes(codec, kind(data), len(TEXT)) == TEXT
+    wrong: Any
     for wrong in (None, "text", 5):
         with pytest.raises(TypeError):
             compress_bytes(codec, wrong)
@@ -283,7 +285,7 @@ def test_a_zstd_window_beyond_what_java_reads_is_refused() -> None:
 
 
 def test_a_zstd_frame_that_needs_a_dictionary_is_refused() -> None:
-    samples = [packed.text(2000, seed) for seed in range(200)]
+    samples: list[bytes | bytearray | memoryview] = [packed.text(2000, seed) for seed in range(200)]
     dictionary = zstandard.train_dictionary(4096, samples)
     frame = zstandard.ZstdCompressor(dict_data=dictionary).compress(TEXT)
     with pytest.raises(CodecError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import crc32c as peer
@@ -40,13 +41,13 @@ small_lengths = st.integers(0, 2**63 - 1)
 
 @pytest.mark.parametrize("way", [*WAYS, oracle.crc32c])
 @pytest.mark.parametrize(("data", "value"), KNOWN)
-def test_known_values(way, data: bytes, value: int) -> None:
+def test_known_values(way: Callable[..., int], data: bytes, value: int) -> None:
     assert way(data) == value
 
 
 @pytest.mark.parametrize("way", WAYS)
 @given(data=st.binary(max_size=300), crc=u32)
-def test_equals_oracle(way, data: bytes, crc: int) -> None:
+def test_equals_oracle(way: Callable[..., int], data: bytes, crc: int) -> None:
     assert way(data, crc) == oracle.crc32c(data, crc)
 
 
@@ -120,7 +121,7 @@ def test_one_mebibyte_against_the_independent_library() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_buffers(way) -> None:
+def test_buffers(way: Callable[..., int]) -> None:
     data = bytearray(b"123456789")
     assert way(data) == way(memoryview(data)) == 0xE3069283
     with pytest.raises((ValueError, BufferError)):

@@ -184,7 +184,7 @@ def test_the_buffer_stays_alive_and_locked() -> None:
     del data
     assert cursor.blob(False) == b"hello"
     with pytest.raises(TypeError):
-        Cursor(None)
+        Cursor(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("capacity", [-1, 0, 1, 1 << 20])

@@ -97,7 +97,7 @@ def plain_fetch(response: Mapping[str, Any]) -> dict[str, Any]:
     return {**response, "topics": topics}
 
 
-def by_offset_and_producer(decoded: dict[str, Any]) -> dict[str, Any]:
+def by_offset_and_producer(decoded: Mapping[str, Any]) -> Mapping[str, Any]:
     """Transactions of one first offset come in any order: put them in one."""
     for _, partitions in decoded["topics"]:
         for p in partitions:
@@ -119,7 +119,9 @@ def plain_produce(version: int, response: Mapping[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("version", [11, 12, 13])
 @few
 @given(data=st.data(), correlation=i32, client=text_names, topics=fetch_topics)
-def test_fetch_requests(version: int, data: Any, correlation: int, client: str, topics) -> None:
+def test_fetch_requests(
+    version: int, data: Any, correlation: int, client: str, topics: Any
+) -> None:
     limits = {
         "max_wait_ms": data.draw(milliseconds),
         "min_bytes": data.draw(i32),
@@ -164,7 +166,7 @@ def test_fetch_requests(version: int, data: Any, correlation: int, client: str, 
 @few
 @given(correlation=i32, client=text_names, topics=produce_topics, timeout=milliseconds)
 def test_produce_requests(
-    version: int, correlation: int, client: str, topics, timeout: int
+    version: int, correlation: int, client: str, topics: Any, timeout: int
 ) -> None:
     frame = encode_produce(version, correlation, client.encode(), topics, timeout_ms=timeout)
     header, body = kio_read("produce", version, "ProduceRequest", frame)

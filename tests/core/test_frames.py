@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -161,7 +162,12 @@ def test_golden_fetch_response(version: int) -> None:
 @pytest.mark.parametrize("version", PRODUCE)
 def test_golden_produce_response(version: int) -> None:
     fine = {"partition": 7, "error": 0, "base_offset": 1000, "log_start_offset": 3, "message": None}
-    bad = {"partition": 8, "error": 87, "base_offset": -1, "log_start_offset": -1}
+    bad: dict[str, object] = {
+        "partition": 8,
+        "error": 87,
+        "base_offset": -1,
+        "log_start_offset": -1,
+    }
     bad["message"] = b"no key" if version >= 8 else None
     assert decode_produce(version, golden(PRODUCE_RESPONSES, version)) == {
         "throttle_ms": 40,
@@ -203,7 +209,7 @@ def test_produce_requests_equal_the_oracles(
 def test_frames_larger_than_the_first_buffer() -> None:
     """The writer grows in the middle of a frame, also within one field."""
     topics = [(b"n" * 32_767, TOPIC_ID, [(p, 0, p, 1) for p in range(1000)])] * 3
-    options = {"max_wait_ms": 1, "min_bytes": 1, "max_bytes": 1, "read_committed": False}
+    options: Any = {"max_wait_ms": 1, "min_bytes": 1, "max_bytes": 1, "read_committed": False}
     for version in FETCH:
         expected = oracle.fetch_request(version, 1, b"c" * 5000, topics, **options)
         assert encode_fetch(version, 1, b"c" * 5000, topics, **options) == expected
@@ -222,7 +228,7 @@ def test_payload_lengths_around_every_varint_size(size: int) -> None:
         assert encode_produce(version, 1, b"c", topics, timeout_ms=1) == expected
 
 
-def abort_order(decoded: dict[str, Any]) -> dict[str, Any]:
+def abort_order(decoded: Mapping[str, Any]) -> Mapping[str, Any]:
     """Checks that abort lists are in order, and orders those of equal offsets by producer."""
     for _, partitions in decoded["topics"]:
         for p in partitions:
@@ -317,6 +323,7 @@ def test_what_cannot_be_encoded() -> None:
             encode_fetch(13, 1, b"c", [(b"t", topic_id, [])])
     with pytest.raises(ValueError, match="61 bytes"):
         encode_produce(9, 1, b"c", [(b"t", [(0, batch[:60])])])
+    wrong: Any
     for wrong in ("text", None, 5):
         with pytest.raises(TypeError):
             encode_fetch(12, 1, wrong, [])
@@ -384,7 +391,7 @@ def test_a_produced_topic_without_partitions_cut_short() -> None:
 @pytest.mark.parametrize("version", FETCH)
 def test_an_empty_fetch_response(version: int) -> None:
     for error in (0, -1, 71):
-        response = {"throttle_ms": 3000, "error": error, "topics": []}
+        response: dict[str, object] = {"throttle_ms": 3000, "error": error, "topics": []}
         assert decode_fetch(version, oracle.fetch_response(version, response)) == response
 
 

@@ -32,9 +32,11 @@ magics = pytest.mark.parametrize("magic", [0, 1])
 
 # --- golden bytes, by Kafka's own MemoryRecordsBuilder (kafka-clients 3.9.2) ----------------------
 
-PLAIN = [(1000, 5, b"k", b"v")]
-THREE = [(1000, 5, b"k", b"v"), (1001, 6, None, None), (1004, 7, b"", b"vv")]
-GOLDEN = {
+Message = tuple[int, int, bytes | None, bytes | None]
+
+PLAIN: list[Message] = [(1000, 5, b"k", b"v")]
+THREE: list[Message] = [(1000, 5, b"k", b"v"), (1001, 6, None, None), (1004, 7, b"", b"vv")]
+GOLDEN: dict[str, tuple[list[Message], str]] = {
     "0-none": (
         PLAIN,
         "00000000000003e8000000101fecd70a0000000000016b0000000176",

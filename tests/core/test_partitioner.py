@@ -205,6 +205,6 @@ def test_what_cannot_be_is_refused() -> None:
         with pytest.raises(ValueError, match="partition"):
             choose_all(MURMUR2, [b"k"], one, source, partitions)
     with pytest.raises(TypeError):
-        choose_all(MURMUR2, ["text"], one, 0, 1)
+        choose_all(MURMUR2, ["text"], one, 0, 1)  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"dtype|format|Buffer"):
         choose_all(MURMUR2, [b"k"], array("q", [0]), 0, 1)

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from copycore.partitioner import KINDS, choose_all
+from kit.clusters.fixtures import Clusters
 from replicator.lab import KAFKA_3, QUICK_START, java_tool
 from replicator.lab.seed import create_topic
 
@@ -27,7 +28,7 @@ def expected(kind: str, keys: list[bytes]) -> list[int]:
 
 
 @pytest.fixture
-def topic(clusters: Any, topic_name: Callable[[str], str]) -> str:
+def topic(clusters: Clusters, topic_name: Callable[[str], str]) -> str:
     name = topic_name("keys")
     create_topic(clusters.source.bootstrap, name, PARTITIONS)
     return name
@@ -37,7 +38,7 @@ def topic(clusters: Any, topic_name: Callable[[str], str]) -> str:
     "partitioner",
     ["murmur2", "murmur2_random", "consistent", "consistent_random", "fnv1a", "fnv1a_random"],
 )
-def test_librdkafkas_partitioners(clusters: Any, topic: str, partitioner: str) -> None:
+def test_librdkafkas_partitioners(clusters: Clusters, topic: str, partitioner: str) -> None:
     rng = random.Random(partitioner)
     keys = [rng.randbytes(rng.randrange(1, 40)) for _ in range(500)]
     if partitioner != "consistent_random":  # to which an empty key is none
@@ -65,7 +66,7 @@ def test_librdkafkas_partitioners(clusters: Any, topic: str, partitioner: str) -
     assert set(arrived.values()) == set(range(PARTITIONS))
 
 
-def test_kafkas_own_producer(clusters: Any, topic: str, tmp_path: Path) -> None:
+def test_kafkas_own_producer(clusters: Clusters, topic: str, tmp_path: Path) -> None:
     keys = [f"key {'äß☃'[: n % 4]}{n}" for n in range(500)]
     bootstrap = clusters.source.bootstrap
     arguments = ["--bootstrap-server", bootstrap, "--topic", topic]
@@ -97,7 +98,9 @@ def consume(bootstrap: str, topic: str, count: int) -> dict[bytes, int]:
             message = consumer.poll(30)
             assert message is not None, f"{len(found)} of {count} arrived"
             assert message.error() is None, message.error()
-            found[message.key()] = message.partition()
+            key, partition = message.key(), message.partition()
+            assert key is not None and partition is not None
+            found[key] = partition
     finally:
         consumer.close()
     return found

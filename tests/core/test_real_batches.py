@@ -26,6 +26,7 @@ from copycore.batch import CODECS as CODEC_NAMES
 from copycore.batch import Batch, cut_slice
 from copycore.codec import compress_bytes, decompress_bytes
 from copycore.frames import decode_fetch, decode_produce, encode_fetch, encode_produce
+from kit.clusters.fixtures import Clusters
 from kit.oracle import batches as oracle
 from replicator.lab import KAFKA_3, QUICK_START, LabCluster, java_tool
 from replicator.lab.compare import compare
@@ -133,7 +134,7 @@ class Sides(NamedTuple):
 
 
 @pytest.fixture
-def sides(clusters: Any) -> Iterator[Sides]:
+def sides(clusters: Clusters) -> Iterator[Sides]:
     both = Sides(Broker(clusters.source.bootstrap), Broker(clusters.target.bootstrap))
     yield both
     for broker in both:
@@ -149,7 +150,7 @@ def make_topic(cluster: LabCluster, name: str, **config: str) -> Topic:
 
 
 @pytest.fixture
-def topic(clusters: Any, topic_name: Callable[[str], str]) -> Topic:
+def topic(clusters: Clusters, topic_name: Callable[[str], str]) -> Topic:
     """A topic that is empty on both sides: the source's."""
     make_topic(clusters.target, topic_name("raw"))
     return make_topic(clusters.source, topic_name("raw"))
@@ -192,7 +193,7 @@ def consumed(record: Any) -> tuple[Any, ...]:
     return record.offset, record.timestamp, record.key, record.value, record.headers
 
 
-def pass_through(clusters: Any, sides: Sides, topic: Topic) -> list[tuple[Batch, bytes]]:
+def pass_through(clusters: Clusters, sides: Sides, topic: Topic) -> list[tuple[Batch, bytes]]:
     """Copy as a lane would, through all versions in turn, and compare what a consumer sees."""
     for version in (11, 13):
         again = [whole for _, whole in sides.source.batches(topic, version=version)]
@@ -215,7 +216,7 @@ def pass_through(clusters: Any, sides: Sides, topic: Topic) -> list[tuple[Batch,
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_librdkafka(clusters: Any, sides: Sides, topic: Topic, codec: Codec) -> None:
+def test_librdkafka(clusters: Clusters, sides: Sides, topic: Topic, codec: Codec) -> None:
     rng = random.Random(codec)
     for batch_records in (1, 3, 200):
         with Writer(topic.bootstrap, codec=codec, batch_records=batch_records) as writer:
@@ -231,7 +232,7 @@ def test_librdkafka(clusters: Any, sides: Sides, topic: Topic, codec: Codec) -> 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_kafkas_own_producer(
-    clusters: Any, sides: Sides, topic: Topic, codec: Codec, tmp_path: Path
+    clusters: Clusters, sides: Sides, topic: Topic, codec: Codec, tmp_path: Path
 ) -> None:
     arguments = ["--bootstrap-server", topic.bootstrap, "--topic", topic.name]
     arguments += ["--compression-codec", codec, "--batch-size", "50"]
@@ -259,7 +260,7 @@ def test_kafkas_own_producer(
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_broker_takes_and_a_consumer_reads_what_is_compressed_here(
-    clusters: Any, sides: Sides, topic: Topic, codec: Codec
+    clusters: Clusters, sides: Sides, topic: Topic, codec: Codec
 ) -> None:
     with Writer(topic.bootstrap, batch_records=500) as writer:
         for n in range(2000):
@@ -292,7 +293,7 @@ PYTHON_CODECS = {"none": True, "gzip": True, "lz4": has_lz4(), "zstd": has_zstd(
 )
 @pytest.mark.parametrize("batch_size", [200, 20_000])
 def test_kafka_python(
-    clusters: Any, sides: Sides, topic: Topic, codec: str, batch_size: int
+    clusters: Clusters, sides: Sides, topic: Topic, codec: str, batch_size: int
 ) -> None:
     producer = KafkaProducer(
         bootstrap_servers=topic.bootstrap,
@@ -318,7 +319,7 @@ def test_kafka_python(
     assert [record.offset for record in sent] == list(range(300))
 
 
-def test_transactions_and_their_markers(clusters: Any, sides: Sides, topic: Topic) -> None:
+def test_transactions_and_their_markers(clusters: Clusters, sides: Sides, topic: Topic) -> None:
     with Writer(topic.bootstrap, transactional_id=topic.name, codec="lz4") as writer:
         for word in (b"committed", b"aborted", b"again"):
             writer.begin()
@@ -386,7 +387,7 @@ def test_the_target_enforces_the_counter(sides: Sides, topic: Topic) -> None:
 
 
 def test_log_append_time_is_recognised(
-    clusters: Any, sides: Sides, topic_name: Callable[[str], str]
+    clusters: Clusters, sides: Sides, topic_name: Callable[[str], str]
 ) -> None:
     stamped = make_topic(
         clusters.source, topic_name("stamped"), **{"message.timestamp.type": "LogAppendTime"}

@@ -44,7 +44,9 @@ def check(data: bytes, count: int, base_timestamp: int = 0) -> None:
             with pytest.raises(ValueError, match=f"^{error}$"):
                 reading()
         return
-    assert decode_records(exact(data), count) == [plain for plain, _ in expected]
+    assert list(map(tuple, decode_records(exact(data), count))) == [
+        tuple(plain) for plain, _ in expected
+    ]
     times = [wrapped(base_timestamp + plain.timestamp_delta) for plain, _ in expected]
     written = rewrite_records(exact(data), count, base_timestamp)
     assert written == payload(

@@ -12,7 +12,7 @@ from kit.oracle.batches import HEADER, build, parse, rewrite
 from kit.oracle.wire_strategies import damaged, dense_batches, i16, i32, i64, slices, u32
 
 
-def only(data: bytes) -> Batch:
+def only(data: bytes | bytearray) -> Batch:
     (batch,), tail = cut_slice(data)
     assert tail == 0
     return batch

@@ -198,7 +198,7 @@ class Copying:
         topic.take_over({TOPIC: self.lives})
         tasks = self.tasks(maps)
         self.elected: set[int] = set()  # partitions, in this life
-        topic.clean(self.writer)  # type: ignore[arg-type]
+        topic.clean(self.writer)
         self.stop = StopSignal()
         self.process = Process(
             request_bytes=self.rng.choice([200, 1 << 22]), rebatcher=random_rebatcher(self.rng)
@@ -216,7 +216,7 @@ class Copying:
             clock=self.clock,
             jitter=self.rng.random,
         )
-        gates = Gates(maps, splits, self.writer, lambda told: told(None))  # type: ignore[arg-type]
+        gates = Gates(maps, splits, self.writer, lambda told: told(None))
         self.process.live(self, gates)
         driver.add(tasks)
         had = {p: log.counter for p, log in self.targets.items()}
@@ -265,7 +265,7 @@ class Copying:
                     producer_id=PRODUCER,
                     producer_epoch=0,
                 )
-                maps.write_bindings(self.writer, [(place, binding, begin)])  # type: ignore[arg-type]
+                maps.write_bindings(self.writer, [(place, binding, begin)])
             counter = target.end - target.base
             start = begin if fresh else maps.source_of(place, counter)
             progress = KeptProgress(self.target, maps, self.writer)  # type: ignore[arg-type]
@@ -277,7 +277,7 @@ class Copying:
             task.epochs = maps.epochs(place)
             made.append(task)
             if not fresh and start < source.stable:
-                maps.restate(self.writer, [(place, counter)])  # type: ignore[arg-type]
+                maps.restate(self.writer, [(place, counter)])
         return made
 
     # --- an inbox: while the driver waits, the world goes on ------------------------------------

@@ -100,13 +100,13 @@ class Sim:
                 "src", TOPIC, "dst", FIRST_PRODUCER + source, 0, "murmur2", (0,) * self.targets
             )
             states[place] = self.splits.state(place) or fresh(binding, 0)
-        self.splits.restate(self.writer, states)  # type: ignore[arg-type]
-        topic.clean(self.writer)  # type: ignore[arg-type]
+        self.splits.restate(self.writer, states)
+        topic.clean(self.writer)
         self.writer.hold = True
         self.gates = Gates(
             OffsetMaps(MapTopic("f")),
             self.splits,
-            self.writer,  # type: ignore[arg-type]
+            self.writer,
             lambda told: told(None),
         )
         try:

@@ -12,7 +12,7 @@ import pytest
 
 from replicator.cli import reference as docs
 from replicator.errors import ExitCode
-from replicator.options.table import OPTIONS
+from replicator.options.table import OPTIONS, Option
 from replicator.report.model import (
     Fault,
     FaultKind,
@@ -88,7 +88,7 @@ def test_the_short_help_of_the_program_is_the_commands_own() -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_every_row_of_the_table_is_documented(option: object) -> None:
+def test_every_row_of_the_table_is_documented(option: Option) -> None:
     page = PAGES["options.md"]
     assert f"`{option.env}`" in page
     assert option.help.replace("|", "\\|") in page

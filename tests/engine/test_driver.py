@@ -12,6 +12,7 @@ from replicator.cluster.errors import Denied, Unreachable
 from replicator.engine.aside import Then
 from replicator.engine.roster import PATIENCE
 from replicator.errors import CopystreamError, ExitCode
+from replicator.terms import Side
 
 # --- going well -----------------------------------------------------------------------------------
 
@@ -265,7 +266,7 @@ def test_without_progress_it_is_given_up(world: World, side: str) -> None:
     [("source", "metadata"), ("target", "metadata"), ("source", "earliest"), ("target", "ends")],
 )
 def test_a_cluster_that_does_not_answer_is_waited_for(
-    world: World, cluster: str, question: str
+    world: World, cluster: Side, question: str
 ) -> None:
     task = world.add()
     task.located = False
@@ -283,7 +284,7 @@ def test_a_cluster_that_does_not_answer_is_waited_for(
 
 
 @pytest.mark.parametrize("cluster", ["source", "target"])
-def test_a_cluster_that_never_answers_is_named(world: World, cluster: str) -> None:
+def test_a_cluster_that_never_answers_is_named(world: World, cluster: Side) -> None:
     world.add()
     getattr(world, cluster).failures["metadata"] = Unreachable(cluster, "no broker answers")
     world.run()
@@ -330,7 +331,8 @@ def test_another_pair_of_brokers_is_not_held_up(world: World) -> None:
     """The brokers of one pair are asked without an answer; another pair is placed meanwhile."""
     hanging, other = world.add("hanging"), world.add("other")
     world.source.log("other").leader = world.target.log("other").leader = 1
-    aside, kept = world.aside, []
+    aside = world.aside
+    kept: list[Then | None] = []
 
     class Hanging:
         def run(self, work: Callable[[], Then]) -> None:
@@ -344,7 +346,7 @@ def test_another_pair_of_brokers_is_not_held_up(world: World) -> None:
     def answer() -> None:
         if other.done and kept and kept[0] is not None:
             world.inbox.put(kept[0])
-            kept[0] = None  # type: ignore[call-overload]
+            kept[0] = None
 
     world.aside = Hanging()  # type: ignore[assignment]
     world.inbox.ticks.append(answer)

@@ -350,7 +350,7 @@ def test_a_segment_that_may_have_been_written_is_made_void(world: World) -> None
     task = world.add(end=50)
     world.maps.send_segments(
         world.writer, task.tp, Segments.of([(20, 5), (40, 8)]), lambda *_: None
-    )  # type: ignore[arg-type]
+    )
 
     def script(part: FakePart) -> None:
         assert world.driver is not None
@@ -493,7 +493,7 @@ def test_a_chunk_on_its_way_may_void_what_was_durable(world: World) -> None:
     truth = {**{n: n for n in range(5)}, 5: 20, 6: 21, 7: 22, **{n: 32 + n for n in range(8, 18)}}
     world.maps.send_segments(
         world.writer, task.tp, Segments.of([(20, 5), (40, 8)]), lambda *_: None
-    )  # type: ignore[arg-type]
+    )
     world.writer.hold = True
 
     def script(part: FakePart) -> None:

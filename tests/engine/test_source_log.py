@@ -615,7 +615,7 @@ def add_split(world: World, *points: Point) -> PartitionTask:
     if points:
         state = SplitState(binding, points, state.arrivals)
     world.map_topic.take_over({"orders": 1})
-    world.splits.restate(world.writer, {task.tp: state})  # type: ignore[arg-type]
+    world.splits.restate(world.writer, {task.tp: state})
     task.progress = world.split_by("murmur2")
     return task
 

@@ -17,6 +17,7 @@ from kit.brokers.scripted import TargetLog
 from kit.fakes.job import END, FakePart, World
 from kit.fakes.world import PRODUCER as TASK_PRODUCER
 from kit.fakes.world import make_task
+from kit.logs.random_records import Merge
 from kit.logs.truth import CODECS, DurableMap, RecordLog, Row, arrived, unpacked
 from kit.oracle import batches as oracle
 from replicator.cluster import errors as broker_errors
@@ -108,7 +109,7 @@ def inflated(whole: bytes) -> int:
 class Pursuit:
     """Assignments one after the other, as the driver makes them after refusals."""
 
-    def __init__(self, log: RecordLog, merge: str, refuse: Callable[[bytes], int]) -> None:
+    def __init__(self, log: RecordLog, merge: Merge, refuse: Callable[[bytes], int]) -> None:
         self.log, self.merge = log, merge
         self.target = TargetLog(b"to-t", 0, PRODUCER, EPOCH, refuse=refuse)
         self.durable = DurableMap(log.start, 0)
@@ -166,7 +167,9 @@ class Pursuit:
 @pytest.mark.parametrize("merge", ["never", "auto", "always"])
 @pytest.mark.parametrize("code", [TOO_LARGE, LIST_TOO_LARGE])
 @pytest.mark.parametrize("limit", [3000, 9000, 40_000])
-def test_a_limit_that_nobody_knows_is_found(codec: int, merge: str, code: int, limit: int) -> None:
+def test_a_limit_that_nobody_knows_is_found(
+    codec: int, merge: Merge, code: int, limit: int
+) -> None:
     """The target stores batches without compression, say, or has small segments: none of its
     settings tells how large a batch may be. All records are small enough.
     """
@@ -195,7 +198,7 @@ def test_batches_stay_about_as_large_as_the_target_takes(codec: int) -> None:
 @pytest.mark.parametrize("codec", range(5), ids=CODECS)
 @pytest.mark.parametrize("merge", ["never", "always"])
 @pytest.mark.parametrize("limit", [300, 3000])
-def test_a_record_that_is_too_large_is_named(codec: int, merge: str, limit: int) -> None:
+def test_a_record_that_is_too_large_is_named(codec: int, merge: Merge, limit: int) -> None:
     """Halving ends with every record alone; everything before it is on the target."""
     seed = 7 * codec + limit
     log = mixed_log(random.Random(seed), codec, largest=limit)
@@ -215,7 +218,7 @@ def test_a_record_that_is_too_large_is_named(codec: int, merge: str, limit: int)
 @pytest.mark.parametrize("codec", range(5), ids=CODECS)
 @pytest.mark.parametrize("merge", ["never", "always"])
 @pytest.mark.parametrize("place", [0, 1, 17, -1])
-def test_a_record_that_is_refused_is_named(codec: int, merge: str, place: int) -> None:
+def test_a_record_that_is_refused_is_named(codec: int, merge: Merge, place: int) -> None:
     seed = codec
     log = mixed_log(random.Random(seed), codec, largest=400)
     seen = log.seen(log.start, log.end, committed=True)
@@ -406,7 +409,7 @@ def test_the_summary_has_those_of_a_split_partition(world: World, stored: int) -
     # The stride of everything was cut and is durable.
     points = (*state.points, Point(100, (100,)))
     world.map_topic.take_over({"orders": 1})
-    world.splits.restate(world.writer, {task.tp: replace(state, points=points)})  # type: ignore[arg-type]
+    world.splits.restate(world.writer, {task.tp: replace(state, points=points)})
     task.progress = world.split_by("modulo")
 
     def script(part: FakePart) -> None:

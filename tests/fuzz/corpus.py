@@ -105,7 +105,7 @@ def field(rng: random.Random, whole: bytes) -> bytes:
     else:
         value = rng.choice([*NUMBERS, h[name] + 1, h[name] - 1])
         value = min(max(value, -(2**31)), 2**31 - 1)
-    return rebuilt(whole, **{name: value})
+    return rebuilt(whole, None, **{name: value})
 
 
 def rotten(rng: random.Random, whole: bytes) -> bytes:

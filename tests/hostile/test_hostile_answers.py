@@ -165,6 +165,7 @@ def test_for_ever_it_costs_that_broker_its_partitions(
         copied(sides, logs[::2])
         assert set(faults) == {1, 3}, summary
         for partition, fault in faults.items():
+            assert partition is not None, fault
             assert (fault.side, fault.topic) == ("source", TOPIC), fault
             assert fault.kind in ("unreachable", "data-loss")
             begun = len(sides.stored(partition))

@@ -32,7 +32,7 @@ def gzip_bomb() -> bytes:
 
 def lz4_bomb() -> bytes:
     """Blocks of 4 MiB, of which all but the last are the same."""
-    frame = lz4.frame.compress(
+    frame: bytes = lz4.frame.compress(
         bytes(8 << 20), block_size=lz4.frame.BLOCKSIZE_MAX4MB, block_linked=False, store_size=False
     )
     (size,) = struct.unpack_from("<I", frame, 7)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, NewTopic
 
+from kit.clusters.fixtures import ClusterFactory
 from replicator.lab import KAFKA_3, KAFKA_4, QUICK_START, LabCluster, LabError
 from replicator.lab.process import Process
 
@@ -75,9 +76,7 @@ def test_one_node_serves_and_leaves_nothing(version: str, prefix: str) -> None:
     assert not data.parent.parent.exists()
 
 
-def test_three_nodes_lose_one_and_take_it_back(
-    own_cluster: Callable[..., LabCluster], prefix: str
-) -> None:
+def test_three_nodes_lose_one_and_take_it_back(own_cluster: ClusterFactory, prefix: str) -> None:
     cluster = own_cluster("three", nodes=3)
     assert len(cluster.bootstrap.split(",")) == 3
     create(cluster, prefix + "a", replicas=3)
@@ -94,9 +93,7 @@ def test_three_nodes_lose_one_and_take_it_back(
     assert read(cluster, prefix + "a", 2) == [b"1", b"2"]
 
 
-def test_data_outlives_kill_and_restart(
-    own_cluster: Callable[..., LabCluster], prefix: str
-) -> None:
+def test_data_outlives_kill_and_restart(own_cluster: ClusterFactory, prefix: str) -> None:
     cluster = own_cluster("bounced")
     bootstrap = cluster.bootstrap
     create(cluster, prefix + "a")
@@ -111,9 +108,7 @@ def test_data_outlives_kill_and_restart(
     assert read(cluster, prefix + "a", 2) == [b"1", b"2"]
 
 
-def test_paused_broker_answers_again_after_resume(
-    own_cluster: Callable[..., LabCluster], prefix: str
-) -> None:
+def test_paused_broker_answers_again_after_resume(own_cluster: ClusterFactory, prefix: str) -> None:
     cluster = own_cluster("bounced")
     cluster.pause()
     try:

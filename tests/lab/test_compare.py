@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from replicator.lab.compare import BLOCK_RECORDS, CompareError, compare
+from kit.clusters.fixtures import Clusters
+from replicator.lab.compare import BLOCK_RECORDS, CompareError, Verdict, compare
 from replicator.lab.errors import LabError
 from replicator.lab.ledger import Ledger, ledger_value, read_ledger
 from replicator.lab.logs import settle
 from replicator.lab.seed import (
     KEEP,
     YEAR_2001_MS,
+    Headers,
     Payload,
     SeedError,
     Writer,
@@ -27,7 +29,7 @@ RECORDS = 300
 
 
 def original(index: int) -> Payload:
-    headers = [("h", b"1"), ("h", b"2"), ("null", None), ("empty", b"")]
+    headers: Headers = [("h", b"1"), ("h", b"2"), ("null", None), ("empty", b"")]
     return Payload(b"k%d" % index, b"v%d" % index, headers, YEAR_2001_MS + index)
 
 
@@ -44,6 +46,11 @@ def change(index: int, **fields: object) -> Damage:
 
 def swap(records: list[Payload]) -> None:
     records[7], records[8] = records[8], records[7]
+
+
+def lose_one_and_double_one(records: list[Payload]) -> None:
+    records.pop(200)
+    records.insert(9, records[9])
 
 
 def rotate(records: list[Payload]) -> None:
@@ -85,7 +92,7 @@ DAMAGES: dict[str, tuple[Damage, dict[str, int], tuple[str, ...]]] = {
     "stranger at the end": (lambda r: r.append(Payload(None, b"x")), {"foreign": 1}, ()),
     "stranger within": (lambda r: r.insert(30, Payload(None, b"x")), {"foreign": 1}, ()),
     "two at once": (
-        lambda records: (records.pop(200), records.insert(9, records[9])),
+        lose_one_and_double_one,
         {"missing": 1, "doubled": 1},
         (),
     ),
@@ -93,7 +100,7 @@ DAMAGES: dict[str, tuple[Damage, dict[str, int], tuple[str, ...]]] = {
 
 
 @pytest.fixture(scope="module")
-def damaged(clusters) -> str:
+def damaged(clusters: Clusters) -> str:
     """A topic whose target is damaged in every partition but the first, each in its way."""
     topic = "compare-damaged"
     for cluster in clusters:
@@ -112,13 +119,15 @@ def damaged(clusters) -> str:
     return topic
 
 
-def counts(verdict) -> dict[str, int]:
+def counts(verdict: Verdict) -> dict[str, int]:
     kinds = ("missing", "doubled", "reordered", "altered", "foreign")
     return {kind: n for kind in kinds if (n := getattr(verdict, kind))}
 
 
 @pytest.mark.parametrize(("partition", "name"), list(enumerate(DAMAGES)))
-def test_each_damage_is_found_and_named(clusters, damaged, partition, name):
+def test_each_damage_is_found_and_named(
+    clusters: Clusters, damaged: str, partition: int, name: str
+) -> None:
     _, expected, fields = DAMAGES[name]
     verdict = compare(
         clusters.source.bootstrap,
@@ -133,7 +142,7 @@ def test_each_damage_is_found_and_named(clusters, damaged, partition, name):
     assert all(d.fields == fields for d in verdict.details)
 
 
-def test_one_comparison_adds_up_all_partitions(clusters, damaged):
+def test_one_comparison_adds_up_all_partitions(clusters: Clusters, damaged: str) -> None:
     verdict = compare(clusters.source.bootstrap, clusters.target.bootstrap, {damaged: damaged})
     for kind in ("missing", "doubled", "reordered", "altered", "foreign"):
         total = sum(expected.get(kind, 0) for _, expected, _ in DAMAGES.values())
@@ -149,7 +158,9 @@ def load(bootstrap: str, topic: str, numbers: Sequence[int]) -> None:
 
 
 @pytest.mark.parametrize("lost", [3 * BLOCK_RECORDS + 17, 3 * BLOCK_RECORDS - 1])
-def test_damage_far_into_a_partition_is_placed_by_offset(clusters, topic_name, lost):
+def test_damage_far_into_a_partition_is_placed_by_offset(
+    clusters: Clusters, topic_name: Callable[[str], str], lost: int
+) -> None:
     topic = topic_name("far")
     everything = range(3 * BLOCK_RECORDS + 100)
     for cluster in clusters:
@@ -161,7 +172,9 @@ def test_damage_far_into_a_partition_is_placed_by_offset(clusters, topic_name, l
     assert verdict.details[0].source_offset == lost
 
 
-def test_a_broker_that_stamps_records_itself_alters_them(clusters, topic_name):
+def test_a_broker_that_stamps_records_itself_alters_them(
+    clusters: Clusters, topic_name: Callable[[str], str]
+) -> None:
     topic = topic_name("stamped")
     create_topic(clusters.source.bootstrap, topic, config=KEEP)
     create_topic(
@@ -174,7 +187,9 @@ def test_a_broker_that_stamps_records_itself_alters_them(clusters, topic_name):
     assert verdict.details[0].fields == ("timestamp",)
 
 
-def test_offsets_may_differ_and_aborted_records_are_not_there(clusters, topic_name):
+def test_offsets_may_differ_and_aborted_records_are_not_there(
+    clusters: Clusters, topic_name: Callable[[str], str]
+) -> None:
     topic = topic_name("tx")
     rng = random.Random(11)
     for cluster in clusters:
@@ -193,7 +208,9 @@ def test_offsets_may_differ_and_aborted_records_are_not_there(clusters, topic_na
     assert counts(verdict) == {"missing": visible + 10, "foreign": 5}
 
 
-def test_start_and_end_narrow_what_the_target_must_hold(clusters, topic_name):
+def test_start_and_end_narrow_what_the_target_must_hold(
+    clusters: Clusters, topic_name: Callable[[str], str]
+) -> None:
     topic = topic_name("narrow")
     for cluster in clusters:
         create_topic(cluster.bootstrap, topic, config=KEEP)
@@ -211,7 +228,9 @@ def test_start_and_end_narrow_what_the_target_must_hold(clusters, topic_name):
     assert verdict.records == 70
 
 
-def test_names_may_differ_and_both_sides_must_have_the_partitions(clusters, topic_name):
+def test_names_may_differ_and_both_sides_must_have_the_partitions(
+    clusters: Clusters, topic_name: Callable[[str], str]
+) -> None:
     here, there = topic_name("here"), topic_name("there")
     create_topic(clusters.source.bootstrap, here, 2)
     with pytest.raises(LabError, match="there"):
@@ -229,7 +248,9 @@ def test_names_may_differ_and_both_sides_must_have_the_partitions(clusters, topi
     assert both.records == 0
 
 
-def test_a_ledger_reads_back_and_refuses_what_is_not_its_own(clusters, topic_name):
+def test_a_ledger_reads_back_and_refuses_what_is_not_its_own(
+    clusters: Clusters, topic_name: Callable[[str], str]
+) -> None:
     topic = topic_name("ledger")
     bootstrap = clusters.source.bootstrap
     create_topic(bootstrap, topic, 2)

@@ -36,12 +36,14 @@ class QuickCluster(LabCluster):
 
 
 @pytest.fixture
-def small(monkeypatch) -> None:
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "LabCluster", QuickCluster)
     monkeypatch.setattr(demo, "BULKS", (demo.Bulk("shop.few", 2, "lz4", 200, 100, 16384),))
 
 
-def test_equal_sides_are_success_and_nothing_is_left(small, capfd):
+def test_equal_sides_are_success_and_nothing_is_left(
+    small: None, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert demo.main() == 0
     shown = capfd.readouterr().out
     assert "$ copystream copy --source 127.0.0.1:" in shown
@@ -50,8 +52,11 @@ def test_equal_sides_are_success_and_nothing_is_left(small, capfd):
     assert not [entry for entry in leftovers(os.getpid()) if "demo-" in entry]
 
 
-def test_a_target_that_differs_is_failure(small, monkeypatch, capfd):
-    run, runs = demo._run, []
+def test_a_target_that_differs_is_failure(
+    small: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = demo._run
+    runs: list[list[str]] = []
 
     def run_and_spoil(command: list[str]) -> float:
         took = run(command)
@@ -67,7 +72,9 @@ def test_a_target_that_differs_is_failure(small, monkeypatch, capfd):
 
 
 @pytest.mark.soak
-def test_a_copy_that_fails_is_failure(small, monkeypatch, capfd):
+def test_a_copy_that_fails_is_failure(
+    small: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(demo, "PATTERN", "no-such-topic")
     assert demo.main() == 1
     assert "The demo failed: the copy exited with 2" in capfd.readouterr().out
@@ -76,7 +83,7 @@ def test_a_copy_that_fails_is_failure(small, monkeypatch, capfd):
 @pytest.mark.parametrize(
     "moment", ["source 127.0.0.1", pytest.param("$ copystream copy", marks=pytest.mark.soak)]
 )
-def test_a_terminated_demo_cleans_up(tmp_path, moment):
+def test_a_terminated_demo_cleans_up(tmp_path: Path, moment: str) -> None:
     shown = tmp_path / "shown"
     with shown.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-m", "replicator.lab.demo"], stdout=out)
@@ -91,7 +98,7 @@ def test_a_terminated_demo_cleans_up(tmp_path, moment):
     assert leftovers(process.pid) == []
 
 
-def test_an_interruption_that_comes_out_as_an_error():
+def test_an_interruption_that_comes_out_as_an_error() -> None:
     with pytest.raises(KeyboardInterrupt), demo._sigterm_cleans_up():
         try:
             signal.raise_signal(signal.SIGTERM)
@@ -99,6 +106,6 @@ def test_an_interruption_that_comes_out_as_an_error():
             raise TypeError("as of a constructor in C") from None
 
 
-def test_an_error_without_an_interruption():
+def test_an_error_without_an_interruption() -> None:
     with pytest.raises(TypeError), demo._sigterm_cleans_up():
         raise TypeError

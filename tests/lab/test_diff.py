@@ -44,7 +44,9 @@ def summary(found: list[Difference]) -> list[tuple[str, int | None, int | None]]
         ("", "x", [("foreign", None, 0)]),
     ],
 )
-def test_each_kind_of_damage_has_its_name_and_place(source, target, expected):
+def test_each_kind_of_damage_has_its_name_and_place(
+    source: list[str], target: str, expected: list[tuple[str, int | None, int | None]]
+) -> None:
     found = summary(changes(source, target))
     if expected and expected[0][0] == "reordered":
         # which of two swapped runs "moved" is arbitrary; how many had to is not
@@ -54,10 +56,10 @@ def test_each_kind_of_damage_has_its_name_and_place(source, target, expected):
 
 
 @pytest.mark.parametrize("field", ["timestamp", "key", "value", "headers"])
-def test_an_altered_record_is_named_with_what_differs(field):
+def test_an_altered_record_is_named_with_what_differs(field: str) -> None:
     source = prints("abcde")
     target = list(source)
-    target[2] = target[2]._replace(**{field: b"other"})
+    target[2] = Print(**(target[2]._asdict() | {field: b"other"}))
     (found,) = classify(source, target, topic="a", target_topic="b", partition=3)
     assert (found.kind, found.source_offset, found.target_offset) == ("altered", 2, 2)
     assert found.fields == (field,)
@@ -66,7 +68,7 @@ def test_an_altered_record_is_named_with_what_differs(field):
     )
 
 
-def test_a_foreign_record_in_the_place_of_a_lost_one_is_not_an_alteration():
+def test_a_foreign_record_in_the_place_of_a_lost_one_is_not_an_alteration() -> None:
     source = prints("abc")
     stranger = Print(offset=1, timestamp=b"?", key=b"?", value=b"?", headers=b"?")
     target = [source[0], stranger, source[2]]
@@ -74,14 +76,14 @@ def test_a_foreign_record_in_the_place_of_a_lost_one_is_not_an_alteration():
     assert sorted(d.kind for d in found) == ["foreign", "missing"]
 
 
-def test_a_window_that_was_cut_leaves_its_tail_undecided():
+def test_a_window_that_was_cut_leaves_its_tail_undecided() -> None:
     source, target = prints("abcdefgh"), prints("abdef")
     found = classify(source, target, topic="a", target_topic="a", partition=0, whole=False)
     assert summary(found) == [("missing", 2, None)]
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), max_size=30), st.data())
-def test_counts_explain_the_change_of_every_record(source, data):
+def test_counts_explain_the_change_of_every_record(source: list[str], data: st.DataObject) -> None:
     target = data.draw(st.permutations(source))[: data.draw(st.integers(0, len(source)))]
     target += data.draw(st.lists(st.sampled_from("abcdefgh"), max_size=5))
     kinds = Counter(d.kind for d in changes(source, target))
@@ -93,7 +95,7 @@ def test_counts_explain_the_change_of_every_record(source, data):
 
 
 @given(st.lists(st.integers(), unique=True, min_size=2, max_size=40), st.data())
-def test_one_moved_record_is_one_reordered_record(numbers, data):
+def test_one_moved_record_is_one_reordered_record(numbers: list[int], data: st.DataObject) -> None:
     names = [str(n) for n in numbers]
     here = data.draw(st.integers(0, len(names) - 1))
     there = data.draw(st.integers(0, len(names) - 1).filter(lambda i: i != here))

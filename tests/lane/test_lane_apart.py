@@ -13,6 +13,7 @@ from copycore.partition import PartitionCopy, Refusal
 from copycore.rebatch import Rebatcher
 from kit.brokers.rig import Ends, Rig
 from kit.brokers.scripted import ProduceRequest, batch
+from kit.logs.random_records import Merge
 from kit.logs.truth import CODECS, DurableMap, RecordLog, Row, arrived, row
 from kit.oracle import batches as oracle
 
@@ -64,7 +65,7 @@ class Copy:
         self.durable = DurableMap(0, 0)
         self.counter = 0
 
-    def assign(self, **settings: int) -> PartitionCopy:
+    def assign(self, **settings: Any) -> PartitionCopy:
         """Run an assignment until it ends."""
         at = self.durable.source_of(self.counter)
         part = self.rig.assign(
@@ -95,7 +96,7 @@ class Copy:
 @pytest.mark.parametrize("inside", [0, 1], ids=["first record", "second record"])
 @pytest.mark.parametrize(("step", "merge"), [(1, "never"), (2, "never"), (1, "always")])
 def test_a_refused_batch_is_taken_apart_until_the_record_is_alone(
-    make_rig: Callable[..., Rig], codec: int, inside: int, step: int, merge: str
+    make_rig: Callable[..., Rig], codec: int, inside: int, step: int, merge: Merge
 ) -> None:
     rig = make_rig(rebatcher=Rebatcher(merge=merge))
     guilty = 18 + inside * step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -245,7 +246,7 @@ def test_the_identity_is_the_partitions_own(rig: Rig) -> None:
     ids=lambda wrong: next(iter(wrong)),
 )
 def test_impossible_assignments_are_refused(wrong: dict[str, object]) -> None:
-    values = {
+    values: dict[str, Any] = {
         "source_name": b"t",
         "source_id": bytes(16),
         "target_name": b"t",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from copycore.bucket import BURST, CHUNK, Bucket
+from copycore.partition import PartitionCopy
 from kit.brokers.rig import SLAB, Rig
 from kit.brokers.scripted import SourceLog, batch
 from kit.logs.expected import expect
@@ -160,7 +161,7 @@ def test_waiting_for_the_rate_is_counted(make_rig: Callable[..., Rig]) -> None:
 def test_topics_share_a_limit_by_weight(rig: Rig, pipes: int) -> None:
     """Whatever the number of their partitions, the size of their batches and their connections."""
     whole = rig.limit(100_000)
-    parts = []
+    parts: list[tuple[int, PartitionCopy]] = []
     ends = [rig.pipe() for _ in range(pipes)]
     topics = ((b"a", 1, 6, 300), (b"b", 2, 1, 1500), (b"c", 5, 3, 9000))
     for topic, weight, partitions, size in topics:

@@ -11,6 +11,7 @@ import pytest
 
 from copycore.rebatch import Rebatcher
 from kit.brokers.rig import Ends, Rig
+from kit.logs.random_records import Merge
 from kit.logs.truth import LZ4, RecordLog, arrived, check_delivered, rows
 
 LINGER = 20
@@ -48,8 +49,8 @@ class Following:
         return len(self.rig.stored(self.ends, self.rig.parts[0]))
 
 
-def follow(make_rig: Callable[..., Rig], *, merge: str = "auto", **settings: Any) -> Following:
-    rig = make_rig(rebatcher=Rebatcher(merge=merge), **({"linger": LINGER} | settings))  # type: ignore[arg-type]
+def follow(make_rig: Callable[..., Rig], *, merge: Merge = "auto", **settings: Any) -> Following:
+    rig = make_rig(rebatcher=Rebatcher(merge=merge), **({"linger": LINGER} | settings))
     log = RecordLog().add(rows(0, -1), LZ4)
     ends = rig.pipe(log)
     part = rig.assign(ends, log, end=-1)
@@ -70,7 +71,7 @@ def stop(following: Following) -> None:
 
 
 @pytest.mark.parametrize("merge", ["auto", "always"])
-def test_they_are_joined_and_none_waits_longer(make_rig: Callable[..., Rig], merge: str) -> None:
+def test_they_are_joined_and_none_waits_longer(make_rig: Callable[..., Rig], merge: Merge) -> None:
     eager = follow(make_rig, merge=merge, linger=0)
     eager.write(200)
     patient = follow(make_rig, merge=merge)
@@ -93,7 +94,7 @@ def test_the_first_one_after_a_pause_does_not_wait(make_rig: Callable[..., Rig])
 @pytest.mark.parametrize("what", ["never", "large"])
 def test_what_is_not_joined_does_not_wait(make_rig: Callable[..., Rig], what: str) -> None:
     """Because the user does not want it, or because a batch of that size goes through as it is."""
-    merge = "never" if what == "never" else "auto"
+    merge: Merge = "never" if what == "never" else "auto"
     value = random.Random(1).randbytes(20_000 if what == "large" else 200)
     longest = []
     for linger in (0, LINGER):

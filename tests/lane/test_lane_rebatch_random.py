@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
@@ -33,7 +34,7 @@ class Case:
     ends: Ends
     log: RecordLog
     part: PartitionCopy
-    assigned: dict[str, object]
+    assigned: dict[str, Any]
     durable: DurableMap
     offsets: list[int]  # of the source's records, from the first counter on
 
@@ -56,7 +57,7 @@ def random_known(
     return known
 
 
-def random_pieces(rng: random.Random, start: int, end: int) -> dict[str, int]:
+def random_pieces(rng: random.Random, start: int, end: int) -> dict[str, Any]:
     """What a refusal before may have asked for."""
     until = rng.randrange(start, max(start, end) + 1)
     what = rng.choice(["", "", "", "apart_until", "single_until"])
@@ -95,7 +96,7 @@ def random_case(rig: Rig, rng: random.Random, ends: Ends, log: RecordLog) -> Cas
         "start": start, "mapped": mapped, "end": end, "counter": counter, "known": known,
         "batch_limit": limit, **random_pieces(rng, start, end),
     }  # fmt: skip
-    part = rig.assign(ends, log, **assigned)  # type: ignore[arg-type]
+    part = rig.assign(ends, log, **assigned)
     offsets = [one.offset for one in seen]
     return Case(ends, log, part, assigned, DurableMap(mapped, counter, known), offsets)
 
@@ -110,7 +111,7 @@ def look_at_requests(cases: list[Case], looked_at: dict[int, int]) -> None:
             for (name, partition), whole in request.batches.items():
                 case = of_place[id(ends), name, partition]
                 h = oracle.parse(whole)
-                first = int(case.assigned["counter"])  # type: ignore[call-overload]
+                first = case.assigned["counter"]
                 number = (h["base_sequence"] - first) % 2**31
                 for place in range(number, number + h["count"]):
                     assert case.durable.source_of(first + place) == case.offsets[place]
@@ -157,7 +158,7 @@ def test_every_record_arrives_and_the_map_is_true(seed: int, committed: bool) ->
         cases = build(rig, rng)
         run(rig, rng, cases)
         for case in cases:
-            check_delivered(rig, case.ends, case.part, case.log, **case.assigned)  # type: ignore[arg-type]
+            check_delivered(rig, case.ends, case.part, case.log, **case.assigned)
             event(f"rebatched: {case.part.rebatched > 0}, passed: {case.part.passed > 0}")
         assert rig.closed == []
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import lz4.frame
 import pytest
@@ -54,7 +55,7 @@ def add(log: RecordLog, records: Sequence[Row], append_time: int | None = None) 
 
 @pytest.fixture
 def copied(make_rig: Callable[..., Rig]) -> Callable[..., list[bytes]]:
-    def copy(log: RecordLog, rebatcher: Rebatcher | None = None, **assign: int) -> list[bytes]:
+    def copy(log: RecordLog, rebatcher: Rebatcher | None = None, **assign: Any) -> list[bytes]:
         rig = make_rig(rebatcher=rebatcher or Rebatcher())
         ends = rig.pipe(log, slab=SLAB, memory=4 * SLAB)
         part = rig.assign(ends, log, **assign)

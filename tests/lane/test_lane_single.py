@@ -15,6 +15,7 @@ from copycore.rebatch import Rebatcher
 from copycore.split import Split
 from kit.brokers.rig import EPOCH, PRODUCER, Rig
 from kit.brokers.scripted import rewritten
+from kit.logs.random_records import Merge
 from kit.logs.shared import by_offset, check, expected, share_logs
 from kit.logs.truth import (
     CODECS,
@@ -65,7 +66,7 @@ def noise(offset: int, size: int) -> Row:
 @pytest.mark.parametrize("merge", ["never", "always"])
 @pytest.mark.parametrize("append_time", [None, 10**12 + 7], ids=["create-time", "append-time"])
 def test_before_an_offset_every_record_has_a_batch(
-    make_rig: Callable[..., Rig], codec: int, until: int, merge: str, append_time: int | None
+    make_rig: Callable[..., Rig], codec: int, until: int, merge: Merge, append_time: int | None
 ) -> None:
     rig = make_rig(rebatcher=Rebatcher(merge=merge))
     log = RecordLog()

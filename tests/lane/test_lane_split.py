@@ -224,7 +224,7 @@ def test_a_refused_record_is_found_among_its_neighbours(rig: Rig) -> None:
         refused.extend(request.batches[place] for place in errors)
         return ends.target.take(request, errors)
 
-    def again(**settings: int) -> PartitionCopy:
+    def again(**settings: Any) -> PartitionCopy:
         split = Split(by_offset, [0, 0], [one.have(PRODUCER) for one in logs])
         part = rig.assign(ends, log, split=split, outlets=[0, 0], **settings)
         rig.run()

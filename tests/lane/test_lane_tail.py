@@ -145,7 +145,7 @@ def test_what_is_in_flight_behind_a_throttled_answer_is_waited_for(rig: Rig) -> 
     ends.target.hold = False
     most = 5
     ends.target.hook = lambda request: ends.target.take(request) | {"throttle_ms": 50_000}
-    told = []
+    told: list[int] = []
     while len(told) < 3:
         allowed = 1
         waiting = len(ends.target.pending)

@@ -190,8 +190,8 @@ def taken_over(topic: StateTopic, generation: int, counter: int) -> OffsetMaps:
     """As the next session does it."""
     maps, writer = replayed(topic), FakeWriter(topic)
     maps.topic.take_over({PLACE[0]: generation, "other": generation})
-    maps.restate(writer, [(PLACE, counter)])  # type: ignore[arg-type]
-    maps.topic.clean(writer)  # type: ignore[arg-type]
+    maps.restate(writer, [(PLACE, counter)])
+    maps.topic.clean(writer)
     return maps
 
 
@@ -203,7 +203,7 @@ def test_what_a_predecessor_had_on_its_way_counts_for_nothing(topic: StateTopic)
     writer.hold = True
     first.send_segments(writer, PLACE, Segments.of([(122, 11)]), lambda *_: None)
     second = taken_over(topic, 8, 11)
-    second.send_segments(FakeWriter(topic), PLACE, Segments.of([(140, 18)]), lambda *_: None)  # type: ignore[arg-type]
+    second.send_segments(FakeWriter(topic), PLACE, Segments.of([(140, 18)]), lambda *_: None)
     writer.deliver()
     before = replayed(topic)
     topic.compact()
@@ -213,8 +213,8 @@ def test_what_a_predecessor_had_on_its_way_counts_for_nothing(topic: StateTopic)
 
 def test_a_binding_of_a_predecessor_counts_for_nothing(topic: StateTopic) -> None:
     late, first, second = FakeWriter(topic), ours(3), ours(4)
-    late.before = lambda: second.write_bindings(FakeWriter(topic), [(PLACE, BINDING, 100)])  # type: ignore[arg-type]
-    first.write_bindings(late, [(PLACE, msgspec.structs.replace(BINDING, producer_id=1), 50)])  # type: ignore[arg-type]
+    late.before = lambda: second.write_bindings(FakeWriter(topic), [(PLACE, BINDING, 100)])
+    first.write_bindings(late, [(PLACE, msgspec.structs.replace(BINDING, producer_id=1), 50)])
     topic.compact()
     known = replayed(topic)
     assert known.binding(PLACE) == BINDING
@@ -295,9 +295,9 @@ class Life:
         self.generation += 1
         maps, paper = replayed(self.topic), FakeWriter(StateTopic())
         maps.topic.take_over({PLACE[0]: self.generation})
-        maps.restate(paper, [(PLACE, counter)])  # type: ignore[arg-type]
+        maps.restate(paper, [(PLACE, counter)])
         whole = len(paper.sent) <= written
-        maps.topic.clean(paper)  # type: ignore[arg-type]
+        maps.topic.clean(paper)
         values = [entry for entry in paper.sent if entry[2] is not None]
         deletions = [entry for entry in paper.sent if entry[2] is None]
         for _, key, value in values[:written] + (deletions[:deleted] if whole else []):

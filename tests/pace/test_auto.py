@@ -186,7 +186,7 @@ def test_a_probe_ends_where_it_began() -> None:
     assert controller.rate is None
     controller.observe(slow)
     assert controller.rate == pytest.approx(90 * MB)
-    rates = []
+    rates: list[float | None] = []
     for _ in range(40):
         controller.observe(sample([5.0] * 200, min(controller.rate or math.inf, 80 * MB)))
         rates.append(controller.rate)

@@ -15,6 +15,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from kit.clusters.fixtures import ClusterFactory
 from replicator.cluster import Cluster
 from replicator.cluster.config import load_client_config
 from replicator.lab import LabCluster
@@ -28,7 +29,7 @@ AUTHORIZER = {
 
 
 @pytest.fixture(scope="module")
-def guarded(own_cluster: Callable[..., LabCluster]) -> LabCluster:
+def guarded(own_cluster: ClusterFactory) -> LabCluster:
     return own_cluster("others", properties=AUTHORIZER)
 
 

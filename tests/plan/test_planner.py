@@ -122,7 +122,7 @@ class Setting:
         self.maps = OffsetMaps(topic)
         self.splits = Splits(topic)
         self.lost: list[Any] = []  # as ``Authors`` would find it
-        self.before_deciding: Callable[[], None] = lambda: None
+        self.before_deciding: Callable[[], object] = lambda: None
 
     def topic(self, name: str, *ends: int) -> None:
         """On the source, with so many records in each partition."""
@@ -140,7 +140,7 @@ class Setting:
             producer_id=PRODUCER,
             producer_epoch=0,
         )
-        self.maps.write_bindings(self.writer, [((name, partition), binding, source)])  # type: ignore[arg-type]
+        self.maps.write_bindings(self.writer, [((name, partition), binding, source)])
 
     def settings(self, *topics: str, **given: Any) -> CopySettings:
         values = defaults() | {"source": "s:9092", "target": "t:9092", "topics": topics}
@@ -373,7 +373,7 @@ def test_a_partition_without_a_leader_is_a_fault_of_that_partition(two: Setting)
 def test_a_topic_that_goes_away_while_it_is_planned(two: Setting) -> None:
     for name in "ab":
         two.topic(name, 5)
-    two.before_deciding = lambda: two.source.topics.pop("a") and None
+    two.before_deciding = lambda: two.source.topics.pop("a")
     by_name = two.plan("a", "b")
     assert [(t.topic, t.conflict_kind) for t in by_name.report.topics if t.conflict] == [
         ("a", "source-deleted")
@@ -422,7 +422,7 @@ def test_a_split_copy_goes_on(
     two.topic("t", 5)
     two.target.add("t", 3)
     state = fresh(split_binding(two, partitioner, bases), 2)
-    two.splits.restate(two.writer, {("t", 0): state})  # type: ignore[arg-type]
+    two.splits.restate(two.writer, {("t", 0): state})
     plan = two.plan("t", partitioner="murmur2")
     assert (conflict or "") in (only(plan).conflict or "")
     assert (only(plan).conflict is None) is (conflict is None)

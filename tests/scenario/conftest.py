@@ -7,11 +7,12 @@ import random
 
 import pytest
 
+from kit.clusters.fixtures import Clusters
 from kit.clusters.flow import Flow
 
 
 @pytest.fixture
-def flow(clusters) -> Flow:
+def flow(clusters: Clusters) -> Flow:
     """Between the session's two clusters; no test breaks them."""
     return Flow(clusters.source, clusters.target)
 

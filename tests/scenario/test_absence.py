@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kit.clusters.faults import expect_fault
+from kit.clusters.fixtures import ClusterFactory, Clusters
 from kit.clusters.flow import Flow
 from kit.clusters.runner import wait_until
 from kit.clusters.tiered import TIERED_TOPIC, tiered_properties
@@ -26,8 +28,13 @@ REMOTE_QUOTA = {"remote.log.manager.fetch.max.bytes.per.second": "200000"}
 @pytest.mark.parametrize("limits", [ONE_REMOTE_READ_MS, REMOTE_QUOTA], ids=["wait", "quota"])
 @pytest.mark.timeout(240)
 def test_a_log_in_remote_storage_is_copied_whole(
-    clusters, own_cluster, topic_name, rng, tmp_path, limits
-):
+    clusters: Clusters,
+    own_cluster: ClusterFactory,
+    topic_name: Callable[[str], str],
+    rng: random.Random,
+    tmp_path: Path,
+    limits: dict[str, str],
+) -> None:
     """Remote reads that are not done in time answer empty, without an error or a throttle."""
     source = own_cluster("tiered", properties={**tiered_properties(tmp_path), **limits})
     flow = Flow(source, clusters.target)
@@ -49,7 +56,7 @@ def _local_segments(log_dir: Path, topic: str) -> int:
 # --- open transactions ----------------------------------------------------------------------------
 
 
-def with_open_transaction(flow: Flow, topic: str, rng: random.Random):
+def with_open_transaction(flow: Flow, topic: str, rng: random.Random) -> Writer:
     """A topic of two partitions: in partition 0 all records lie behind an open transaction."""
     flow.create(topic, 2)
     held = open_transaction(flow.source.bootstrap, topic, [0], rng, records=1)
@@ -61,7 +68,9 @@ def with_open_transaction(flow: Flow, topic: str, rng: random.Random):
     return held
 
 
-def test_records_behind_an_open_transaction_are_told(flow, topic_name, rng):
+def test_records_behind_an_open_transaction_are_told(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("open")
     held = with_open_transaction(flow, topic, rng)
     outcome = flow.copy(topic)
@@ -83,7 +92,9 @@ def test_records_behind_an_open_transaction_are_told(flow, topic_name, rng):
     assert flow.arrived(topic) == 1011
 
 
-def test_a_dry_run_tells_of_open_transactions(flow, topic_name, rng):
+def test_a_dry_run_tells_of_open_transactions(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("open")
     held = with_open_transaction(flow, topic, rng)
     (planned,) = flow.copy(topic, "--dry-run").expect(0, 5).plan.topics
@@ -92,7 +103,9 @@ def test_a_dry_run_tells_of_open_transactions(flow, topic_name, rng):
     held.abort()
 
 
-def test_a_transaction_that_ends_meanwhile_is_copied(flow, topic_name, rng):
+def test_a_transaction_that_ends_meanwhile_is_copied(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("ends")
     held = with_open_transaction(flow, topic, rng)
     with flow.start(topic) as copier:
@@ -108,7 +121,9 @@ def test_a_transaction_that_ends_meanwhile_is_copied(flow, topic_name, rng):
     [("--until", "stable"), ("--isolation", "read_uncommitted")],
     ids=["until", "isolation"],
 )
-def test_an_option_says_that_it_is_meant(flow, topic_name, rng, meant):
+def test_an_option_says_that_it_is_meant(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random, meant: tuple[str, ...]
+) -> None:
     topic = topic_name("meant")
     held = with_open_transaction(flow, topic, rng)
     flow.copy(topic, *meant).expect(0)
@@ -116,7 +131,9 @@ def test_an_option_says_that_it_is_meant(flow, topic_name, rng, meant):
     held.abort()
 
 
-def test_a_follower_shows_the_lag_behind_an_open_transaction(flow, topic_name, rng):
+def test_a_follower_shows_the_lag_behind_an_open_transaction(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("follows")
     held = with_open_transaction(flow, topic, rng)
     watched = ("--progress", "plain", "--log-format", "json")
@@ -137,7 +154,12 @@ def test_a_follower_shows_the_lag_behind_an_open_transaction(flow, topic_name, r
 # --- a source that lost its end -------------------------------------------------------------------
 
 
-def test_a_source_restored_from_a_backup_is_noticed(clusters, own_cluster, topic_name, rng):
+def test_a_source_restored_from_a_backup_is_noticed(
+    clusters: Clusters,
+    own_cluster: ClusterFactory,
+    topic_name: Callable[[str], str],
+    rng: random.Random,
+) -> None:
     """Other records stand at offsets that were copied: 100 were written after the backup."""
     source = own_cluster("restored")
     flow = Flow(source, clusters.target)
@@ -162,8 +184,11 @@ def test_a_source_restored_from_a_backup_is_noticed(clusters, own_cluster, topic
 
 
 def test_a_source_that_ends_before_what_was_copied_is_noticed(
-    clusters, own_cluster, topic_name, rng
-):
+    clusters: Clusters,
+    own_cluster: ClusterFactory,
+    topic_name: Callable[[str], str],
+    rng: random.Random,
+) -> None:
     source = own_cluster("restored")
     flow = Flow(source, clusters.target)
     topic, fine = topic_name("short"), topic_name("fine")
@@ -207,7 +232,9 @@ def _put_back(flow: Flow, topic: str, backup: Path) -> None:
 # --- records that were deleted before they were copied ------------------------------------------
 
 
-def test_a_gap_is_accepted_when_it_is_asked_for(flow, topic_name, rng):
+def test_a_gap_is_accepted_when_it_is_asked_for(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("gap")
     flow.create(topic, 3, config=KEEP)
     ledger = Ledger(topic, "run", rng)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from kit.clusters.fixtures import ClusterFactory, Clusters
 from kit.clusters.flow import Flow
 from kit.clusters.loads import load_mixed
 from kit.clusters.runner import Copier, wait_until
@@ -20,12 +21,12 @@ SLOW = ("--throttle", "700kB/s")
 
 
 @pytest.fixture(scope="module")
-def fragile(own_cluster) -> Flow:
+def fragile(own_cluster: ClusterFactory) -> Flow:
     return Flow(own_cluster("fragile-source"), own_cluster("fragile-target"))
 
 
 @pytest.fixture(scope="module")
-def three(own_cluster) -> LabCluster:
+def three(own_cluster: ClusterFactory) -> LabCluster:
     return own_cluster("three", nodes=3)
 
 
@@ -48,8 +49,12 @@ def finish(flow: Flow, copier: Copier, topic: str) -> None:
 @pytest.mark.parametrize("side", ["source", "target"])
 @pytest.mark.parametrize("break_it", [crash, restart], ids=["kill -9", "restart"])
 def test_a_broker_goes_and_comes_back(
-    fragile, topic_name, rng, side: str, break_it: Callable[[LabCluster], None]
-):
+    fragile: Flow,
+    topic_name: Callable[[str], str],
+    rng: random.Random,
+    side: str,
+    break_it: Callable[[LabCluster], None],
+) -> None:
     topic = topic_name("bounced")
     load_mixed(fragile, topic, rng, megabytes=3)
     with fragile.start(topic, *SLOW) as copier:
@@ -59,7 +64,9 @@ def test_a_broker_goes_and_comes_back(
     fragile.verify(topic)
 
 
-def test_the_target_dies_again_and_again_under_old_records(fragile, topic_name, rng):
+def test_the_target_dies_again_and_again_under_old_records(
+    fragile: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """After each crash it is open which requests were appended, and producers may be forgotten."""
     topic = topic_name("crashes")
     load_mixed(fragile, topic, rng, megabytes=4, stamp=YEAR_2001_MS)
@@ -70,7 +77,9 @@ def test_the_target_dies_again_and_again_under_old_records(fragile, topic_name, 
         finish(fragile, copier, topic)
 
 
-def test_a_target_that_stays_away_ends_the_run_and_a_rerun_completes(fragile, topic_name, rng):
+def test_a_target_that_stays_away_ends_the_run_and_a_rerun_completes(
+    fragile: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("away")
     load_mixed(fragile, topic, rng, megabytes=2)
     with fragile.start(topic, *SLOW) as copier:
@@ -85,7 +94,9 @@ def test_a_target_that_stays_away_ends_the_run_and_a_rerun_completes(fragile, to
     fragile.verify(topic)
 
 
-def test_a_target_broker_that_hangs_for_a_while(fragile, topic_name, rng):
+def test_a_target_broker_that_hangs_for_a_while(
+    fragile: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("hangs")
     load_mixed(fragile, topic, rng, megabytes=3)
     with fragile.start(topic, *SLOW) as copier:
@@ -115,7 +126,13 @@ def move_leaders(cluster: LabCluster, topic: str) -> None:
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_leaders_move_in_a_cluster_of_three(clusters, three, topic_name, rng, side):
+def test_leaders_move_in_a_cluster_of_three(
+    clusters: Clusters,
+    three: LabCluster,
+    topic_name: Callable[[str], str],
+    rng: random.Random,
+    side: str,
+) -> None:
     flow = Flow(three, clusters.target) if side == "source" else Flow(clusters.source, three)
     topic = topic_name("moved")
     load_mixed(flow, topic, rng, megabytes=3)
@@ -128,7 +145,9 @@ def test_leaders_move_in_a_cluster_of_three(clusters, three, topic_name, rng, si
     flow.verify(topic)
 
 
-def test_a_node_of_three_is_killed_under_the_copy(clusters, three, topic_name, rng):
+def test_a_node_of_three_is_killed_under_the_copy(
+    clusters: Clusters, three: LabCluster, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     flow = Flow(clusters.source, three)
     topic = topic_name("killed")
     load_mixed(flow, topic, rng, megabytes=3)
@@ -146,8 +165,8 @@ def test_a_node_of_three_is_killed_under_the_copy(clusters, three, topic_name, r
 @pytest.mark.soak
 @pytest.mark.timeout(400)
 def test_a_broker_that_does_not_come_back_costs_its_own_partitions_only(
-    clusters, three, topic_name, rng
-):
+    clusters: Clusters, three: LabCluster, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """After two minutes; the message names it, and a rerun completes."""
     flow = Flow(clusters.source, three)
     topic = topic_name("gone")
@@ -178,7 +197,9 @@ SPLIT = ("--partitioner", "murmur2", "--target-partitions", "7")
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_a_broker_goes_while_partitions_are_split(fragile, topic_name, rng, side: str):
+def test_a_broker_goes_while_partitions_are_split(
+    fragile: Flow, topic_name: Callable[[str], str], rng: random.Random, side: str
+) -> None:
     topic = topic_name("split")
     load_mixed(fragile, topic, rng, megabytes=3)
     with fragile.start(topic, *SPLIT, *SLOW) as copier:
@@ -188,7 +209,9 @@ def test_a_broker_goes_while_partitions_are_split(fragile, topic_name, rng, side
     verify_split(fragile, topic, by_murmur2)
 
 
-def test_a_node_of_three_is_killed_while_partitions_are_split(clusters, three, topic_name, rng):
+def test_a_node_of_three_is_killed_while_partitions_are_split(
+    clusters: Clusters, three: LabCluster, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """The others lead its partitions then: the same records go out through other connections."""
     flow = Flow(clusters.source, three)
     topic = topic_name("thirds")

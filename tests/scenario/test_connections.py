@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 import time
+from collections.abc import Callable
 
 import pytest
 
+from kit.clusters.fixtures import ClusterFactory, Clusters
 from kit.clusters.flow import Flow
 from kit.clusters.loads import load_mixed
 from kit.clusters.runner import Copier
@@ -17,13 +20,13 @@ IDLE_MS = 1000
 
 
 @pytest.fixture(scope="module")
-def limited(clusters, own_cluster) -> Flow:
+def limited(clusters: Clusters, own_cluster: ClusterFactory) -> Flow:
     properties = {"max.connections.per.ip": str(LIMIT)}
     return Flow(clusters.source, own_cluster("limited", properties=properties))
 
 
 @pytest.fixture(scope="module")
-def impatient(own_cluster) -> Flow:
+def impatient(own_cluster: ClusterFactory) -> Flow:
     properties = {"connections.max.idle.ms": str(IDLE_MS)}
     return Flow(
         own_cluster("impatient-source", properties=properties),
@@ -31,7 +34,9 @@ def impatient(own_cluster) -> Flow:
     )
 
 
-def test_fewer_connections_serve_when_more_cannot_be_had(limited, topic_name, rng):
+def test_fewer_connections_serve_when_more_cannot_be_had(
+    limited: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("few")
     load_mixed(limited, topic, rng, megabytes=3)
     outcome = limited.copy(topic, "--throttle", "off", timeout=90).expect(0)
@@ -69,8 +74,8 @@ def follow_in_silence(flow: Flow, topic: str, silence: float) -> Copier:
     [4, pytest.param(150, marks=[pytest.mark.soak, pytest.mark.timeout(600)])],
 )
 def test_a_silent_topic_is_followed_though_idle_connections_are_closed(
-    impatient, topic_name, silence: float
-):
+    impatient: Flow, topic_name: Callable[[str], str], silence: float
+) -> None:
     topic = topic_name("silent")
     copier = follow_in_silence(impatient, topic, silence)
     with copier:

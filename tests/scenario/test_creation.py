@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from kit.clusters.fixtures import ClusterFactory, Clusters
 from kit.clusters.flow import Flow, topic_names
 from kit.clusters.topics import add_partitions, partition_count, topic_configs
 from replicator.lab.jars import KAFKA_3
@@ -17,7 +18,7 @@ SMALL_SEGMENTS = {"log.segment.bytes": "30000"}
 
 
 @pytest.fixture(scope="module")
-def upgrade(clusters, own_cluster) -> Flow:
+def upgrade(clusters: Clusters, own_cluster: ClusterFactory) -> Flow:
     """From a 3.9 to a 4.x."""
     return Flow(own_cluster("old-source", version=KAFKA_3), clusters.target)
 
@@ -28,7 +29,9 @@ def load(flow: Flow, topic: str, partitions: int = 1, count: int = 100, size: in
             writer.send(topic, index % partitions, Payload(b"%d" % index, b"x" * size))
 
 
-def test_configs_that_the_target_refuses_cost_no_topic(upgrade, topic_name):
+def test_configs_that_the_target_refuses_cost_no_topic(
+    upgrade: Flow, topic_name: Callable[[str], str]
+) -> None:
     """Each is named with the reason: left out, or brought to what the target takes."""
     topic, plain = topic_name("odd"), topic_name("plain")
     config = {
@@ -60,7 +63,9 @@ def test_configs_that_the_target_refuses_cost_no_topic(upgrade, topic_name):
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_target_with_small_segments(clusters, own_cluster, topic_name, exists):
+def test_a_target_with_small_segments(
+    clusters: Clusters, own_cluster: ClusterFactory, topic_name: Callable[[str], str], exists: bool
+) -> None:
     flow = Flow(clusters.source, own_cluster("small", version=KAFKA_3, properties=SMALL_SEGMENTS))
     topic = topic_name("small")
     flow.create(topic)
@@ -74,7 +79,7 @@ def test_a_target_with_small_segments(clusters, own_cluster, topic_name, exists)
     flow.verify(topic)
 
 
-def test_a_topic_that_grew_is_widened(flow, topic_name):
+def test_a_topic_that_grew_is_widened(flow: Flow, topic_name: Callable[[str], str]) -> None:
     topic, other = topic_name("grown"), topic_name("other")
     flow.create(topic, 2)
     load(flow, topic, 2)
@@ -96,7 +101,9 @@ def test_a_topic_that_grew_is_widened(flow, topic_name):
     assert "has 6 partitions" in flow.copy(topic).expect(7).fault().message
 
 
-def test_a_topic_that_was_empty_when_it_was_copied_is_widened(flow, topic_name):
+def test_a_topic_that_was_empty_when_it_was_copied_is_widened(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     topic = topic_name("empty")
     flow.create(topic, 1)
     flow.copy(topic).expect(0)
@@ -108,7 +115,7 @@ def test_a_topic_that_was_empty_when_it_was_copied_is_widened(flow, topic_name):
 
 
 @pytest.fixture
-def churn(flow: Flow, topic_name) -> Iterator[str]:
+def churn(flow: Flow, topic_name: Callable[[str], str]) -> Iterator[str]:
     """Topics that come and go on the source all the time; the beginning of their names."""
     stem, done = topic_name("tmp"), threading.Event()
     admin = AdminClient({"bootstrap.servers": flow.source.bootstrap, "log_level": 0})
@@ -131,7 +138,9 @@ def churn(flow: Flow, topic_name) -> Iterator[str]:
         thread.join(60)
 
 
-def test_topics_that_come_and_go_while_a_pattern_is_planned(flow, topic_name, churn):
+def test_topics_that_come_and_go_while_a_pattern_is_planned(
+    flow: Flow, topic_name: Callable[[str], str], churn: str
+) -> None:
     keep = topic_name("keep")
     flow.create(keep)
     for round_ in range(8):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -18,11 +18,13 @@ from confluent_kafka.admin import (
 )
 
 from kit.clusters.faults import expect_fault
+from kit.clusters.fixtures import ClusterFactory
 from kit.clusters.flow import Flow
 from kit.clusters.topics import add_partitions
 from replicator.lab import LabCluster
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.seed import Writer, create_topic
+from replicator.terms import Side
 
 SLOW = ("--memory", "8MiB", "--throttle", "2MB/s")
 PARTITIONS = (0, 1, 2)
@@ -34,7 +36,7 @@ AUTHORIZER = {
 
 
 @pytest.fixture(scope="module")
-def guarded(own_cluster) -> Flow:
+def guarded(own_cluster: ClusterFactory) -> Flow:
     """Clusters where a topic that has an ACL is closed but for that, and all others are open."""
     return Flow(
         own_cluster("guarded-source", properties=AUTHORIZER),
@@ -83,8 +85,13 @@ def load(flow: Flow, topic: str, rng: random.Random, records: int) -> None:
     ids=["read", "write", "all-of-source", "all-of-target"],
 )
 def test_a_permission_taken_away_under_a_running_copy(
-    guarded, topic_name, rng, side, operation, exit_code
-):
+    guarded: Flow,
+    topic_name: Callable[[str], str],
+    rng: random.Random,
+    side: Side,
+    operation: AclOperation,
+    exit_code: int,
+) -> None:
     flow, topic, other = guarded, topic_name("closed"), topic_name("other")
     load(flow, topic, rng, RECORDS)
     load(flow, other, rng, RECORDS)
@@ -123,7 +130,9 @@ def permission(side: str) -> str:
 
 @pytest.mark.parametrize("exists", [False, True], ids=["made", "there"])
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_configs_that_may_not_be_read_are_a_warning(guarded, topic_name, rng, side, exists):
+def test_configs_that_may_not_be_read_are_a_warning(
+    guarded: Flow, topic_name: Callable[[str], str], rng: random.Random, side: str, exists: bool
+) -> None:
     flow, topic, other = guarded, topic_name("hidden"), topic_name("other")
     load(flow, topic, rng, 20)
     load(flow, other, rng, 20)
@@ -144,7 +153,9 @@ def test_configs_that_may_not_be_read_are_a_warning(guarded, topic_name, rng, si
     flow.verify(topic, other)
 
 
-def test_what_may_not_be_created_is_known_beforehand(guarded, topic_name, rng):
+def test_what_may_not_be_created_is_known_beforehand(
+    guarded: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     flow, topic, other = guarded, topic_name("closed"), topic_name("other")
     load(flow, topic, rng, 20)
     load(flow, other, rng, 20)
@@ -161,7 +172,9 @@ def test_what_may_not_be_created_is_known_beforehand(guarded, topic_name, rng):
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_what_only_serves_estimates_and_defaults_may_be_denied(guarded, topic_name, rng, side):
+def test_what_only_serves_estimates_and_defaults_may_be_denied(
+    guarded: Flow, topic_name: Callable[[str], str], rng: random.Random, side: str
+) -> None:
     """DESCRIBE_CONFIGS and DESCRIBE on Cluster: sizes and the defaults of new topics."""
     flow, topic = guarded, topic_name("estimates")
     load(flow, topic, rng, 20)
@@ -183,7 +196,9 @@ def test_what_only_serves_estimates_and_defaults_may_be_denied(guarded, topic_na
     flow.verify(topic)
 
 
-def test_a_topic_that_may_not_be_described_does_not_stop_the_others(guarded, topic_name, rng):
+def test_a_topic_that_may_not_be_described_does_not_stop_the_others(
+    guarded: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     flow, topic, other = guarded, topic_name("unseen"), topic_name("other")
     load(flow, topic, rng, 20)
     load(flow, other, rng, 20)
@@ -196,7 +211,9 @@ def test_a_topic_that_may_not_be_described_does_not_stop_the_others(guarded, top
     flow.verify(other)
 
 
-def test_a_topic_that_may_not_be_widened(guarded, topic_name, rng):
+def test_a_topic_that_may_not_be_widened(
+    guarded: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     flow, topic, other = guarded, topic_name("narrow"), topic_name("other")
     load(flow, topic, rng, 20)
     flow.copy(topic).expect(0)

@@ -116,7 +116,9 @@ SITUATIONS: dict[Callable[[Flow, str], None], int] = {
 
 
 @pytest.mark.timeout(300)
-def test_a_dozen_topics_with_different_troubles(flow, topic_name):
+def test_a_dozen_topics_with_different_troubles(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     topics = {}
     for make, code in SITUATIONS.items():
         topic = topic_name(make.__name__).replace("-", "_") + ".x"

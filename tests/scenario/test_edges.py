@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from kit.clusters.faults import expect_fault
+from kit.clusters.fixtures import Clusters
 from kit.clusters.flow import Flow
 from kit.clusters.runner import wait_until
 from kit.clusters.segments import batches
@@ -25,7 +28,9 @@ from replicator.lab.seed import (
 )
 
 
-def numbered(flow: Flow, topic: str, rng, *, partitions: int = 2, records: int = 100) -> Ledger:
+def numbered(
+    flow: Flow, topic: str, rng: random.Random, *, partitions: int = 2, records: int = 100
+) -> Ledger:
     flow.create(topic, partitions)
     ledger = Ledger(topic, "run", rng)
     more(flow, ledger, records)
@@ -37,7 +42,9 @@ def more(flow: Flow, ledger: Ledger, records: int, partitions: tuple[int, ...] =
         ledger.write(writer, partitions, records)
 
 
-def test_a_time_inside_a_batch_as_end_and_the_rest_later(flow, topic_name):
+def test_a_time_inside_a_batch_as_end_and_the_rest_later(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     topic = topic_name("midway")
     flow.create(topic, config=KEEP)
     with Writer(flow.source.bootstrap, batch_records=10) as writer:
@@ -50,7 +57,7 @@ def test_a_time_inside_a_batch_as_end_and_the_rest_later(flow, topic_name):
     assert flow.verify(topic).records == 100
 
 
-def test_a_time_inside_a_batch_as_start(flow, topic_name):
+def test_a_time_inside_a_batch_as_start(flow: Flow, topic_name: Callable[[str], str]) -> None:
     topic = topic_name("midway")
     flow.create(topic, config=KEEP)
     with Writer(flow.source.bootstrap, batch_records=10) as writer:
@@ -61,7 +68,9 @@ def test_a_time_inside_a_batch_as_start(flow, topic_name):
     assert flow.verify(topic, start={(topic, 0): 45}).records == 55
 
 
-def test_the_target_deletes_what_was_copied_and_the_copy_goes_on(flow, topic_name, rng):
+def test_the_target_deletes_what_was_copied_and_the_copy_goes_on(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """As retention does: its log may hold nothing at all and still says how far the copy came."""
     topic = topic_name("expired")
     ledger = numbered(flow, topic, rng)
@@ -76,7 +85,9 @@ def test_the_target_deletes_what_was_copied_and_the_copy_goes_on(flow, topic_nam
     assert log_ranges(flow.target.bootstrap, [topic])[topic, 0] == (100, 150)
 
 
-def test_a_target_topic_that_was_emptied_is_empty(flow, topic_name, rng):
+def test_a_target_topic_that_was_emptied_is_empty(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("emptied")
     ledger = numbered(flow, topic, rng)
     create_topic(flow.target.bootstrap, topic, 2)
@@ -98,7 +109,9 @@ def test_a_target_topic_that_was_emptied_is_empty(flow, topic_name, rng):
     )
 
 
-def test_partitions_added_to_the_source_are_not_left_out(flow, topic_name, rng):
+def test_partitions_added_to_the_source_are_not_left_out(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("grown")
     ledger = numbered(flow, topic, rng)
     flow.copy(topic).expect(0)
@@ -113,7 +126,9 @@ def test_partitions_added_to_the_source_are_not_left_out(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_a_batch_larger_than_the_memory_budget(flow, topic_name, rng):
+def test_a_batch_larger_than_the_memory_budget(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("huge")
     flow.create(topic, 2, config={"max.message.bytes": "30000000"})
     text = Text(rng, 13 << 20)
@@ -126,7 +141,9 @@ def test_a_batch_larger_than_the_memory_budget(flow, topic_name, rng):
     assert flow.verify(topic).records == 8
 
 
-def test_a_throttle_below_one_batch_a_second(flow, topic_name, rng):
+def test_a_throttle_below_one_batch_a_second(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("slow")
     flow.create(topic)
     text = Text(rng)
@@ -138,7 +155,9 @@ def test_a_throttle_below_one_batch_a_second(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_two_copies_of_different_topics_at_once(flow, topic_name, rng):
+def test_two_copies_of_different_topics_at_once(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topics = [topic_name("left"), topic_name("right")]
     for topic in topics:
         numbered(flow, topic, rng, records=2000)
@@ -151,7 +170,9 @@ def test_two_copies_of_different_topics_at_once(flow, topic_name, rng):
     flow.verify(*topics)
 
 
-def test_both_directions_between_two_clusters(clusters, topic_name, rng):
+def test_both_directions_between_two_clusters(
+    clusters: Clusters, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Two flows with other names: neither disturbs the other's state."""
     there, back = topic_name("there"), topic_name("back")
     forth = Flow(clusters.source, clusters.target)
@@ -165,7 +186,9 @@ def test_both_directions_between_two_clusters(clusters, topic_name, rng):
     return_.verify(back)
 
 
-def test_ctrl_c_at_any_moment_is_orderly(flow, topic_name, rng):
+def test_ctrl_c_at_any_moment_is_orderly(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("any")
     flow.create(topic, 2)
     with Writer(flow.source.bootstrap, batch_records=10) as writer:

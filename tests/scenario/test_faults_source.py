@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from kit.clusters.faults import expect_fault
 from kit.clusters.flow import Flow
@@ -28,7 +29,9 @@ def add(flow: Flow, ledger: Ledger, records: int, partitions: tuple[int, ...] = 
         ledger.write(writer, partitions, records, size=1000)
 
 
-def test_records_deleted_before_they_were_copied(flow, topic_name, rng):
+def test_records_deleted_before_they_were_copied(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("lost")
     ledger = load(flow, topic, rng, 100)
     flow.copy(topic).expect(0)
@@ -44,7 +47,9 @@ def test_records_deleted_before_they_were_copied(flow, topic_name, rng):
     assert read_ledger(flow.target.bootstrap, topic, "run") == found
 
 
-def test_records_deleted_under_a_running_copy(flow, topic_name, rng):
+def test_records_deleted_under_a_running_copy(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("cut")
     ledger = load(flow, topic, rng, 10)
     add(flow, ledger, LONG, (1,))
@@ -59,7 +64,9 @@ def test_records_deleted_under_a_running_copy(flow, topic_name, rng):
     assert len(found[1]) < LONG - 10
 
 
-def test_records_deleted_behind_the_copy_do_not_matter(flow, topic_name, rng):
+def test_records_deleted_behind_the_copy_do_not_matter(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("behind")
     ledger = load(flow, topic, rng, 100)
     flow.copy(topic).expect(0)
@@ -70,7 +77,9 @@ def test_records_deleted_behind_the_copy_do_not_matter(flow, topic_name, rng):
     assert read_ledger(flow.target.bootstrap, topic, "run") == {0: full, 1: full, 2: full}
 
 
-def test_a_source_topic_recreated_between_runs(flow, topic_name, rng):
+def test_a_source_topic_recreated_between_runs(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic, other = topic_name("again"), topic_name("other")
     load(flow, topic, rng, 100)
     bystander = load(flow, other, rng, 100)
@@ -92,7 +101,9 @@ def test_a_source_topic_recreated_between_runs(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_a_source_topic_recreated_under_a_running_copy(flow, topic_name, rng):
+def test_a_source_topic_recreated_under_a_running_copy(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic, other = topic_name("again"), topic_name("other")
     load(flow, topic, rng, LONG // 2)
     load(flow, other, rng, 100)
@@ -107,7 +118,9 @@ def test_a_source_topic_recreated_under_a_running_copy(flow, topic_name, rng):
     assert all(seqs == [*range(len(seqs))] for seqs in found.values())
 
 
-def test_a_source_topic_deleted_under_a_running_copy(flow, topic_name, rng):
+def test_a_source_topic_deleted_under_a_running_copy(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic, other = topic_name("gone"), topic_name("other")
     load(flow, topic, rng, LONG // 2)
     load(flow, other, rng, 100)
@@ -121,7 +134,9 @@ def test_a_source_topic_deleted_under_a_running_copy(flow, topic_name, rng):
     assert all(seqs == [*range(len(seqs))] for seqs in found.values())
 
 
-def test_a_fault_of_one_topic_leaves_its_numbers_in_the_summary(flow, topic_name, rng):
+def test_a_fault_of_one_topic_leaves_its_numbers_in_the_summary(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic, other = topic_name("lost"), topic_name("fine")
     ledger = load(flow, topic, rng, 100)
     load(flow, other, rng, 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 from confluent_kafka.admin import (
@@ -40,7 +41,9 @@ def intrude(flow: Flow, topic: str, partition: int) -> None:
         writer.send(topic, partition, Payload(b"foreign", b"record"))
 
 
-def test_somebody_wrote_into_the_target_between_runs(flow, topic_name, rng):
+def test_somebody_wrote_into_the_target_between_runs(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("foreign")
     ledger = load(flow, topic, rng, 100)
     flow.copy(topic).expect(0)
@@ -52,7 +55,9 @@ def test_somebody_wrote_into_the_target_between_runs(flow, topic_name, rng):
     assert flow.arrived(topic) == 150 + 101 + 150
 
 
-def test_somebody_wrote_into_the_target_and_nothing_was_left_to_copy(flow, topic_name, rng):
+def test_somebody_wrote_into_the_target_and_nothing_was_left_to_copy(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("foreign")
     load(flow, topic, rng, 100)
     flow.copy(topic).expect(0)
@@ -60,7 +65,9 @@ def test_somebody_wrote_into_the_target_and_nothing_was_left_to_copy(flow, topic
     expect_fault(flow.copy(topic), "foreign-writer", side="target", topic=topic, partition=1)
 
 
-def test_somebody_writes_into_the_target_under_a_running_copy(flow, topic_name, rng):
+def test_somebody_writes_into_the_target_under_a_running_copy(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("foreign")
     load(flow, topic, rng, 3000)
     with flow.start(topic, *SLOW) as copier:
@@ -72,7 +79,9 @@ def test_somebody_writes_into_the_target_under_a_running_copy(flow, topic_name, 
     expect_fault(flow.copy(topic), "foreign-writer", side="target", topic=topic, partition=1)
 
 
-def test_a_target_topic_deleted_between_runs(flow, topic_name, rng):
+def test_a_target_topic_deleted_between_runs(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic, other = topic_name("gone"), topic_name("other")
     load(flow, topic, rng, 100)
     bystander = load(flow, other, rng, 100)
@@ -84,7 +93,9 @@ def test_a_target_topic_deleted_between_runs(flow, topic_name, rng):
     flow.verify(other)
 
 
-def test_a_target_topic_recreated_between_runs(flow, topic_name, rng):
+def test_a_target_topic_recreated_between_runs(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic, other = topic_name("again"), topic_name("other")
     load(flow, topic, rng, 100)
     bystander = load(flow, other, rng, 100)
@@ -103,7 +114,9 @@ def test_a_target_topic_recreated_between_runs(flow, topic_name, rng):
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["deleted", "recreated"])
-def test_a_target_topic_deleted_under_a_running_copy(flow, topic_name, rng, back):
+def test_a_target_topic_deleted_under_a_running_copy(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random, back: bool
+) -> None:
     topic, other = topic_name("gone"), topic_name("other")
     load(flow, topic, rng, 3000)
     load(flow, other, rng, 100)
@@ -118,7 +131,9 @@ def test_a_target_topic_deleted_under_a_running_copy(flow, topic_name, rng, back
     flow.verify(other)
 
 
-def test_a_record_too_large_for_the_target(flow, topic_name, rng):
+def test_a_record_too_large_for_the_target(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("large")
     ledger = load(flow, topic, rng, 50)
     with Writer(flow.source.bootstrap) as writer:
@@ -152,7 +167,9 @@ def test_a_record_too_large_for_the_target(flow, topic_name, rng):
     ],
     ids=["past", "future"],
 )
-def test_timestamps_the_target_refuses(flow, topic_name, stamp, config):
+def test_timestamps_the_target_refuses(
+    flow: Flow, topic_name: Callable[[str], str], stamp: Callable[[], int], config: dict[str, str]
+) -> None:
     topic = topic_name("times")
     create_topic(
         flow.source.bootstrap,
@@ -186,7 +203,9 @@ def test_timestamps_the_target_refuses(flow, topic_name, stamp, config):
     flow.verify(topic, partitions=[1], end={(topic, 1): 20})
 
 
-def test_after_the_cause_is_gone_a_rerun_completes(flow, topic_name, rng):
+def test_after_the_cause_is_gone_a_rerun_completes(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """The fault is final for the run, not for the user who cures it."""
     topic = topic_name("cured")
     ledger = load(flow, topic, rng, 50)

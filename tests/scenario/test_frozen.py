@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, NewTopic
 
+from kit.clusters.fixtures import ClusterFactory, Clusters
 from kit.clusters.flow import Flow
 from kit.clusters.runner import Copier, wait_until
 from replicator.lab import LabCluster
@@ -26,7 +27,7 @@ PACE = ("--throttle", "400kB/s")
 
 
 @pytest.fixture(scope="module")
-def three(own_cluster) -> LabCluster:
+def three(own_cluster: ClusterFactory) -> LabCluster:
     return own_cluster("three", nodes=NODES)
 
 
@@ -104,7 +105,13 @@ def wait_for_all_but(flow: Flow, copier: Copier, topic: str, node: int, records:
 
 
 @pytest.mark.parametrize("leads", ["the map", "the registry", "no state"])
-def test_what_is_not_on_a_broker_that_hangs_goes_on(clusters, three, topic_name, rng, leads: str):
+def test_what_is_not_on_a_broker_that_hangs_goes_on(
+    clusters: Clusters,
+    three: LabCluster,
+    topic_name: Callable[[str], str],
+    rng: random.Random,
+    leads: str,
+) -> None:
     flow = Flow(clusters.source, three)
     topic = topic_name("frozen")
     load(flow, topic, rng, records=1500)
@@ -123,7 +130,9 @@ def test_what_is_not_on_a_broker_that_hangs_goes_on(clusters, three, topic_name,
     flow.verify(topic)
 
 
-def test_what_another_broker_can_lead_goes_on_there(clusters, three, topic_name, rng):
+def test_what_another_broker_can_lead_goes_on_there(
+    clusters: Clusters, three: LabCluster, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Everything is complete while the broker still hangs."""
     flow = Flow(clusters.source, three)
     topic = topic_name("taken-over")
@@ -136,7 +145,9 @@ def test_what_another_broker_can_lead_goes_on_there(clusters, three, topic_name,
     flow.verify(topic)
 
 
-def test_another_broker_of_the_source_takes_over(clusters, three, topic_name, rng):
+def test_another_broker_of_the_source_takes_over(
+    clusters: Clusters, three: LabCluster, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     flow = Flow(three, clusters.target)
     topic = topic_name("source")
     place_on_nodes(three, topic, replicas=2)
@@ -154,7 +165,12 @@ def test_another_broker_of_the_source_takes_over(clusters, three, topic_name, rn
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-def test_brokers_hang_in_turn_while_topics_are_followed(clusters, own_cluster, topic_name, rng):
+def test_brokers_hang_in_turn_while_topics_are_followed(
+    clusters: Clusters,
+    own_cluster: ClusterFactory,
+    topic_name: Callable[[str], str],
+    rng: random.Random,
+) -> None:
     """With Kafka's own session time-out of 9 s; each is frozen for half a minute."""
     target = own_cluster(
         "slow-to-elect", nodes=NODES, properties={"broker.session.timeout.ms": "9000"}
@@ -165,6 +181,10 @@ def test_brokers_hang_in_turn_while_topics_are_followed(clusters, own_cluster, t
     place_on_nodes(target, topic, replicas=2)
     text = Text(rng)
     records = 2 * NODES * 200
+
+    def all_arrived() -> bool:
+        return flow.arrived(topic) == records
+
     with flow.start(topic, "--until", "forever") as copier:
         for node in range(NODES):
             with frozen(target, node):
@@ -176,7 +196,7 @@ def test_brokers_hang_in_turn_while_topics_are_followed(clusters, own_cluster, t
                             writer.send(topic, partition, Payload(None, text.take(100), [], None))
                         writer.commit()
                     records += 2 * NODES
-            wait_until(lambda n=records: flow.arrived(topic) == n, "all arrives", timeout=60)
+            wait_until(all_arrived, "all arrives", timeout=60)
         copier.interrupt()
         copier.wait(60).expect(130)
     flow.verify(topic)

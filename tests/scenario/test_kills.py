@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from kit.clusters.fixtures import ClusterFactory, Clusters
 from kit.clusters.flow import Flow
 from kit.clusters.loads import PARTITIONS, load_mixed
 from kit.clusters.peers import known_producers
@@ -87,7 +88,9 @@ def kill_rounds(
     return progress
 
 
-def test_kill_9_at_22_random_moments(flow, topic_name, rng):
+def test_kill_9_at_22_random_moments(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("killed")
     load_mixed(flow, topic, rng, megabytes=12)
     progress = kill_rounds(flow, topic, rng, rounds=22, limit=0.6, throttle="700kB/s")
@@ -99,7 +102,9 @@ def test_kill_9_at_22_random_moments(flow, topic_name, rng):
     assert flow.copy(topic).expect(0).summary.status == "nothing-left"
 
 
-def test_kill_9_around_the_first_record(flow, topic_name, rng):
+def test_kill_9_around_the_first_record(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Around the creation of the topic, the first map segment and the first request."""
     topics = [topic_name("undisturbed"), topic_name("early")]
     for topic in topics:
@@ -121,7 +126,9 @@ def test_kill_9_around_the_first_record(flow, topic_name, rng):
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_kill_9_at_200_random_moments(flow, topic_name, rng):
+def test_kill_9_at_200_random_moments(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("killed")
     load_mixed(flow, topic, rng, megabytes=120)
     kill_rounds(flow, topic, rng, rounds=200, limit=1.0, throttle="1MB/s")
@@ -140,17 +147,21 @@ def frozen(flow: Flow, topic: str, rng: random.Random, seconds: float) -> None:
     flow.verify(topic)
 
 
-def test_a_copier_stopped_for_three_seconds_goes_on(flow, topic_name, rng):
+def test_a_copier_stopped_for_three_seconds_goes_on(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     frozen(flow, topic_name("frozen"), rng, 3.0)
 
 
 @pytest.mark.soak
-def test_a_copier_stopped_for_over_a_minute_goes_on(flow, topic_name, rng):
+def test_a_copier_stopped_for_over_a_minute_goes_on(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     frozen(flow, topic_name("frozen"), rng, 65.0)
 
 
 @pytest.fixture(scope="module")
-def forgetful(clusters, own_cluster) -> Flow:
+def forgetful(clusters: Clusters, own_cluster: ClusterFactory) -> Flow:
     """A target that forgets producers after a second, by the time of their records."""
     target = own_cluster(
         "forgetful",
@@ -166,7 +177,9 @@ def forgotten(flow: Flow, topic: str) -> bool:
     return known_producers(flow.target.bootstrap, topic, range(PARTITIONS)) == 0
 
 
-def test_old_records_whose_producer_the_target_forgets_between_kills(forgetful, topic_name, rng):
+def test_old_records_whose_producer_the_target_forgets_between_kills(
+    forgetful: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Nothing on the broker stops a record from being sent twice: the log itself must be asked."""
     flow, topic = forgetful, topic_name("old")
     load_mixed(flow, topic, rng, megabytes=4, stamp=YEAR_2001_MS)
@@ -181,7 +194,9 @@ def test_old_records_whose_producer_the_target_forgets_between_kills(forgetful, 
     flow.verify(topic)
 
 
-def test_old_records_and_a_copier_frozen_until_it_is_forgotten(forgetful, topic_name, rng):
+def test_old_records_and_a_copier_frozen_until_it_is_forgotten(
+    forgetful: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     flow, topic = forgetful, topic_name("thaw")
     load_mixed(flow, topic, rng, megabytes=2, stamp=YEAR_2001_MS)
     with flow.start(topic, "--throttle", "1MB/s") as copier:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from kit.clusters.fixtures import ClusterFactory, Clusters
 from kit.clusters.flow import Flow
 from kit.clusters.runner import Outcome, wait_until
 from kit.clusters.topics import place_topic
@@ -18,7 +20,7 @@ PATIENCE = 25.0  # seconds for a whole run on a busy machine; it once took 31 to
 
 
 @pytest.fixture(scope="module")
-def three(own_cluster) -> LabCluster:
+def three(own_cluster: ClusterFactory) -> LabCluster:
     return own_cluster("three", nodes=3)
 
 
@@ -42,7 +44,9 @@ def expect_lost(outcome: Outcome, topic: str, side: str) -> None:
 
 @pytest.mark.parametrize("how", ["just-died", "gone", "frozen"])
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_a_partition_whose_broker_is_away(clusters, three, topic_name, side, how):
+def test_a_partition_whose_broker_is_away(
+    clusters: Clusters, three: LabCluster, topic_name: Callable[[str], str], side: str, how: str
+) -> None:
     flow = Flow(three, clusters.target) if side == "source" else Flow(clusters.source, three)
     topic, other = topic_name("split"), topic_name("other")
     if side == "source":
@@ -81,7 +85,9 @@ def test_a_partition_whose_broker_is_away(clusters, three, topic_name, side, how
     flow.verify(topic, other)
 
 
-def test_a_topic_made_while_a_broker_is_down_has_all_its_replicas(three, own_cluster, topic_name):
+def test_a_topic_made_while_a_broker_is_down_has_all_its_replicas(
+    three: LabCluster, own_cluster: ClusterFactory, topic_name: Callable[[str], str]
+) -> None:
     """It would otherwise have too few for ever."""
     topic = topic_name("replicas")
     flow = Flow(own_cluster("other-three", nodes=3), three)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from kit.clusters.flow import Flow
 from kit.clusters.loads import load_mixed
@@ -10,6 +11,7 @@ from kit.clusters.runner import Outcome
 from kit.clusters.segments import batches
 from replicator.lab.ledger import Ledger
 from replicator.lab.seed import Writer
+from replicator.report.model import Limit
 
 SLOW = ("--throttle", "1MB/s")
 PARTITIONS = 4
@@ -34,15 +36,18 @@ def stored(flow: Flow, topic: str, partitions: int = PARTITIONS) -> tuple[int, i
     return sum(batch.count for batch in found), sum(batch.size for batch in found)
 
 
-def limited(outcome: Outcome, exit_code: int, name: str) -> Outcome:
+def limited(outcome: Outcome, exit_code: int, name: str) -> Limit:
+    """The limit of that name, which ended the run."""
     summary = outcome.expect(exit_code).summary
     assert (summary.status, summary.exit_code) == ("limited", exit_code)
     assert summary.limit is not None and summary.limit.name == name
     assert summary.faults == []
-    return outcome
+    return summary.limit
 
 
-def test_as_many_records_as_a_run_may_write(flow, topic_name, rng):
+def test_as_many_records_as_a_run_may_write(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Never more in any run, less by less than one batch, and the last run is simply done."""
     topic = topic_name("records")
     load(flow, topic, rng)
@@ -55,7 +60,7 @@ def test_as_many_records_as_a_run_may_write(flow, topic_name, rng):
         before = after
         if outcome.exit_code == 0:
             break
-        limit = limited(outcome, 8, "max-records").summary.limit
+        limit = limited(outcome, 8, "max-records")
         assert (limit.value, limit.used) == (step, outcome.summary.records)
         assert limit.next is not None and limit.used + limit.next > step
         assert limit.next <= 20
@@ -66,7 +71,9 @@ def test_as_many_records_as_a_run_may_write(flow, topic_name, rng):
     assert flow.copy(topic, "--max-records", "1").expect(0).summary.status == "nothing-left"
 
 
-def test_as_many_bytes_as_a_run_may_write(flow, topic_name, rng):
+def test_as_many_bytes_as_a_run_may_write(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Of a load with every kind of hole: transactions, aborts, batches of two records."""
     topic = topic_name("bytes")
     load_mixed(flow, topic, rng, megabytes=3)
@@ -79,14 +86,16 @@ def test_as_many_bytes_as_a_run_may_write(flow, topic_name, rng):
         before = after
         if outcome.exit_code == 0:
             break
-        limit = limited(outcome, 8, "max-bytes").summary.limit
+        limit = limited(outcome, 8, "max-bytes")
         assert limit.next is not None and most - limit.next < limit.used <= most
     assert runs >= 3
     verdict = flow.verify(topic)
     assert flow.arrived(topic) == verdict.records
 
 
-def test_a_limit_of_all_there_is_is_no_limit(flow, topic_name, rng):
+def test_a_limit_of_all_there_is_is_no_limit(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("all")
     ledger = load(flow, topic, rng, records=100)
     outcome = flow.copy(topic, "--max-records", str(100 * PARTITIONS)).expect(0)
@@ -96,7 +105,9 @@ def test_a_limit_of_all_there_is_is_no_limit(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_a_limit_below_the_next_batch_copies_nothing_and_says_what_it_needs(flow, topic_name, rng):
+def test_a_limit_below_the_next_batch_copies_nothing_and_says_what_it_needs(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("below")
     load(flow, topic, rng, records=100)
     told = flow.copy(topic, "--max-records", "7", "-o", "text").expect(8)
@@ -111,26 +122,32 @@ def test_a_limit_below_the_next_batch_copies_nothing_and_says_what_it_needs(flow
     flow.verify(topic)
 
 
-def test_small_batches_are_not_merged_into_one_that_is_too_much(flow, topic_name, rng):
+def test_small_batches_are_not_merged_into_one_that_is_too_much(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("small")
     flow.create(topic)
     with Writer(flow.source.bootstrap, batch_records=1, linger_ms=0) as writer:
         Ledger(topic, "run", rng).write(writer, (0,), 3000, size=20)
     limited(flow.copy(topic, "--max-records", "100"), 8, "max-records")
     assert flow.arrived(topic) == 100
-    few = limited(flow.copy(topic, "--max-bytes", "20kB"), 8, "max-bytes").summary
+    outcome = flow.copy(topic, "--max-bytes", "20kB")
+    limited(outcome, 8, "max-bytes")
+    few = outcome.summary
     assert few.records > 0 and few.bytes <= 20_000
     flow.copy(topic).expect(0)
     assert flow.verify(topic).records == 3000
 
 
-def test_as_long_as_a_run_may_take(flow, topic_name, rng):
+def test_as_long_as_a_run_may_take(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """At 1 MB/s the 2 MB would take twice as long."""
     topic = topic_name("time")
     load(flow, topic, rng)
-    outcome = limited(flow.copy(topic, *SLOW, "--max-duration", "1s"), 10, "max-duration")
-    summary = outcome.summary
-    assert 1.0 <= summary.limit.used <= summary.elapsed
+    outcome = flow.copy(topic, *SLOW, "--max-duration", "1s")
+    limit, summary = limited(outcome, 10, "max-duration"), outcome.summary
+    assert 1.0 <= limit.used <= summary.elapsed
     assert summary.records == flow.arrived(topic) < 4000
     told = flow.copy(topic, *SLOW, "--max-duration", "1s", "-o", "text").expect(10)
     assert "stopped by --max-duration 1s; copied" in told.stdout
@@ -140,7 +157,9 @@ def test_as_long_as_a_run_may_take(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_one_that_follows_ends_too(flow, topic_name, rng):
+def test_one_that_follows_ends_too(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("follows")
     ledger = load(flow, topic, rng, records=50)
     following = ("--until", "forever")
@@ -155,7 +174,9 @@ def test_one_that_follows_ends_too(flow, topic_name, rng):
     assert flow.verify(topic).records == 320
 
 
-def test_killed_under_limits_it_still_goes_on(flow, topic_name, rng):
+def test_killed_under_limits_it_still_goes_on(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Each run begins with a whole allowance, wherever the last one was cut off."""
     topic = topic_name("killed")
     load(flow, topic, rng)
@@ -172,7 +193,9 @@ def test_killed_under_limits_it_still_goes_on(flow, topic_name, rng):
     assert flow.verify(topic).records == 4000
 
 
-def test_a_fault_is_told_before_a_limit(flow, topic_name, rng):
+def test_a_fault_is_told_before_a_limit(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic, other = topic_name("fault"), topic_name("other")
     load(flow, topic, rng, records=100)
     load(flow, other, rng)
@@ -185,7 +208,9 @@ def test_a_fault_is_told_before_a_limit(flow, topic_name, rng):
     assert outcome.summary.records <= 500
 
 
-def test_a_plan_says_nothing_of_limits(flow, topic_name, rng):
+def test_a_plan_says_nothing_of_limits(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("plan")
     load(flow, topic, rng, records=100)
     limits = ("--max-bytes", "1kB", "--max-records", "5", "--max-duration", "1s")

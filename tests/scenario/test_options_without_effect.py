@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from replicator.lab.ledger import Ledger
 from replicator.lab.seed import Writer, create_topic, delete_records
 
 
-def load(flow: Flow, topic: str, rng, records: int = 100) -> Ledger:
+def load(flow: Flow, topic: str, rng: random.Random, records: int = 100) -> Ledger:
     flow.create(topic, 2)
     ledger = Ledger(topic, "run", rng)
     add(flow, ledger, records)
@@ -35,8 +37,8 @@ def told(outcome: Outcome, *words: str) -> None:
 
 
 def test_a_start_before_the_one_the_copy_began_with_is_refused(
-    flow, topic_name, rng, tmp_path: Path
-):
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random, tmp_path: Path
+) -> None:
     topic, other = topic_name("begun"), topic_name("other")
     load(flow, topic, rng)
     load(flow, other, rng)
@@ -53,8 +55,8 @@ def test_a_start_before_the_one_the_copy_began_with_is_refused(
 
 
 def test_the_same_command_goes_on_and_says_what_it_passes_over(
-    flow, topic_name, rng, tmp_path: Path
-):
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random, tmp_path: Path
+) -> None:
     topic = topic_name("t")
     ledger = load(flow, topic, rng)
     offsets = tmp_path / "from.txt"
@@ -70,7 +72,9 @@ def test_the_same_command_goes_on_and_says_what_it_passes_over(
 
 
 @pytest.mark.parametrize("given", ["flag", "variable", "file"])
-def test_what_has_no_effect_on_a_copy_is_told(flow, topic_name, rng, tmp_path: Path, given):
+def test_what_has_no_effect_on_a_copy_is_told(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random, tmp_path: Path, given: str
+) -> None:
     topic = topic_name("t")
     load(flow, topic, rng)
     create_topic(flow.target.bootstrap, topic, 2)
@@ -121,7 +125,9 @@ def test_what_has_no_effect_on_a_copy_is_told(flow, topic_name, rng, tmp_path: P
     flow.verify(topic)
 
 
-def test_nothing_is_told_of_what_was_left_to_its_default(flow, topic_name, rng):
+def test_nothing_is_told_of_what_was_left_to_its_default(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("t")
     ledger = load(flow, topic, rng)
     for _ in range(2):
@@ -133,7 +139,9 @@ def test_nothing_is_told_of_what_was_left_to_its_default(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_client_properties_without_effect_are_told_where_they_are_meant(flow, topic_name, rng):
+def test_client_properties_without_effect_are_told_where_they_are_meant(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("t")
     load(flow, topic, rng)
     outcome = flow.copy(topic, "--target-X", "compression.type=zstd").expect(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from kit.clusters.flow import Flow
 from kit.clusters.quota import limit_producers
@@ -22,7 +23,9 @@ def load(flow: Flow, topic: str, rng: random.Random) -> None:
             writer.send(topic, number % PARTITIONS, Payload(None, text.take(1000)))
 
 
-def test_a_throttle_longer_than_a_request_is_waited_for(flow, topic_name, rng):
+def test_a_throttle_longer_than_a_request_is_waited_for(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Reconnecting would evade the quota, and each time the log would have to be asked."""
     topic, client = topic_name("quota"), topic_name("client")
     load(flow, topic, rng)
@@ -35,7 +38,9 @@ def test_a_throttle_longer_than_a_request_is_waited_for(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_a_run_ends_in_time_whatever_a_quota_holds_back(flow, topic_name, rng):
+def test_a_run_ends_in_time_whatever_a_quota_holds_back(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic, client = topic_name("limited"), topic_name("client")
     load(flow, topic, rng)
     limit_producers(flow.target, client, 5_000)
@@ -48,7 +53,9 @@ def test_a_run_ends_in_time_whatever_a_quota_holds_back(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_ctrl_c_does_not_wait_for_a_quota(flow, topic_name, rng):
+def test_ctrl_c_does_not_wait_for_a_quota(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic, client = topic_name("interrupted"), topic_name("client")
     load(flow, topic, rng)
     limit_producers(flow.target, client, 5_000)

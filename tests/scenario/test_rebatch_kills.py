@@ -12,6 +12,7 @@ from subprocess import TimeoutExpired
 import pytest
 
 from kit.clusters.cleaner import COMPACTED, QUICK_CLEANER, clean_until
+from kit.clusters.fixtures import ClusterFactory
 from kit.clusters.flow import Flow
 from kit.clusters.runner import Copier, wait_until
 from kit.clusters.segments import batches
@@ -25,7 +26,7 @@ Load = Callable[[Flow, str, random.Random, int], None]  # the size in kilobytes
 
 
 @pytest.fixture(scope="module")
-def shaken(own_cluster) -> Flow:
+def shaken(own_cluster: ClusterFactory) -> Flow:
     """Brokers to crash; the source's cleaner is quick."""
     source = own_cluster("shaken-source", properties=QUICK_CLEANER)
     return Flow(source, own_cluster("shaken-target"))
@@ -160,11 +161,15 @@ def shake(
 
 
 @pytest.mark.parametrize("shape", LOADS)
-def test_five_crashes_while_rebatching(shaken, topic_name, rng, shape):
+def test_five_crashes_while_rebatching(
+    shaken: Flow, topic_name: Callable[[str], str], rng: random.Random, shape: str
+) -> None:
     shake(shaken, {topic_name(shape): LOADS[shape]}, rng, rounds=5, size=3000)
 
 
-def test_five_crashes_while_rebatching_all_kinds(shaken, topic_name, rng):
+def test_five_crashes_while_rebatching_all_kinds(
+    shaken: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """The merged batches of one partition, and the opened ones of another, in the same requests."""
     names = {topic_name(name): load for name, load in LOADS.items()}
     shake(shaken, names, rng, rounds=5, size=1200)
@@ -173,5 +178,7 @@ def test_five_crashes_while_rebatching_all_kinds(shaken, topic_name, rng):
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("shape", LOADS)
-def test_40_crashes_while_rebatching(shaken, topic_name, rng, shape):
+def test_40_crashes_while_rebatching(
+    shaken: Flow, topic_name: Callable[[str], str], rng: random.Random, shape: str
+) -> None:
     shake(shaken, {topic_name(shape): LOADS[shape]}, rng, rounds=40, size=25_000)

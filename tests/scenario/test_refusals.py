@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -19,7 +20,9 @@ def load(flow: Flow, topic: str, *, partitions: int = 2) -> None:
             writer.send(topic, index % partitions, Payload(b"%d" % index, b"value"))
 
 
-def test_a_pattern_never_takes_internal_topics(flow, topic_name):
+def test_a_pattern_never_takes_internal_topics(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     stem = topic_name("own")
     internal = [f"mm2-{stem}.internal", f"{stem}.checkpoints.internal", f"__{stem}", f".{stem}"]
     for name in [stem, *internal]:
@@ -37,7 +40,9 @@ def test_a_pattern_never_takes_internal_topics(flow, topic_name):
     assert "no topic is left to copy" in nothing.stderr
 
 
-def test_topics_of_users_that_end_in_internal_are_copied(flow, topic_name):
+def test_topics_of_users_that_end_in_internal_are_copied(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     """Only MirrorMaker 2 before 4.0 took them for internal (KIP-1074)."""
     stem = topic_name("own")
     users = [f"{stem}-internal", f"{stem}.internal"]
@@ -50,7 +55,9 @@ def test_topics_of_users_that_end_in_internal_are_copied(flow, topic_name):
     flow.verify(*users)
 
 
-def test_a_name_wins_over_its_meaning_as_a_pattern(flow, topic_name):
+def test_a_name_wins_over_its_meaning_as_a_pattern(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     dotted, other = topic_name("a.b"), topic_name("axb")
     load(flow, dotted)
     load(flow, other)
@@ -58,7 +65,7 @@ def test_a_name_wins_over_its_meaning_as_a_pattern(flow, topic_name):
     assert [topic.topic for topic in summary.topics] == [dotted]
 
 
-def test_a_topic_that_is_not_there(flow, topic_name):
+def test_a_topic_that_is_not_there(flow: Flow, topic_name: Callable[[str], str]) -> None:
     missing = topic_name("nowhere")
     outcome = flow.copy(missing)
     assert outcome.exit_code == 2, outcome
@@ -66,7 +73,9 @@ def test_a_topic_that_is_not_there(flow, topic_name):
     assert missing not in topic_names(flow.source.bootstrap)
 
 
-def test_a_target_topic_with_records_of_others_is_refused_and_left_alone(flow, topic_name):
+def test_a_target_topic_with_records_of_others_is_refused_and_left_alone(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     topic, fine = topic_name("taken"), topic_name("fine")
     load(flow, topic)
     load(flow, fine)
@@ -84,7 +93,9 @@ def test_a_target_topic_with_records_of_others_is_refused_and_left_alone(flow, t
     assert flow.arrived(topic) == 1
 
 
-def test_records_of_others_are_found_beside_our_own(flow, topic_name):
+def test_records_of_others_are_found_beside_our_own(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     """Each partition counts: what is ours in one makes nothing right in another."""
     topic = topic_name("half")
     load(flow, topic)
@@ -96,7 +107,9 @@ def test_records_of_others_are_found_beside_our_own(flow, topic_name):
     assert "already holds records" in outcome.fault().message
 
 
-def test_an_empty_target_topic_that_exists_is_used(flow, topic_name):
+def test_an_empty_target_topic_that_exists_is_used(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     topic = topic_name("ready")
     load(flow, topic)
     create_topic(flow.target.bootstrap, topic, 2)
@@ -106,7 +119,9 @@ def test_an_empty_target_topic_that_exists_is_used(flow, topic_name):
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
-def test_another_partition_count_is_refused(flow, topic_name, partitions):
+def test_another_partition_count_is_refused(
+    flow: Flow, topic_name: Callable[[str], str], partitions: int
+) -> None:
     topic = topic_name("count")
     load(flow, topic)
     create_topic(flow.target.bootstrap, topic, partitions)
@@ -116,7 +131,9 @@ def test_another_partition_count_is_refused(flow, topic_name, partitions):
     assert flow.arrived(topic) == 0
 
 
-def test_settings_that_would_alter_records_are_held_back_and_named(flow, topic_name):
+def test_settings_that_would_alter_records_are_held_back_and_named(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     """Topic settings that alter records are held back, and the user hears of it."""
     topic = topic_name("held")
     flow.create(
@@ -138,7 +155,7 @@ def test_settings_that_would_alter_records_are_held_back_and_named(flow, topic_n
 
 
 @pytest.mark.parametrize(("side", "exit_code"), [("source", 3), ("target", 4)])
-def test_a_cluster_that_cannot_be_reached(flow, side, exit_code):
+def test_a_cluster_that_cannot_be_reached(flow: Flow, side: str, exit_code: int) -> None:
     (port,) = free_ports(1)
     addresses = {"source": flow.source.bootstrap, "target": flow.target.bootstrap}
     addresses[side] = f"127.0.0.1:{port}"
@@ -147,14 +164,16 @@ def test_a_cluster_that_cannot_be_reached(flow, side, exit_code):
     assert f"127.0.0.1:{port}" in outcome.stderr + outcome.stdout
 
 
-def test_a_cluster_is_not_copied_onto_itself(flow, topic_name):
+def test_a_cluster_is_not_copied_onto_itself(flow: Flow, topic_name: Callable[[str], str]) -> None:
     topic = topic_name("self")
     load(flow, topic)
     outcome = copystream(*copy_arguments(flow.source.bootstrap, flow.source.bootstrap, topic))
     assert outcome.exit_code == 2, outcome
 
 
-def test_nothing_is_written_on_the_source(flow, topic_name, rng: random.Random):
+def test_nothing_is_written_on_the_source(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("untouched")
     load(flow, topic)
     before = topic_names(flow.source.bootstrap)
@@ -163,7 +182,9 @@ def test_nothing_is_written_on_the_source(flow, topic_name, rng: random.Random):
 
 
 @pytest.mark.parametrize(("side", "exit_code"), [("source", 3), ("target", 4)])
-def test_a_controller_is_named(flow, topic_name, side, exit_code):
+def test_a_controller_is_named(
+    flow: Flow, topic_name: Callable[[str], str], side: str, exit_code: int
+) -> None:
     """Its port is easily taken for a broker's where both roles are in one process."""
     broker = {"source": flow.source.bootstrap, "target": flow.target.bootstrap}
     (node,) = (flow.source if side == "source" else flow.target)._nodes

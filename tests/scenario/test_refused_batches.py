@@ -4,6 +4,9 @@ after the repair the same command goes on, also where the very first batch is re
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 import pytest
 from confluent_kafka.admin import (
     AdminClient,
@@ -14,7 +17,8 @@ from confluent_kafka.admin import (
 )
 
 from kit.clusters.faults import expect_fault
-from replicator.lab.seed import KEEP, YEAR_2001_MS, Payload, Text, Writer, create_topic
+from kit.clusters.flow import Flow
+from replicator.lab.seed import KEEP, YEAR_2001_MS, Codec, Payload, Text, Writer, create_topic
 
 LIMIT = "max.message.bytes"
 
@@ -26,7 +30,9 @@ def set_config(bootstrap: str, topic: str, name: str, value: str) -> None:
     admin.incremental_alter_configs([resource])[resource].result(30)
 
 
-def test_a_first_batch_that_is_refused_lets_no_later_one_in(flow, topic_name, rng):
+def test_a_first_batch_that_is_refused_lets_no_later_one_in(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """A broker takes any first sequence of a producer id that it does not know yet."""
     topic = topic_name("first")
     flow.create(topic)
@@ -49,7 +55,9 @@ def test_a_first_batch_that_is_refused_lets_no_later_one_in(flow, topic_name, rn
 
 
 @pytest.mark.parametrize("partitioner", ["keep", "murmur2"])
-def test_a_record_without_a_key_in_the_middle_of_a_batch(flow, topic_name, partitioner):
+def test_a_record_without_a_key_in_the_middle_of_a_batch(
+    flow: Flow, topic_name: Callable[[str], str], partitioner: str
+) -> None:
     """The topic was made compacted later: its record 100 has no key."""
     topic = topic_name("keyless")
     flow.create(topic)
@@ -73,7 +81,9 @@ def test_a_record_without_a_key_in_the_middle_of_a_batch(flow, topic_name, parti
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
-def test_a_target_that_compresses_anew_gets_smaller_batches(flow, topic_name, codec):
+def test_a_target_that_compresses_anew_gets_smaller_batches(
+    flow: Flow, topic_name: Callable[[str], str], codec: Codec
+) -> None:
     """5 MB of records in a batch that is small on the wire; its largest record has 1,000 bytes."""
     topic = topic_name("anew")
     flow.create(topic, config=KEEP)
@@ -88,7 +98,9 @@ def test_a_target_that_compresses_anew_gets_smaller_batches(flow, topic_name, co
     flow.verify(topic)
 
 
-def test_one_record_that_is_too_large_is_named_inside_its_batch(flow, topic_name, rng):
+def test_one_record_that_is_too_large_is_named_inside_its_batch(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("inside")
     flow.create(topic)
     text = Text(rng)
@@ -108,7 +120,9 @@ def test_one_record_that_is_too_large_is_named_inside_its_batch(flow, topic_name
     flow.verify(topic)
 
 
-def test_an_old_record_among_new_ones_is_named(flow, topic_name):
+def test_an_old_record_among_new_ones_is_named(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     topic = topic_name("old")
     flow.create(topic, config=KEEP)
     with Writer(flow.source.bootstrap, batch_records=200, codec="zstd", linger_ms=2000) as writer:

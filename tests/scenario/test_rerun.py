@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -29,7 +30,9 @@ def add(flow: Flow, ledger: Ledger, partitions: range, records: int) -> None:
         ledger.write(writer, partitions, records, size=500)
 
 
-def test_a_finished_copy_has_nothing_left_and_says_so(flow, topic_name, rng):
+def test_a_finished_copy_has_nothing_left_and_says_so(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("done")
     load(flow, topic, rng, partitions=2, records=100)
     first = flow.copy(topic).expect(0).summary
@@ -42,7 +45,9 @@ def test_a_finished_copy_has_nothing_left_and_says_so(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_a_rerun_goes_on_with_what_was_written_since(flow, topic_name, rng):
+def test_a_rerun_goes_on_with_what_was_written_since(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("grows")
     ledger = load(flow, topic, rng, partitions=3, records=200)
     flow.copy(topic).expect(0)
@@ -54,7 +59,9 @@ def test_a_rerun_goes_on_with_what_was_written_since(flow, topic_name, rng):
         flow.verify(topic)
 
 
-def test_topics_join_a_copy_that_has_begun(flow, topic_name, rng):
+def test_topics_join_a_copy_that_has_begun(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     one, two = topic_name("one"), topic_name("two")
     first = load(flow, one, rng, partitions=1, records=100)
     flow.copy(one).expect(0)
@@ -66,7 +73,9 @@ def test_topics_join_a_copy_that_has_begun(flow, topic_name, rng):
     flow.verify(one, two)
 
 
-def test_ctrl_c_saves_exits_130_and_a_rerun_completes(flow, topic_name, rng):
+def test_ctrl_c_saves_exits_130_and_a_rerun_completes(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("stopped")
     load(flow, topic, rng, partitions=3, records=3000)
     with flow.start(topic, *SLOW, "-o", "text") as copier:
@@ -88,7 +97,9 @@ def test_ctrl_c_saves_exits_130_and_a_rerun_completes(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_a_second_ctrl_c_stops_at_once(flow, topic_name, rng):
+def test_a_second_ctrl_c_stops_at_once(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("twice")
     load(flow, topic, rng, partitions=3, records=3000)
     with flow.start(topic, *SLOW) as copier:
@@ -105,7 +116,9 @@ def test_a_second_ctrl_c_stops_at_once(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_following_until_ctrl_c(flow, topic_name, rng):
+def test_following_until_ctrl_c(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("follow")
     ledger = load(flow, topic, rng, partitions=2, records=100)
     with flow.start(topic, "--until", "forever") as copier:
@@ -118,7 +131,9 @@ def test_following_until_ctrl_c(flow, topic_name, rng):
     assert flow.verify(topic).records == 320
 
 
-def test_a_follower_joins_what_comes_one_by_one(flow, topic_name, rng):
+def test_a_follower_joins_what_comes_one_by_one(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """As many as come while ``--linger`` lasts; without it, what came while it was busy."""
     stored = {}
     for linger in ("0s", "200ms"):
@@ -144,7 +159,9 @@ def test_a_follower_joins_what_comes_one_by_one(flow, topic_name, rng):
     assert stored["200ms"] < stored["0s"] / 3, stored
 
 
-def test_a_dry_run_writes_nothing_on_the_target(flow, topic_name, rng):
+def test_a_dry_run_writes_nothing_on_the_target(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("dry")
     load(flow, topic, rng, partitions=2, records=100)
     before = topic_names(flow.target.bootstrap)
@@ -168,7 +185,9 @@ def test_a_dry_run_writes_nothing_on_the_target(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_two_copies_started_at_once_end_in_one_exact_copy(flow, topic_name, rng):
+def test_two_copies_started_at_once_end_in_one_exact_copy(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("both")
     load(flow, topic, rng, partitions=4, records=1200)
     with flow.start(topic, *SLOW) as one, flow.start(topic, *SLOW) as two:
@@ -179,7 +198,9 @@ def test_two_copies_started_at_once_end_in_one_exact_copy(flow, topic_name, rng)
     flow.verify(topic)
 
 
-def test_a_second_copy_while_the_first_is_under_way(flow, topic_name, rng):
+def test_a_second_copy_while_the_first_is_under_way(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("second")
     load(flow, topic, rng, partitions=4, records=1200)
     with flow.start(topic, "--throttle", "100kB/s") as one:
@@ -193,7 +214,9 @@ def test_a_second_copy_while_the_first_is_under_way(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_a_frozen_copy_keeps_others_of_its_machine_away(flow, topic_name, rng):
+def test_a_frozen_copy_keeps_others_of_its_machine_away(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Its process lives, so it may go on at any moment."""
     topic = topic_name("frozen")
     load(flow, topic, rng, partitions=3, records=1000)
@@ -210,7 +233,9 @@ def test_a_frozen_copy_keeps_others_of_its_machine_away(flow, topic_name, rng):
     "thaws",
     ["under the next copy", pytest.param("after the next copy", marks=pytest.mark.soak)],
 )
-def test_a_frozen_copy_of_elsewhere_is_taken_over_and_adds_nothing(flow, topic_name, rng, thaws):
+def test_a_frozen_copy_of_elsewhere_is_taken_over_and_adds_nothing(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random, thaws: str
+) -> None:
     """A zombie: nobody can tell whether it lives, and every request it still has is stale."""
     if not can_leave_the_pid_namespace():
         pytest.skip("no right to make a PID namespace")

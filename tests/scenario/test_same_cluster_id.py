@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from kit.clusters.fixtures import ClusterFactory
 from kit.clusters.flow import Flow
 from kit.clusters.runner import copy_arguments, copystream
 from replicator.lab import QUICK_START, LabCluster
@@ -18,7 +20,7 @@ OPTION = "--same-cluster-id"
 
 
 @pytest.fixture(scope="module")
-def twins(own_cluster) -> Iterator[Flow]:
+def twins(own_cluster: ClusterFactory) -> Iterator[Flow]:
     one = own_cluster("twin-one")
     other = LabCluster(name="twin-other", jvm=QUICK_START)
     other.cluster_id = one.cluster_id
@@ -26,7 +28,7 @@ def twins(own_cluster) -> Iterator[Flow]:
         yield Flow(one, other)
 
 
-def load(flow: Flow, topic: str, rng) -> Ledger:
+def load(flow: Flow, topic: str, rng: random.Random) -> Ledger:
     flow.create(topic, 2)
     ledger = Ledger(topic, "run", rng)
     add(flow, ledger, 100)
@@ -38,7 +40,9 @@ def add(flow: Flow, ledger: Ledger, records: int) -> None:
         ledger.write(writer, (0, 1), records)
 
 
-def test_two_clusters_with_one_id_in_both_directions(twins, topic_name, rng):
+def test_two_clusters_with_one_id_in_both_directions(
+    twins: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     there, back = topic_name("there"), topic_name("back")
     return_ = Flow(twins.target, twins.source)
     ledgers = {there: load(twins, there, rng), back: load(return_, back, rng)}
@@ -54,7 +58,9 @@ def test_two_clusters_with_one_id_in_both_directions(twins, topic_name, rng):
     assert len(flows) == 2
 
 
-def test_a_cluster_onto_itself_is_refused_with_the_option_too(twins, topic_name, rng):
+def test_a_cluster_onto_itself_is_refused_with_the_option_too(
+    twins: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("t")
     load(twins, topic, rng)
     for option in ((), (OPTION,)):
@@ -63,7 +69,9 @@ def test_a_cluster_onto_itself_is_refused_with_the_option_too(twins, topic_name,
         assert "both have the broker" in outcome.stderr
 
 
-def test_a_cluster_by_another_listener_is_itself(topic_name, rng):
+def test_a_cluster_by_another_listener_is_itself(
+    topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Whose advertised addresses differ, as those for inside and outside do."""
     (port,) = free_ports(1)
     outside = f"127.0.0.1:{port}"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
+from kit.clusters.flow import Flow
 from kit.clusters.peers import producer
 from kit.clusters.segments import batches, payload
 from replicator.lab.compare import compare
@@ -13,6 +18,7 @@ from replicator.lab.seed import (
     CODECS,
     KEEP,
     YEAR_2001_MS,
+    Codec,
     Payload,
     Writer,
     codecs_and_sizes,
@@ -22,7 +28,9 @@ from replicator.lab.seed import (
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_every_codec_and_batch_size_passes_through_unchanged(flow, topic_name, rng, codec):
+def test_every_codec_and_batch_size_passes_through_unchanged(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random, codec: Codec
+) -> None:
     topic = topic_name(codec)
     flow.create(topic, len(BATCH_SHAPES))
     codecs_and_sizes(flow.source.bootstrap, topic, codec, rng, megabytes=1)
@@ -43,7 +51,9 @@ def test_every_codec_and_batch_size_passes_through_unchanged(flow, topic_name, r
     assert summary.bytes == stored
 
 
-def test_null_empty_and_repeated_parts_of_records(flow, topic_name, rng):
+def test_null_empty_and_repeated_parts_of_records(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("varied")
     flow.create(topic, 3)
     for partition, records in enumerate((1, 7, 500)):
@@ -54,7 +64,7 @@ def test_null_empty_and_repeated_parts_of_records(flow, topic_name, rng):
     assert flow.verify(topic).records == 1800
 
 
-def test_timestamps_of_0_2001_and_now(flow, topic_name):
+def test_timestamps_of_0_2001_and_now(flow: Flow, topic_name: Callable[[str], str]) -> None:
     topic = topic_name("times")
     flow.create(topic, config=KEEP)
     with producer(flow.source.bootstrap) as client:
@@ -65,7 +75,7 @@ def test_timestamps_of_0_2001_and_now(flow, topic_name):
     assert flow.verify(topic).records == 300
 
 
-def test_an_empty_topic_is_created(flow, topic_name):
+def test_an_empty_topic_is_created(flow: Flow, topic_name: Callable[[str], str]) -> None:
     topic = topic_name("empty")
     flow.create(topic, 4)
     flow.copy(topic).expect(0)
@@ -73,7 +83,9 @@ def test_an_empty_topic_is_created(flow, topic_name):
     assert (verdict.partitions, verdict.records) == (4, 0)
 
 
-def test_empty_partitions_between_full_ones(flow, topic_name, rng):
+def test_empty_partitions_between_full_ones(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("gaps")
     flow.create(topic, 5)
     with Writer(flow.source.bootstrap) as writer:
@@ -83,7 +95,7 @@ def test_empty_partitions_between_full_ones(flow, topic_name, rng):
     assert flow.verify(topic).records == 200
 
 
-def test_200_partitions(flow, topic_name, rng):
+def test_200_partitions(flow: Flow, topic_name: Callable[[str], str], rng: random.Random) -> None:
     topic = topic_name("wide")
     flow.create(topic, 200)
     with Writer(flow.source.bootstrap, codec="zstd", batch_records=20) as writer:
@@ -93,7 +105,9 @@ def test_200_partitions(flow, topic_name, rng):
     assert flow.verify(topic).records == 20_000
 
 
-def test_long_and_dotted_names_copied_by_one_pattern(flow, topic_name, rng):
+def test_long_and_dotted_names_copied_by_one_pattern(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     stem = topic_name("n.")
     names = [stem + "x" * (249 - len(stem)), stem + "a.b", stem + "a-b_c", stem + "."]
     for name in names:
@@ -106,7 +120,7 @@ def test_long_and_dotted_names_copied_by_one_pattern(flow, topic_name, rng):
     flow.verify(*names)
 
 
-def test_a_log_that_starts_above_0(flow, topic_name):
+def test_a_log_that_starts_above_0(flow: Flow, topic_name: Callable[[str], str]) -> None:
     topic = topic_name("late")
     flow.create(topic, 3)
     with Writer(flow.source.bootstrap, batch_records=10) as writer:
@@ -121,7 +135,9 @@ def test_a_log_that_starts_above_0(flow, topic_name):
     assert ranges[topic, 1] == (0, 0)
 
 
-def test_partitions_and_exclude_narrow_the_choice(flow, topic_name, rng):
+def test_partitions_and_exclude_narrow_the_choice(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     chosen, left_out = topic_name("in"), topic_name("out")
     for name in (chosen, left_out):
         flow.create(name, 4)
@@ -139,7 +155,7 @@ def test_partitions_and_exclude_narrow_the_choice(flow, topic_name, rng):
     flow.verify(chosen)
 
 
-def test_from_a_time_and_until_a_time(flow, topic_name):
+def test_from_a_time_and_until_a_time(flow: Flow, topic_name: Callable[[str], str]) -> None:
     topic = topic_name("window")
     flow.create(topic, config=KEEP)
     with Writer(flow.source.bootstrap, batch_records=1, linger_ms=0) as writer:
@@ -150,7 +166,7 @@ def test_from_a_time_and_until_a_time(flow, topic_name):
     assert flow.verify(topic, start={place: 20}, end={place: 70}).records == 50
 
 
-def test_from_an_offsets_file(flow, topic_name, tmp_path):
+def test_from_an_offsets_file(flow: Flow, topic_name: Callable[[str], str], tmp_path: Path) -> None:
     topic = topic_name("seek")
     flow.create(topic, 2)
     with Writer(flow.source.bootstrap, batch_records=10) as writer:
@@ -163,7 +179,9 @@ def test_from_an_offsets_file(flow, topic_name, tmp_path):
     assert verdict.records == 70
 
 
-def test_the_comparison_would_notice_a_record_too_many(flow, topic_name):
+def test_the_comparison_would_notice_a_record_too_many(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     """The judge of this file, judged on the very clusters it is used on."""
     topic = topic_name("judged")
     flow.create(topic)

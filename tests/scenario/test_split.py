@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from replicator.lab.seed import KEEP, Payload, Text, Writer, create_topic, delet
 EIGHT = ("--partitioner", "murmur2", "--target-partitions", "8")
 
 
-def test_records_go_where_javas_producer_would_put_them(flow, topic_name, rng):
+def test_records_go_where_javas_producer_would_put_them(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("split")
     load_mixed(flow, topic, rng, megabytes=8)
     outcome = flow.copy(topic, *EIGHT).expect(0)
@@ -27,7 +30,9 @@ def test_records_go_where_javas_producer_would_put_them(flow, topic_name, rng):
     assert flow.arrived(topic) == outcome.summary.records
 
 
-def test_what_is_added_follows_later(flow, topic_name, rng):
+def test_what_is_added_follows_later(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("grows")
     load_mixed(flow, topic, rng, megabytes=1)
     flow.copy(topic, *EIGHT).expect(0)
@@ -39,7 +44,9 @@ def test_what_is_added_follows_later(flow, topic_name, rng):
     verify_split(flow, topic, by_murmur2)
 
 
-def test_into_fewer_partitions_and_without_keys(flow, topic_name, rng):
+def test_into_fewer_partitions_and_without_keys(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("fewer")
     flow.create(topic, 3, config=KEEP)
     text = Text(rng)
@@ -52,7 +59,9 @@ def test_into_fewer_partitions_and_without_keys(flow, topic_name, rng):
     assert verify_split(flow, topic, by_murmur2) == 9000
 
 
-def test_modulo_folds_partitions(flow, topic_name, rng):
+def test_modulo_folds_partitions(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("folded")
     load_mixed(flow, topic, rng, megabytes=1)
 
@@ -63,7 +72,13 @@ def test_modulo_folds_partitions(flow, topic_name, rng):
     verify_split(flow, topic, fold)
 
 
-def test_a_function_of_the_users(flow, topic_name, rng, tmp_path, monkeypatch):
+def test_a_function_of_the_users(
+    flow: Flow,
+    topic_name: Callable[[str], str],
+    rng: random.Random,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     topic = topic_name("own")
     load_mixed(flow, topic, rng, megabytes=1)
     Path(tmp_path, "mine.py").write_text(
@@ -82,7 +97,9 @@ def test_a_function_of_the_users(flow, topic_name, rng, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("rounds", [22, pytest.param(100, marks=pytest.mark.soak)])
-def test_kill_9_at_random_moments(flow, topic_name, rng, rounds):
+def test_kill_9_at_random_moments(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random, rounds: int
+) -> None:
     topic = topic_name("killed")
     load_mixed(flow, topic, rng, megabytes=max(10, rounds // 3))
     progress = []
@@ -112,7 +129,9 @@ def until_some_moment(
     )
 
 
-def test_another_partitioner_than_before_is_refused(flow, topic_name, rng):
+def test_another_partitioner_than_before_is_refused(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     split, plain = topic_name("split"), topic_name("plain")
     for topic in (split, plain):
         load_mixed(flow, topic, rng, megabytes=1)
@@ -127,7 +146,9 @@ def test_another_partitioner_than_before_is_refused(flow, topic_name, rng):
         assert "an earlier copy was made with --partitioner" in refused.fault().message
 
 
-def test_a_new_topic_does_not_mind_what_was_saved_of_the_old_one(flow, topic_name, rng):
+def test_a_new_topic_does_not_mind_what_was_saved_of_the_old_one(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Only some partitions are copied again after the target was deleted."""
     topic = topic_name("anew")
     load_mixed(flow, topic, rng, megabytes=1)
@@ -144,7 +165,9 @@ def test_a_new_topic_does_not_mind_what_was_saved_of_the_old_one(flow, topic_nam
     assert refused.fault().kind == "target-recreated"
 
 
-def test_a_count_needs_a_partitioner(flow, topic_name, rng):
+def test_a_count_needs_a_partitioner(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("count")
     flow.create(topic, 3, config=KEEP)
     assert "--partitioner" in flow.copy(topic, "--target-partitions", "4").expect(2).stderr
@@ -152,7 +175,9 @@ def test_a_count_needs_a_partitioner(flow, topic_name, rng):
     assert "--partitioner" in flow.copy(topic).expect(7).fault().hint
 
 
-def test_somebody_else_in_the_target_is_noticed(flow, topic_name, rng):
+def test_somebody_else_in_the_target_is_noticed(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("stranger")
     load_mixed(flow, topic, rng, megabytes=1)
     flow.copy(topic, *EIGHT).expect(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +21,12 @@ from confluent_kafka.admin import (
 )
 
 from kit.clusters.faults import expect_fault
+from kit.clusters.fixtures import ClusterFactory, Clusters
 from kit.clusters.flow import Flow, topic_names
 from kit.clusters.runner import wait_until
 from replicator.lab.ledger import Ledger, read_ledger
 from replicator.lab.logs import log_ranges
-from replicator.lab.reading import read_records
+from replicator.lab.reading import Record, read_records
 from replicator.lab.seed import Payload, Writer, create_topic, delete_records
 from replicator.state import OFFSET_MAP_TOPIC, REGISTRY_TOPIC
 
@@ -37,12 +39,12 @@ Name = Callable[[str], str]
 
 
 @pytest.fixture(scope="module")
-def guarded(own_cluster, clusters) -> Flow:
+def guarded(own_cluster: ClusterFactory, clusters: Clusters) -> Flow:
     return Flow(clusters.source, own_cluster("state-target", properties=OPEN))
 
 
 @pytest.fixture
-def fresh(guarded) -> Flow:
+def fresh(guarded: Flow) -> Flow:
     """A target without state topics."""
     delete(guarded, *STATE)
     return guarded
@@ -90,7 +92,9 @@ def denial(flow: Flow, kind: ResourceType, name: str, operation: AclOperation) -
         client.delete_acls([both])[both].result(30)
 
 
-def load(flow: Flow, topic: str, rng, *, partitions: int = 2, records: int = 100) -> Ledger:
+def load(
+    flow: Flow, topic: str, rng: random.Random, *, partitions: int = 2, records: int = 100
+) -> Ledger:
     flow.create(topic, partitions)
     ledger = Ledger(topic, "run", rng)
     add(flow, ledger, records, partitions)
@@ -102,7 +106,9 @@ def add(flow: Flow, ledger: Ledger, records: int, partitions: int = 2) -> None:
         ledger.write(writer, range(partitions), records)
 
 
-def test_a_policy_that_deletes_state_is_put_right_and_told(fresh, topic_name, rng):
+def test_a_policy_that_deletes_state_is_put_right_and_told(
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     make(fresh, STATE, 1, cleanup_policy="delete", retention_ms="5000", max_message_bytes="50000")
     topic = topic_name("t")
     ledger = load(fresh, topic, rng)
@@ -123,7 +129,9 @@ def test_a_policy_that_deletes_state_is_put_right_and_told(fresh, topic_name, rn
     fresh.verify(topic)
 
 
-def test_a_policy_that_may_not_be_put_right_is_refused(fresh, topic_name, rng):
+def test_a_policy_that_may_not_be_put_right_is_refused(
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     make(fresh, STATE, 1, cleanup_policy="compact,delete")
     topic = topic_name("t")
     load(fresh, topic, rng)
@@ -137,7 +145,9 @@ def test_a_policy_that_may_not_be_put_right_is_refused(fresh, topic_name, rng):
     fresh.verify(topic)
 
 
-def test_configs_that_may_not_be_read_are_a_warning(fresh, topic_name, rng):
+def test_configs_that_may_not_be_read_are_a_warning(
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("t")
     load(fresh, topic, rng)
     fresh.copy(topic).expect(0)
@@ -147,7 +157,9 @@ def test_configs_that_may_not_be_read_are_a_warning(fresh, topic_name, rng):
     assert f"DESCRIBE_CONFIGS on Topic {OFFSET_MAP_TOPIC}" in warning
 
 
-def test_state_topics_with_several_partitions_are_refused_by_name(fresh, topic_name, rng):
+def test_state_topics_with_several_partitions_are_refused_by_name(
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     make(fresh, STATE, 3, cleanup_policy="delete", retention_ms="5000")
     topic = topic_name("t")
     load(fresh, topic, rng)
@@ -162,8 +174,8 @@ def test_state_topics_with_several_partitions_are_refused_by_name(fresh, topic_n
 
 
 def test_a_lost_map_is_told_and_the_copy_goes_on_behind_what_is_there(
-    fresh, topic_name, rng, tmp_path: Path
-):
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random, tmp_path: Path
+) -> None:
     topic = topic_name("t")
     ledger = load(fresh, topic, rng)
     fresh.copy(topic).expect(0)
@@ -185,7 +197,9 @@ def test_a_lost_map_is_told_and_the_copy_goes_on_behind_what_is_there(
     fresh.verify(topic)
 
 
-def test_all_state_lost_is_told_from_a_stranger(fresh, topic_name, rng):
+def test_all_state_lost_is_told_from_a_stranger(
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic, strange = topic_name("t"), topic_name("strange")
     load(fresh, topic, rng)
     load(fresh, strange, rng, partitions=1)
@@ -202,7 +216,9 @@ def test_all_state_lost_is_told_from_a_stranger(fresh, topic_name, rng):
     assert "did not write" in faults[strange].message
 
 
-def test_a_lost_registry_is_made_anew_from_the_map(fresh, topic_name, rng):
+def test_a_lost_registry_is_made_anew_from_the_map(
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic, later = topic_name("t"), topic_name("later")
     ledger = load(fresh, topic, rng)
     for _ in range(3):
@@ -221,7 +237,9 @@ def test_a_lost_registry_is_made_anew_from_the_map(fresh, topic_name, rng):
     assert "this copy wrote" in fresh.copy(topic).fault().message
 
 
-def test_state_is_read_without_a_group(fresh, topic_name, rng):
+def test_state_is_read_without_a_group(
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("t")
     ledger = load(fresh, topic, rng)
     with denial(fresh, ResourceType.GROUP, "*", AclOperation.ALL):
@@ -232,7 +250,9 @@ def test_state_is_read_without_a_group(fresh, topic_name, rng):
     fresh.verify(topic)
 
 
-def test_missing_rights_to_make_state_topics_name_all_that_is_needed(fresh, topic_name, rng):
+def test_missing_rights_to_make_state_topics_name_all_that_is_needed(
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("t")
     load(fresh, topic, rng)
     create_topic(fresh.target.bootstrap, topic, 2)
@@ -259,7 +279,9 @@ def closed(flow: Flow) -> Iterator[None]:
         yield
 
 
-def test_a_right_to_write_state_that_is_missing_is_named(fresh, topic_name, rng):
+def test_a_right_to_write_state_that_is_missing_is_named(
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("t")
     ledger = load(fresh, topic, rng)
     fresh.copy(topic).expect(0)
@@ -278,7 +300,9 @@ def test_a_right_to_write_state_that_is_missing_is_named(fresh, topic_name, rng)
     fresh.verify(topic)
 
 
-def test_what_follows_writes_into_a_topic_that_others_filled(fresh, topic_name, rng):
+def test_what_follows_writes_into_a_topic_that_others_filled(
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """--append writes behind what is there, and a rerun goes on as always."""
     topic = topic_name("t")
     ledger = load(fresh, topic, rng, partitions=1)
@@ -296,8 +320,8 @@ def test_what_follows_writes_into_a_topic_that_others_filled(fresh, topic_name, 
 
 
 def test_after_another_writer_the_copy_goes_on_behind_what_is_there(
-    fresh, topic_name, rng, tmp_path: Path
-):
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random, tmp_path: Path
+) -> None:
     """No fault has the target's deletion as its only way out."""
     topic = topic_name("t")
     ledger = load(fresh, topic, rng, partitions=1)
@@ -319,12 +343,14 @@ def test_after_another_writer_the_copy_goes_on_behind_what_is_there(
     assert len(values) == len(set(values)) == 157
 
 
-def read_all(flow: Flow, topic: str):
+def read_all(flow: Flow, topic: str) -> Iterator[Record]:
     ranges = log_ranges(flow.target.bootstrap, [topic])
     return read_records(flow.target.bootstrap, ranges)
 
 
-def test_state_topics_deleted_under_a_follower(fresh, topic_name, rng):
+def test_state_topics_deleted_under_a_follower(
+    fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """What it does is still right; the next one says what is lost."""
     topic = topic_name("t")
     ledger = load(fresh, topic, rng)

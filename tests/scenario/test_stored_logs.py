@@ -5,10 +5,14 @@ What cannot be passed through unchanged is recognised and refused by name, never
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 import pytest
 
 from kit.clusters.cleaner import COMPACTED, QUICK_CLEANER, clean_until, stored
 from kit.clusters.faults import expect_fault
+from kit.clusters.fixtures import ClusterFactory, Clusters
 from kit.clusters.flow import Flow
 from kit.clusters.runner import wait_until
 from kit.clusters.segments import add_tail_hole, batches, flip_bit
@@ -26,13 +30,13 @@ from replicator.lab.seed import (
 
 
 @pytest.fixture(scope="module")
-def workshop(clusters, own_cluster) -> Flow:
+def workshop(clusters: Clusters, own_cluster: ClusterFactory) -> Flow:
     """A source whose cleaner is quick and whose files are worked on while it is stopped."""
     source = own_cluster("workshop", properties=QUICK_CLEANER)
     return Flow(source, clusters.target)
 
 
-def load(flow: Flow, topic: str, rng, records: int = 100) -> Ledger:
+def load(flow: Flow, topic: str, rng: random.Random, records: int = 100) -> Ledger:
     flow.create(topic, 3)
     ledger = Ledger(topic, "run", rng)
     with Writer(flow.source.bootstrap, batch_records=10, codec="lz4") as writer:
@@ -40,7 +44,9 @@ def load(flow: Flow, topic: str, rng, records: int = 100) -> Ledger:
     return ledger
 
 
-def test_a_batch_damaged_on_the_source_is_refused(workshop, topic_name, rng):
+def test_a_batch_damaged_on_the_source_is_refused(
+    workshop: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """By the target's own check of the transformed CRC, and here when asked to."""
     flow = workshop
     topics = {topic_name("rotten"): (), topic_name("checked"): ("--check-crc",)}
@@ -68,7 +74,9 @@ def test_a_batch_damaged_on_the_source_is_refused(workshop, topic_name, rng):
         assert found[1] == [*range(damaged[topic].base_offset)]
 
 
-def test_a_log_that_ends_in_a_hole(workshop, topic_name, rng):
+def test_a_log_that_ends_in_a_hole(
+    workshop: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     flow, topic = workshop, topic_name("hole")
     ledger = load(flow, topic, rng)
     flow.source.stop_node()
@@ -108,7 +116,7 @@ def compact(flow: Flow, topic: str, *, batch_records: int, keys: int) -> None:
     wait_until(cleaned, "the cleaner has been there", pause=0.1)
 
 
-def test_gaps_inside_batches_are_closed(workshop, topic_name):
+def test_gaps_inside_batches_are_closed(workshop: Flow, topic_name: Callable[[str], str]) -> None:
     flow, topic = workshop, topic_name("gaps")
     compact(flow, topic, batch_records=10, keys=3)
     assert any(not batch.dense for batch in stored(flow, topic, 0))
@@ -119,7 +127,7 @@ def test_gaps_inside_batches_are_closed(workshop, topic_name):
     assert all(batch.dense for batch in batches(flow.target.log_dir(), topic, 0))
 
 
-def test_gaps_between_batches_are_copied(workshop, topic_name):
+def test_gaps_between_batches_are_copied(workshop: Flow, topic_name: Callable[[str], str]) -> None:
     flow, topic = workshop, topic_name("between")
     compact(flow, topic, batch_records=1, keys=7)
     kept = stored(flow, topic, 0)
@@ -130,7 +138,9 @@ def test_gaps_between_batches_are_copied(workshop, topic_name):
     flow.verify(topic)
 
 
-def test_times_set_by_the_source_broker_are_kept(workshop, topic_name, rng):
+def test_times_set_by_the_source_broker_are_kept(
+    workshop: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Passed through, consumers would see the producers' times instead of the broker's."""
     flow, topic, other = workshop, topic_name("stamped"), topic_name("other")
     create_topic(flow.source.bootstrap, topic, config={"message.timestamp.type": "LogAppendTime"})
@@ -143,7 +153,9 @@ def test_times_set_by_the_source_broker_are_kept(workshop, topic_name, rng):
 
 
 @pytest.mark.parametrize("stamp", [False, True], ids=["gapped", "stamped"])
-def test_large_lz4_batches_stay_compressed_as_they_were(workshop, topic_name, rng, stamp):
+def test_large_lz4_batches_stay_compressed_as_they_were(
+    workshop: Flow, topic_name: Callable[[str], str], rng: random.Random, stamp: bool
+) -> None:
     """What an ordinary producer made, read by an ordinary consumer, and no larger than before."""
     flow, topic = workshop, topic_name("retraced")
     config = {"message.timestamp.type": "LogAppendTime"} if stamp else COMPACTED
@@ -165,7 +177,9 @@ def test_large_lz4_batches_stay_compressed_as_they_were(workshop, topic_name, rn
         assert sum(b.size for b in new) < 1.03 * sum(b.size for b in old)
 
 
-def test_a_log_that_starts_inside_a_batch(workshop, topic_name, rng):
+def test_a_log_that_starts_inside_a_batch(
+    workshop: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     flow, topic = workshop, topic_name("inside")
     load(flow, topic, rng)
     cut = list(batches(flow.source.log_dir(), topic, 1))[4].base_offset + 5
@@ -174,7 +188,7 @@ def test_a_log_that_starts_inside_a_batch(workshop, topic_name, rng):
     flow.verify(topic)
 
 
-def test_tombstones_with_a_delete_horizon(workshop, topic_name):
+def test_tombstones_with_a_delete_horizon(workshop: Flow, topic_name: Callable[[str], str]) -> None:
     """The cleaner stamps a batch that has tombstones with the time at which they may go (KIP-534),
     and counts its records' times from there. A target's cleaner has a horizon of its own to set.
     """

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections.abc import Callable
 
 import pytest
 
+from kit.clusters.fixtures import ClusterFactory
 from kit.clusters.flow import Flow
 from kit.clusters.runner import Copier
 from replicator.lab.logs import settle
@@ -124,7 +126,9 @@ class Storm:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-def test_a_storm_ends_in_an_exact_copy(own_cluster, topic_name, rng):
+def test_a_storm_ends_in_an_exact_copy(
+    own_cluster: ClusterFactory, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     flow = Flow(
         own_cluster("storm-source"),
         own_cluster(

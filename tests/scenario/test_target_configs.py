@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
+from kit.clusters.fixtures import ClusterFactory, Clusters
 from kit.clusters.flow import Flow
 from kit.clusters.topics import topic_configs
 from replicator.lab.seed import KEEP, YEAR_2001_MS, Payload, Writer, create_topic
@@ -24,7 +26,7 @@ HARSH = {
 
 
 @pytest.fixture(scope="module")
-def harsh(clusters, own_cluster) -> Flow:
+def harsh(clusters: Clusters, own_cluster: ClusterFactory) -> Flow:
     """To a target whose defaults stamp, compact, delete and recompress."""
     return Flow(clusters.source, own_cluster("harsh-target", properties=HARSH))
 
@@ -41,7 +43,9 @@ def load(
             writer.send(topic, index % partitions, payload)
 
 
-def test_a_created_topic_keeps_what_the_targets_defaults_would_not(harsh, topic_name):
+def test_a_created_topic_keeps_what_the_targets_defaults_would_not(
+    harsh: Flow, topic_name: Callable[[str], str]
+) -> None:
     """Another time, compaction, retention, refused ages, another codec, smaller batches."""
     topic, large = topic_name("kept"), topic_name("large")
     load(harsh, topic, partitions=2)
@@ -78,7 +82,9 @@ def test_a_created_topic_keeps_what_the_targets_defaults_would_not(harsh, topic_
     ],
     ids=["time", "compact", "both", "age", "size"],
 )
-def test_an_existing_topic_that_would_change_records_is_refused(flow, topic_name, config, age):
+def test_an_existing_topic_that_would_change_records_is_refused(
+    flow: Flow, topic_name: Callable[[str], str], config: dict[str, str], age: int
+) -> None:
     topic, fine = topic_name("refused"), topic_name("fine")
     load(flow, topic, partitions=3, age=age)
     load(flow, fine)
@@ -100,7 +106,7 @@ def test_an_existing_topic_that_would_change_records_is_refused(flow, topic_name
     assert copied.records == 200
 
 
-def test_one_old_partition_is_enough(flow, topic_name):
+def test_one_old_partition_is_enough(flow: Flow, topic_name: Callable[[str], str]) -> None:
     topic = topic_name("one-old")
     flow.create(topic, 3, config=KEEP)
     create_topic(flow.target.bootstrap, topic, 3)
@@ -115,7 +121,9 @@ def test_one_old_partition_is_enough(flow, topic_name):
     flow.copy(topic, "--partitions", "0,1").expect(0)
 
 
-def test_what_the_source_deletes_as_well_is_no_reason_to_refuse(flow, topic_name):
+def test_what_the_source_deletes_as_well_is_no_reason_to_refuse(
+    flow: Flow, topic_name: Callable[[str], str]
+) -> None:
     """A segment lives until its last record is too old: many records are older than retention."""
     topic = topic_name("aged")
     config = {"retention.ms": str(DAY)}

@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from kit.clusters.flow import Flow
@@ -29,7 +30,9 @@ def load(flow: Flow, topic: str, rng: random.Random, *, partitions: int, megabyt
                 writer.send(topic, number % partitions, Payload(None, text.take(980)))
 
 
-def test_a_copy_keeps_to_its_rate(flow, topic_name, rng):
+def test_a_copy_keeps_to_its_rate(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Between two looks of the copy itself, 5 s apart, over 12 partitions and two lanes: ± 3 %."""
     topic = topic_name("rate")
     load(flow, topic, rng, partitions=12, megabytes=24)
@@ -47,7 +50,9 @@ def test_a_copy_keeps_to_its_rate(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_weights_and_a_limit_on_records(flow, topic_name, rng):
+def test_weights_and_a_limit_on_records(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Three parts for one topic, one for the other, whatever their numbers of partitions."""
     heavy, light = topic_name("heavy"), topic_name("light")
     load(flow, heavy, rng, partitions=1, megabytes=6)
@@ -63,7 +68,9 @@ def test_weights_and_a_limit_on_records(flow, topic_name, rng):
     flow.verify(heavy, light)
 
 
-def test_a_topic_s_own_limit_is_its_own(flow, topic_name, rng):
+def test_a_topic_s_own_limit_is_its_own(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     slow, quick = topic_name("slow"), topic_name("quick")
     load(flow, slow, rng, partitions=3, megabytes=4)
     load(flow, quick, rng, partitions=1, megabytes=12)
@@ -78,7 +85,9 @@ def test_a_topic_s_own_limit_is_its_own(flow, topic_name, rng):
     flow.verify(slow, quick)
 
 
-def test_auto_gives_way_to_a_quota(flow, topic_name, rng):
+def test_auto_gives_way_to_a_quota(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """The broker would make the copy wait; so it takes less than the quota allows."""
     topic, client = topic_name("quota"), topic_name("client")
     load(flow, topic, rng, partitions=4, megabytes=16)
@@ -104,7 +113,9 @@ def test_auto_gives_way_to_a_quota(flow, topic_name, rng):
     flow.verify(topic)
 
 
-def test_auto_sees_who_else_writes_and_leaves_a_follower_alone(flow, topic_name, rng):
+def test_auto_sees_who_else_writes_and_leaves_a_follower_alone(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """The default. Caught up, it does not hold back what comes."""
     ours, theirs = topic_name("ours"), topic_name("theirs")
     load(flow, ours, rng, partitions=4, megabytes=64)
@@ -139,7 +150,9 @@ def test_auto_sees_who_else_writes_and_leaves_a_follower_alone(flow, topic_name,
     flow.verify(ours)
 
 
-def test_sighup_takes_new_limits_from_the_file(flow, topic_name, rng, tmp_path: Path):
+def test_sighup_takes_new_limits_from_the_file(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random, tmp_path: Path
+) -> None:
     """At 50 kB/s the copy would take minutes: a wrong file does not change that, a right one
     does.
     """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 from kit.clusters.flow import Flow
 from kit.clusters.segments import batches
 from replicator.lab.ledger import Ledger, read_ledger
@@ -18,7 +21,9 @@ from replicator.lab.seed import (
 from replicator.state import OFFSET_MAP_TOPIC
 
 
-def test_interleaved_transactions_half_of_them_aborted(flow, topic_name, rng):
+def test_interleaved_transactions_half_of_them_aborted(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("mixed")
     flow.create(topic, 4)
     visible = transactions(flow.source.bootstrap, topic, [0, 1, 2], rng, rounds=25)
@@ -30,7 +35,9 @@ def test_interleaved_transactions_half_of_them_aborted(flow, topic_name, rng):
     assert not any(batch.transactional or batch.control for batch in theirs)
 
 
-def test_an_aborted_transaction_longer_than_a_fetch(flow, topic_name, rng):
+def test_an_aborted_transaction_longer_than_a_fetch(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Fetches that hold nothing but aborted batches must not look like an end or a fault."""
     topic = topic_name("long")
     flow.create(topic)
@@ -59,7 +66,9 @@ def test_an_aborted_transaction_longer_than_a_fetch(flow, topic_name, rng):
     assert read_ledger(flow.target.bootstrap, topic, "kept") == {0: [*range(60)]}
 
 
-def test_the_copy_ends_at_an_open_transaction_and_goes_on_after_its_end(flow, topic_name, rng):
+def test_the_copy_ends_at_an_open_transaction_and_goes_on_after_its_end(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("open")
     flow.create(topic, 3)
     with Writer(flow.source.bootstrap) as writer:
@@ -87,7 +96,9 @@ def test_the_copy_ends_at_an_open_transaction_and_goes_on_after_its_end(flow, to
     assert flow.arrived(topic) == 300 + 2 * 90 + 40
 
 
-def test_a_log_that_ends_with_an_aborted_transaction(flow, topic_name, rng):
+def test_a_log_that_ends_with_an_aborted_transaction(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """The end offset is behind the last record anybody may see."""
     topic = topic_name("tail")
     flow.create(topic)
@@ -100,7 +111,9 @@ def test_a_log_that_ends_with_an_aborted_transaction(flow, topic_name, rng):
     assert flow.copy(topic).expect(0).summary.status == "nothing-left"
 
 
-def test_only_aborted_records(flow, topic_name, rng):
+def test_only_aborted_records(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("none")
     flow.create(topic)
     open_transaction(flow.source.bootstrap, topic, [0], rng, records=10).abort()
@@ -113,7 +126,9 @@ def test_only_aborted_records(flow, topic_name, rng):
     assert flow.verify(topic).records == 1
 
 
-def test_read_uncommitted_takes_aborted_and_open_records_as_ordinary_ones(flow, topic_name, rng):
+def test_read_uncommitted_takes_aborted_and_open_records_as_ordinary_ones(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     topic = topic_name("dirty")
     flow.create(topic)
     ledger = Ledger(topic, "all", rng)
@@ -131,7 +146,9 @@ def test_read_uncommitted_takes_aborted_and_open_records_as_ordinary_ones(flow, 
         writer.abort()
 
 
-def test_a_target_that_is_transactional_elsewhere_does_not_disturb(flow, topic_name, rng):
+def test_a_target_that_is_transactional_elsewhere_does_not_disturb(
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Transactions of other topics on the target have nothing to do with ours."""
     topic, other = topic_name("ours"), topic_name("theirs")
     flow.create(topic)
@@ -146,8 +163,8 @@ def test_a_target_that_is_transactional_elsewhere_does_not_disturb(flow, topic_n
 
 
 def test_many_small_transactions_that_were_followed_leave_few_records_of_the_map(
-    flow, topic_name, rng
-):
+    flow: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     """Each leaves one while the copy runs, and the next run merges them."""
     topic = topic_name("small")
     flow.create(topic)

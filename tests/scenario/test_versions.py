@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 import pytest
 
+from kit.clusters.fixtures import ClusterFactory, Clusters
 from kit.clusters.flow import Flow
 from kit.clusters.runner import copy_arguments, copystream
 from kit.clusters.segments import batches
@@ -24,7 +28,9 @@ PARTITIONS = len(CODECS)
 
 
 @pytest.fixture(scope="module")
-def clusters_of(clusters, own_cluster) -> dict[str, tuple[LabCluster, LabCluster]]:
+def clusters_of(
+    clusters: Clusters, own_cluster: ClusterFactory
+) -> dict[str, tuple[LabCluster, LabCluster]]:
     """Source and target of each version; the session's own where they have it."""
     found = {default_version(): (clusters.source, clusters.target)}
     for version in (KAFKA_3, KAFKA_4):
@@ -36,7 +42,13 @@ def clusters_of(clusters, own_cluster) -> dict[str, tuple[LabCluster, LabCluster
 
 @pytest.mark.parametrize("target_version", [KAFKA_3, KAFKA_4])
 @pytest.mark.parametrize("source_version", [KAFKA_3, KAFKA_4])
-def test_every_pair_of_versions(clusters_of, topic_name, rng, source_version, target_version):
+def test_every_pair_of_versions(
+    clusters_of: dict[str, tuple[LabCluster, LabCluster]],
+    topic_name: Callable[[str], str],
+    rng: random.Random,
+    source_version: str,
+    target_version: str,
+) -> None:
     flow = Flow(clusters_of[source_version][0], clusters_of[target_version][1])
     bootstrap = flow.source.bootstrap
     plain, mixed = topic_name("plain"), topic_name("mixed")
@@ -62,7 +74,9 @@ def test_every_pair_of_versions(clusters_of, topic_name, rng, source_version, ta
 
 
 @pytest.mark.parametrize("version", [KAFKA_3, KAFKA_4])
-def test_the_controller_of_each_version_is_named(clusters_of, version):
+def test_the_controller_of_each_version_is_named(
+    clusters_of: dict[str, tuple[LabCluster, LabCluster]], version: str
+) -> None:
     source, target = clusters_of[version]
     address = f"127.0.0.1:{source._nodes[0].controller_port}"
     outcome = copystream(*copy_arguments(address, target.bootstrap, "t")).expect(3)

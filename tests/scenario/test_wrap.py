@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 import pytest
 
+from kit.clusters.fixtures import ClusterFactory
 from kit.clusters.flow import Flow
 from kit.clusters.peers import last_sequences
 from kit.clusters.runner import wait_until
@@ -21,7 +25,7 @@ SLOW = ("--throttle", "60kB/s", *APART)
 
 
 @pytest.fixture(scope="module")
-def veterans(own_cluster) -> Flow:
+def veterans(own_cluster: ClusterFactory) -> Flow:
     """Two clusters whose files are worked on while they are stopped."""
     return Flow(own_cluster("old-source"), own_cluster("old-target"))
 
@@ -77,7 +81,9 @@ def grow_old(flow: Flow, topic: str) -> dict[int, int]:
     return moved
 
 
-def test_sequences_wrap_under_kills(veterans, topic_name, rng):
+def test_sequences_wrap_under_kills(
+    veterans: Flow, topic_name: Callable[[str], str], rng: random.Random
+) -> None:
     flow, topic = veterans, topic_name("wrap")
     flow.create(topic, len(PARTITIONS))
     ledger = Ledger(topic, "run", rng)

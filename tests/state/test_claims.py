@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,7 +29,7 @@ class Node:
         self.reader = FakeReader(topic)
         self.writer = FakeWriter(topic)
         self.registry = Registry(self.reader)
-        self.claims = Claims(self.registry, self.writer, flow, clock=clock, sleep=clock.sleep)  # type: ignore[arg-type]
+        self.claims = Claims(self.registry, self.writer, flow, clock=clock, sleep=clock.sleep)
         self.pulse = Pulse(self.claims, clock=clock)
 
     def start(self, *topics: str) -> None:
@@ -62,9 +63,7 @@ def claimed(topic: StateTopic) -> set[tuple[str, str]]:
     return {(key[2], key[3]) for key in keys if key[0] == "claim"}
 
 
-def plant(
-    topic: StateTopic, session: str, *topics: str, flow: str = FLOW, **change: object
-) -> None:
+def plant(topic: StateTopic, session: str, *topics: str, flow: str = FLOW, **change: Any) -> None:
     """A session of some other process, as it would have written itself down."""
     stored = Process(host_id="another machine", host="far", pid=77, started=1, beat=4)
     stored = msgspec.structs.replace(stored, **change)
@@ -226,7 +225,7 @@ def test_of_two_that_hold_each_others_topics_none_goes_on(
 # --- the dead -------------------------------------------------------------------------------------
 
 
-def a_dead_process() -> dict[str, object]:
+def a_dead_process() -> dict[str, Any]:
     """Of this machine, and gone; its start time as it was while it lived."""
     script = (
         "from replicator.process import host_id, start_ticks; import os;"

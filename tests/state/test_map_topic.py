@@ -120,10 +120,10 @@ def test_what_was_found_is_deleted_but_for_what_replaces_it(read: MapTopic, told
     writer = FakeWriter(stored)
     owned(read).replace_found(EpochsKey, TP)
     read.replace([chunk(2)])
-    read.clean(writer)  # type: ignore[arg-type]
+    read.clean(writer)
     deleted = [epochs(4), epochs(5), chunk(2)]
     assert sorted(writer.sent) == sorted((OFFSET_MAP_TOPIC, key, None) for key in deleted)
-    read.clean(writer)  # type: ignore[arg-type]
+    read.clean(writer)
     assert len(writer.sent) == 3, "once"
 
 

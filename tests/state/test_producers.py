@@ -54,14 +54,14 @@ def test_an_id_that_could_not_be_written_is_not_used(topic: StateTopic) -> None:
 
 def test_the_first_of_several_is_the_flows(topic: StateTopic) -> None:
     one = Reading(topic)
-    one.producers.restore(one.writer, FLOW, "a", [(9, 1), (4, 0)])  # type: ignore[arg-type]
+    one.producers.restore(one.writer, FLOW, "a", [(9, 1), (4, 0)])
     assert Reading(topic).producers.of(FLOW) == ProducerIdentity(4, 0, "a")
 
 
 def test_only_what_was_lost_is_entered_again(topic: StateTopic) -> None:
     one = Reading(topic)
     one.allocate()
-    one.producers.restore(one.writer, FLOW, "a", [(PRODUCER, 0), (9, 1)])  # type: ignore[arg-type]
+    one.producers.restore(one.writer, FLOW, "a", [(PRODUCER, 0), (9, 1)])
     assert [(name, msgspec.json.decode(key)) for name, key, _ in one.writer.sent] == [
         (REGISTRY_TOPIC, ["producer", FLOW, PRODUCER]),
         (REGISTRY_TOPIC, ["producer", FLOW, 9]),

@@ -22,7 +22,7 @@ class Beating:
         self.reader, self.writer = FakeReader(topic), FakeWriter(topic)
         self.claims = Claims(
             Registry(self.reader), self.writer, "f", clock=clock, sleep=clock.sleep
-        )  # type: ignore[arg-type]
+        )
         self.claims.acquire(["x"])
         self.pulse = Pulse(self.claims, clock=clock)
         self.told: list[CopystreamError | None] = []
@@ -109,7 +109,7 @@ def test_what_waits_too_long_fails_like_a_record_that_was_not_written(
         beating.pulse.turn()
         clock.now += 1
     (error,) = beating.told
-    assert error.side == "target"
+    assert error is not None and error.side == "target"
     assert clock.now == pytest.approx(5000 + HOLDING + PATIENCE, abs=2)
     assert beating.beats() < PATIENCE / SOON + 10
     assert beating.pulse.standing()

@@ -111,9 +111,10 @@ class Rig:
         source_near, source_far = self._sockets()
         source = self.far_end(source_far)
         pairs = [self._sockets() for _ in range(targets)]
-        for near, far in pairs if buffer is not None else ():
-            near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        for near, far in pairs:
+            if buffer is not None:
+                near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         brokers = [TargetBroker(self.far_end(far), []) for _, far in pairs]
         ends = Ends(
             self.lane.add_pipe(

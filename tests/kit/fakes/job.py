@@ -27,6 +27,7 @@ from replicator.process import StopSignal
 from replicator.report.model import Fault
 from replicator.state.map_topic import MapTopic
 from replicator.state.pulse import Told
+from replicator.state.records import Binding
 
 END = 100  # of a topic's source log, unless told otherwise
 
@@ -185,7 +186,7 @@ class World:
         self.aside = FakeAside(self.inbox)
         self.look: Callable[[], None] = lambda: None
         self.kept = KeptProgress(self.target, self.maps, self.writer)  # type: ignore[arg-type]
-        self.gates = Gates(self.maps, self.splits, self.writer, self.when_found)  # type: ignore[arg-type]
+        self.gates = Gates(self.maps, self.splits, self.writer, self.when_found)
         self.jitter = random.Random(1).random
         self.stop = StopSignal()
         self.limits = no_limits(clock())
@@ -204,7 +205,8 @@ class World:
             topic, source_id=reading.topic_id, target_id=writing.topic_id, base=base, start=start,
             end=end, located=True, progress=self.kept,
         )  # fmt: skip
-        self.maps.write_bindings(self.writer, [(task.tp, task.binding, start)])  # type: ignore[arg-type]
+        assert isinstance(task.binding, Binding)
+        self.maps.write_bindings(self.writer, [(task.tp, task.binding, start)])
         self.tasks.append(task)
         return task
 

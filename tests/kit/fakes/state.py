@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from replicator.errors import CopystreamError
 from replicator.state.records import Entry, Record
-from replicator.state.topics import Delivered
+from replicator.state.topics import Delivered, StateWriter
 
 
 class FakeClock:
@@ -68,10 +68,11 @@ class FakeReader:
         return iter(()) if self.blind else self.read_to_end()
 
 
-class FakeWriter:
-    """Writes at once; ``before`` and ``after`` happen around each write, ``failure`` instead.
+class FakeWriter(StateWriter):
+    """A writer without a client: it writes at once, or raises ``failure``.
 
-    With ``hold`` what is sent stays on its way until ``deliver``.
+    ``before`` and ``after`` are called around the next write. With ``hold`` what is sent
+    stays on its way until ``deliver``.
     """
 
     def __init__(self, topic: StateTopic) -> None:

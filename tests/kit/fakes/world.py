@@ -190,7 +190,8 @@ class FakeCluster:
         for number, (place, offset) in enumerate(offsets.items()):
             log = self.log(*place)
             assert log.leader == broker, "asked of the leader"
-            left, taken = limit, []
+            left = limit
+            taken: list[bytes] = []
             for whole in (one for one in log.batches if _next_offset(one) > offset):
                 if len(whole) > left and (number or taken):
                     break

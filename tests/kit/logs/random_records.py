@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 from copycore.rebatch import Rebatcher
 from kit.logs.truth import LZ4, RecordLog, Row
 
+Merge = Literal["auto", "always", "never"]
+MERGES: list[Merge] = ["never", "auto", "always", "always"]
 EXTREMES = [-(2**63), -1, 0, 1, 2**62, 2**63 - 1]
 
 
@@ -86,7 +89,7 @@ def random_records(
 
 def random_rebatcher(rng: random.Random) -> Rebatcher:
     compression = rng.choice([-1, -1, -1, 0, 1, 2, 3, 4])
-    merge = rng.choice(["never", "auto", "always", "always"])
+    merge = rng.choice(MERGES)
     return Rebatcher(
         compression=compression, merge=merge, batch_bytes=rng.choice([1, 200, 2000, 1 << 19])
     )

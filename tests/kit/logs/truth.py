@@ -70,7 +70,8 @@ def packed(codec: int, data: bytes) -> bytes:
         ]
         return XERIAL + b"".join(struct.pack(">i", len(block)) + block for block in blocks)
     if codec == LZ4:
-        return lz4.frame.compress(data, block_size=4, block_linked=False, store_size=False)
+        frame: bytes = lz4.frame.compress(data, block_size=4, block_linked=False, store_size=False)
+        return frame
     if codec == ZSTD:
         return zstandard.ZstdCompressor(write_content_size=False).compress(data)
     return data
@@ -89,7 +90,8 @@ def unpacked(codec: int, data: bytes) -> bytes:
             at += 4 + size
         return plain
     if codec == LZ4:
-        return lz4.frame.decompress(data)
+        decompressed: bytes = lz4.frame.decompress(data)
+        return decompressed
     if codec == ZSTD:
         return zstandard.ZstdDecompressor().decompressobj().decompress(data)
     return data

@@ -5,6 +5,7 @@ The judge of what comes out is the lz4 library, which wrote the old ones.
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -46,7 +47,8 @@ def flushed(data: bytes, rng: random.Random) -> bytes:
         step = rng.choice([1, 100, 20_000])
         frame += compressor.compress(data[at : at + step])
         at += step
-    return frame + compressor.flush()
+    frame += compressor.flush()
+    return frame
 
 
 def best(data: bytes, block_size: int = 4, block_checksum: bool = False) -> bytes:
@@ -63,7 +65,7 @@ def best(data: bytes, block_size: int = 4, block_checksum: bool = False) -> byte
 
 
 FRAMES: dict[str, Callable[[bytes, random.Random], bytes]] = {
-    name: lambda data, _, name=name: packed.forms(data)[name][1]  # type: ignore[misc]
+    name: lambda data, _, name=name: packed.forms(data)[name][1]
     for name in packed.forms(b"")
     if name.startswith("lz4")
 } | {"flushed": flushed, "best": lambda data, _: best(data)}
@@ -124,7 +126,10 @@ def damaged(frame: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def source(frame: bytes, of: Rewrite, start: int = 0) -> tuple[object, int, int, int, object]:
+Source = tuple["array[int]", int, int, int, list[tuple[int, int]]]
+
+
+def source(frame: bytes, of: Rewrite, start: int = 0) -> Source:
     places = [(old, start + new) for old, new in of.places]
     return exact(frame), len(of.old), start, start + len(of.new), places
 

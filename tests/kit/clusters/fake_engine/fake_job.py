@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -192,7 +193,7 @@ class CopyJob:
 
     def _summary(
         self,
-        status: str,
+        status: Literal["done", "nothing-left", "limited", "failed", "interrupted"],
         exit_code: int,
         faults: list[Fault] | None = None,
         limit: Limit | None = None,

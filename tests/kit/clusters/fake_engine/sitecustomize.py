@@ -16,5 +16,5 @@ def _attribute(name: str) -> object:
     return getattr(fake_job, name)
 
 
-engine.__getattr__ = _attribute
+vars(engine)["__getattr__"] = _attribute
 sys.modules["replicator.copy"] = engine
