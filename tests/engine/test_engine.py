@@ -106,7 +106,7 @@ class Setting:
         return task
 
     def worker(self, *args: object, **sizes: int) -> FakeWorker:
-        self.workers.append(FakeWorker(*args, **sizes))  # type: ignore[arg-type]
+        self.workers.append(FakeWorker(*args, **sizes))
         return self.workers[-1]
 
     # --- gates, pulse, others and throttle ------------------------------------------------------
