@@ -27,7 +27,7 @@ from replicator.offsets.splits import Splits
 from replicator.offsets.transactions import held_text, standing
 from replicator.options.settings import CopySettings
 from replicator.options.types import KEEP
-from replicator.pace.neighbours import Others
+from replicator.pace.neighbours import Neighbours
 from replicator.pace.throttle import Throttle
 from replicator.plan.authors import Authors
 from replicator.plan.draft import CopyPlan
@@ -99,7 +99,7 @@ class CopyJob:
         """
         with self._session() as session, ExitStack() as stack:
             choice, metas = self._planner.choose()
-            others = Others(self._clusters.target, choice.topics)
+            others = Neighbours(self._clusters.target, choice.topics)
             stack.callback(others.end)
             if self._settings.throttle.rate_at(datetime.now()).auto:
                 others.begin()  # so that it is known when the first record is due
@@ -130,7 +130,7 @@ class CopyJob:
             return progress.summary(session.flow, choice.skipped, interrupted=stop.requested)
 
     def _copy(
-        self, plan: CopyPlan, session: Session, gates: Gates, others: Others, stop: StopSignal
+        self, plan: CopyPlan, session: Session, gates: Gates, others: Neighbours, stop: StopSignal
     ) -> None:
         tasks, memory = self._progress.tasks, self._settings.memory
         engine = self._make_engine(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit.fakes.queue_target import MB, Target, between, quantile
-from replicator.pace.auto import FLOOR, GIVEN_UP, START, Polite, Sample
+from replicator.pace.auto import FLOOR, GIVEN_UP, START, AutoRate, Sample
 
 CAPACITY = 600 * MB
 
@@ -30,7 +30,7 @@ def test_alone_next_to_nothing_is_given_away(
     at all where the copy knows that it is alone.
     """
     options = {"capacity": lambda _now: capacity, "round_trip": round_trip, "window": 48 * MB}
-    polite = Target(Polite(), sighted=sighted, **options).run(60)  # type: ignore[arg-type]
+    polite = Target(AutoRate(), sighted=sighted, **options).run(60)  # type: ignore[arg-type]
     bare = Target(None, **options).run(20)  # type: ignore[arg-type]
     assert between(polite.copied, 0, 60) >= left * between(bare.copied, 0, 20)
 
@@ -40,7 +40,7 @@ def test_alone_next_to_nothing_is_given_away(
 def test_who_wants_a_part_gets_it(share: float, sighted: bool) -> None:
     """At once, and the copy most of the rest; afterwards it has everything again."""
     wanted = share * CAPACITY
-    target = Target(Polite(), steady=during(wanted), sighted=sighted).run(90)
+    target = Target(AutoRate(), steady=during(wanted), sighted=sighted).run(90)
     assert between(target.served, 20, 60) >= 0.98 * wanted
     assert between(target.copied, 25, 60) >= 0.7 * (CAPACITY - wanted)
     assert between(target.copied, 70, 90) >= 0.85 * CAPACITY
@@ -60,7 +60,7 @@ def test_who_wants_everything_keeps_most_of_it(
     requests are of all.
     """
     alone = Target(None, greedy=during(window, 0), window=0).run(20)
-    target = Target(Polite(), greedy=during(window, began), sighted=sighted).run(90)
+    target = Target(AutoRate(), greedy=during(window, began), sighted=sighted).run(90)
     theirs = between(target.served, began + 10, 60)
     assert theirs >= kept * between(alone.served, 0, 20)
     assert between(target.copied, began + 10, 60) >= 0.05 * CAPACITY
@@ -75,14 +75,14 @@ def test_who_writes_now_more_now_less_is_not_yielded_to_for_ever() -> None:
     print("seed", seed)
     rng = random.Random(seed)
     rates = [rng.uniform(0.05, 0.4) * CAPACITY for _ in range(90)]
-    target = Target(Polite(), steady=lambda now: rates[int(now)], sighted=True).run(90)
+    target = Target(AutoRate(), steady=lambda now: rates[int(now)], sighted=True).run(90)
     assert between(target.served, 20, 90) >= 0.95 * sum(rates[20:]) / 70
     assert between(target.copied, 20, 90) >= 0.06 * CAPACITY
 
 
 def test_whoever_comes_is_seen_and_who_is_gone_is_forgotten() -> None:
     """He may stop for a while; only after that the copy goes on as if there were nobody."""
-    controller = Polite()
+    controller = AutoRate()
     rates = []
     for others in [0.0] * 4 + [5000.0] * 10 + [0.0] * 15:
         achieved = min(controller.rate or math.inf, 200 * MB)
@@ -99,7 +99,7 @@ def test_whoever_comes_is_seen_and_who_is_gone_is_forgotten() -> None:
 
 def test_who_has_caught_up_is_not_slowed_down() -> None:
     """Whoever writes beside him, and however long requests wait. Behind again, he gives way."""
-    controller = Polite()
+    controller = AutoRate()
     for number in range(100):
         others, latency = 5000.0 if number % 7 else 1000.0, 5.0 + number
         one = sample([latency] * 200, 20 * MB, others=others, caught_up=True)
@@ -111,7 +111,7 @@ def test_who_has_caught_up_is_not_slowed_down() -> None:
 
 
 def test_what_is_not_known_is_not_taken_for_nobody() -> None:
-    controller = Polite()
+    controller = AutoRate()
     for _ in range(4):
         controller.observe(sample([5.0] * 20, 100 * MB, others=0.0))
     assert controller.rate is None
@@ -128,7 +128,7 @@ def test_what_is_not_known_is_not_taken_for_nobody() -> None:
 @pytest.mark.parametrize("sign", ["quota", "replicas"])
 def test_a_quota_and_lagging_replicas_are_signs_too(sign: str) -> None:
     """Less and less while they stand, never below the floor, and back to full afterwards."""
-    target = Target(Polite())
+    target = Target(AutoRate())
     if sign == "quota":
         target.throttle = lambda now: 50.0 if 20 <= now < 50 else 0.0
     else:
@@ -142,12 +142,12 @@ def test_a_quota_and_lagging_replicas_are_signs_too(sign: str) -> None:
 
 
 def test_replicas_that_lagged_before_are_not_our_doing() -> None:
-    target = Target(Polite(), under_replicated=lambda now: 7 if now < 20 else 4).run(40)
+    target = Target(AutoRate(), under_replicated=lambda now: 7 if now < 20 else 4).run(40)
     assert between(target.copied, 10, 40) >= 0.85 * CAPACITY
 
 
 def test_a_broker_that_is_gone_for_good_is_not_waited_for() -> None:
-    target = Target(Polite(), under_replicated=lambda now: 5 if now >= 10 else 0)
+    target = Target(AutoRate(), under_replicated=lambda now: 5 if now >= 10 else 0)
     target.run(10 + GIVEN_UP + 30)
     assert between(target.copied, 30, 10 + GIVEN_UP) < 0.1 * CAPACITY
     assert between(target.copied, 20 + GIVEN_UP, 40 + GIVEN_UP) >= 0.85 * CAPACITY
@@ -156,7 +156,9 @@ def test_a_broker_that_is_gone_for_good_is_not_waited_for() -> None:
 @pytest.mark.parametrize("factor", [0.2, 3.0])
 def test_a_target_of_another_pace_from_now_on(factor: float) -> None:
     """Slower or faster, it is no competitor."""
-    target = Target(Polite(), capacity=lambda now: 200 * MB * (1 if now < 20 else factor)).run(400)
+    target = Target(AutoRate(), capacity=lambda now: 200 * MB * (1 if now < 20 else factor)).run(
+        400
+    )
     assert between(target.copied, 300, 400) >= 0.8 * 200 * MB * factor
 
 
@@ -166,7 +168,7 @@ def sample(latencies: list[float], achieved: float, **other: float) -> Sample:
 
 
 def test_without_answers_it_stays_careful() -> None:
-    controller = Polite()
+    controller = AutoRate()
     for _ in range(5):
         controller.observe(sample([], 0))
         assert controller.rate == START
@@ -179,7 +181,7 @@ def test_without_answers_it_stays_careful() -> None:
 
 
 def test_a_probe_ends_where_it_began() -> None:
-    controller = Polite()
+    controller = AutoRate()
     quick, slow = sample([5.0] * 200, 100 * MB), sample([70.0] * 200, 100 * MB)
     for _ in range(8):
         controller.observe(quick)
@@ -197,7 +199,7 @@ def test_a_probe_ends_where_it_began() -> None:
 
 def test_one_queue_is_one_sign() -> None:
     """What was sent before a cut is answered late after it, too: one cut a second."""
-    controller = Polite()
+    controller = AutoRate()
     for _ in range(3):
         controller.observe(sample([5.0], CAPACITY))
     for _ in range(4):
@@ -227,7 +229,7 @@ samples = st.builds(
 @given(st.lists(samples, max_size=60))
 def test_whatever_comes_the_answer_is_a_rate(seen: list[Sample]) -> None:
     """At the floor at least, the same for the same, and after a quiet while no limit at all."""
-    controller, twin = Polite(), Polite()
+    controller, twin = AutoRate(), AutoRate()
     for one in seen:
         controller.observe(one)
         twin.observe(one)

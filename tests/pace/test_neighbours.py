@@ -10,7 +10,7 @@ import pytest
 from replicator.cluster import errors as broker_errors
 from replicator.cluster.questions import OffsetResult, PartitionMeta, TopicMeta
 from replicator.errors import ClusterError
-from replicator.pace.neighbours import FRESH, INTERVAL, LISTED_EVERY, PARTITIONS, Others
+from replicator.pace.neighbours import FRESH, INTERVAL, LISTED_EVERY, PARTITIONS, Neighbours
 
 Place = tuple[str, int]
 
@@ -54,7 +54,7 @@ class Rig:
     def __init__(self, *places: Place, hides: bool = False) -> None:
         self.cluster = FakeCluster(dict.fromkeys(places, 1000), hides)
         self.now = 50.0
-        self.others = Others(self.cluster, ["ours"], lambda: self.now)  # type: ignore[arg-type]
+        self.others = Neighbours(self.cluster, ["ours"], lambda: self.now)  # type: ignore[arg-type]
 
     def look(self) -> float | None:
         self.others.look()

@@ -20,7 +20,7 @@ from replicator.cluster import Cluster
 from replicator.cluster.config import load_client_config
 from replicator.lab import LabCluster
 from replicator.lab.seed import Payload, Writer, create_topic
-from replicator.pace.neighbours import Others
+from replicator.pace.neighbours import Neighbours
 
 AUTHORIZER = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -60,7 +60,7 @@ def test_of_others_only_what_may_be_seen_is_known(
     theirs, ours = topic_name("theirs"), topic_name("ours")
     create_topic(guarded.bootstrap, theirs)
     create_topic(guarded.bootstrap, ours)
-    others = Others(target, [ours])
+    others = Neighbours(target, [ours])
     others.look()
     assert others.rate is None
     others.look()
@@ -75,7 +75,7 @@ def test_of_others_only_what_may_be_seen_is_known(
     # From now on a topic without an ACL for everybody is one that this user does not see.
     for topic, user in ((theirs, "User:ANONYMOUS"), ("*", "User:somebody")):
         add_acl(guarded, topic, user)
-    others = Others(target, [ours])
+    others = Neighbours(target, [ours])
     for _ in range(2):
         others.look()
         assert others.rate is None

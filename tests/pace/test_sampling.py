@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from replicator.pace.auto import ENOUGH, LONGEST, LOOK
-from replicator.pace.sampling import Standing, Watch
+from replicator.pace.sampling import Sampling, Totals
 
 
 @dataclass
@@ -25,9 +25,9 @@ class Rig:
         self.others: float | None = None
         self.records = 0
         self.lag: int | None = None
-        self.watch = Watch(
+        self.watch = Sampling(
             self.lanes,  # type: ignore[arg-type]
-            lambda: Standing(self.bytes, self.records, self.lag, self.behind, self.others),
+            lambda: Totals(self.bytes, self.records, self.lag, self.behind, self.others),
             lambda: self.now,
         )
 

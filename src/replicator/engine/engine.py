@@ -26,8 +26,8 @@ from replicator.engine.sampler import Sampler
 from replicator.engine.task import PartitionTask
 from replicator.options.rates import Rate
 from replicator.options.settings import CopySettings
-from replicator.pace.neighbours import Others
-from replicator.pace.sampling import Standing, Watch
+from replicator.pace.neighbours import Neighbours
+from replicator.pace.sampling import Sampling, Totals
 from replicator.pace.throttle import Buckets, Throttle
 from replicator.process import StopSignal, now_ms
 
@@ -54,7 +54,7 @@ class Engine:
         limits: RunLimits,
         gates: Gates,
         pulse: Holding,
-        others: Others,
+        others: Neighbours,
         new_throttle: Callable[[], Throttle | None],
         *,
         make_worker: Callable[..., LaneWorker] = LaneWorker,
@@ -91,7 +91,7 @@ class Engine:
             limits=limits,
             accept_gap=settings.accept_gap,
         )
-        self._watch = Watch(self.lanes, self._standing, _lane_seconds)
+        self._sampling = Sampling(self.lanes, self._totals, _lane_seconds)
 
     def add(self, tasks: Sequence[PartitionTask]) -> None:
         """Have ``run`` copy these too."""
@@ -151,17 +151,17 @@ class Engine:
         changed = self._buckets.tick(self._new_throttle())
         if self._buckets.asked.auto:
             self._others.begin()
-        sample = self._watch.look()
+        sample = self._sampling.look()
         if sample is not None:
             changed |= self._buckets.observe(sample)
         if changed:
             for lane in self.lanes:
                 lane.wake()
 
-    def _standing(self) -> Standing:
+    def _totals(self) -> Totals:
         follows = all(task.end < 0 for task in self.tasks)
         counts = total(task.counts for task in self.tasks)
-        return Standing(
+        return Totals(
             bytes=counts.bytes,
             records=counts.records,
             lag=sum(task.lag for task in self.tasks) if follows else None,

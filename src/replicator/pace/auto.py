@@ -74,8 +74,10 @@ class Sample(Struct, frozen=True, kw_only=True):
         return self.bytes / self.seconds
 
 
-class Neighbours:
-    """Whether others write, and how much of what they write undisturbed they do beside the copy."""
+class OthersShare:
+    """Whether other clients write, and which part of what they write undisturbed they write beside
+    the copy.
+    """
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -98,12 +100,12 @@ class Neighbours:
 
     @property
     def seen(self) -> bool:
-        """Whether it shows by now how they get on with the present rate of the copy."""
+        """Whether enough was seen of what they write at the present rate of the copy."""
         return len(self._beside) == COMPARED
 
     @property
     def kept(self) -> float:
-        """The part of what they want that they get; 1 where that cannot be told."""
+        """That part, 0 to 1; 1 where it cannot be told."""
         if not self.seen or self._undisturbed is None or self._undisturbed < COUNTED:
             return 1.0
         return min(1.0, mean(self._beside) / (KEPT * self._undisturbed))
@@ -129,7 +131,7 @@ class Neighbours:
             self._undisturbed = mean(self._beside)
 
 
-class Polite:
+class AutoRate:
     """``observe`` a sample every ``LOOK`` seconds or so, and keep to ``rate`` until the next."""
 
     def __init__(self) -> None:
@@ -143,7 +145,7 @@ class Polite:
         self._cut_at = -math.inf
         self._in_sync: int | None = None  # the fewest under-replicated partitions seen
         self._lagging_at: float | None = None  # since when there are more
-        self._neighbours = Neighbours()
+        self._neighbours = OthersShare()
         self._retreated = False  # before neighbours, and not back at the highest rate since
 
     @property

@@ -35,7 +35,7 @@ class _Seen(NamedTuple):
     at: float  # seconds
 
 
-class Others:
+class Neighbours:
     """``rate`` is what others write now, from soon after ``begin``. ``ours`` are the topics that
     do not count, and internal ones do not either; ``clock`` gives seconds.
     """
@@ -83,16 +83,16 @@ class Others:
         turn = list(self._idle)[: max(1, PARTITIONS - len(self._busy))]
         found = self._cluster.list_offsets([*self._busy, *turn], "latest", timeout=ASK_TIMEOUT)
         now, rate, compared = self._clock(), 0.0, False
-        for place, answer in found.items():
-            before = self._busy.pop(place, None) or self._idle.pop(place, None)
+        for tp, answer in found.items():
+            before = self._busy.pop(tp, None) or self._idle.pop(tp, None)
             if answer.error:
                 continue  # deleted, say; listed again if it is not
             seen = _Seen(answer.offset, now)
             if before is not None and before.end < seen.end and before.at < now:
-                self._busy[place] = seen
+                self._busy[tp] = seen
                 rate += (seen.end - before.end) / (now - before.at)
             else:
-                self._idle[place] = seen
+                self._idle[tp] = seen
             compared |= before is not None
         certain = self._sees_all and (compared or not found)
         self._rate, self._known_at = rate if rate or certain else None, now

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CAUGHT_UP = 1.0  # seconds' worth of what comes, by which a copy that follows may be late
 
 
-class Standing(Struct, frozen=True):
+class Totals(Struct, frozen=True):
     """What a copy has done, at one moment."""
 
     bytes: int  # acknowledged so far
@@ -25,17 +25,17 @@ class Standing(Struct, frozen=True):
     others: float | None  # records a second that others write there; None for not known
 
 
-class Watch:
-    """All in one thread. ``clock`` gives seconds."""
+class Sampling:
+    """Samples of one run, taken in one thread. ``clock`` gives seconds."""
 
     def __init__(
         self,
         lanes: Sequence[Lane],
-        standing: Callable[[], Standing],
+        totals: Callable[[], Totals],
         clock: Callable[[], float],
     ) -> None:
         self._lanes = lanes
-        self._standing = standing
+        self._totals = totals
         self._clock = clock
         self._looked_at = clock()
         self._least = 0.0  # seconds; before the first look nothing was sent at another rate
@@ -52,7 +52,7 @@ class Watch:
             self._latencies += lane.take_latencies()
         if seconds < LONGEST and len(self._latencies) < ENOUGH:
             return None
-        now = self._standing()
+        now = self._totals()
         size, self._bytes = now.bytes - self._bytes, now.bytes
         records, self._records = now.records - self._records, now.records
         waits, self._quota_ms = self._quota_ms, [lane.target_quota_ms for lane in self._lanes]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import Struct
 
 from replicator.options.rates import OFF, Rate, Timetable, print_rate
-from replicator.pace.auto import Polite, Sample
+from replicator.pace.auto import AutoRate, Sample
 
 if TYPE_CHECKING:
     from copycore.bucket import Bucket
@@ -40,8 +40,8 @@ class Throttle(Struct, frozen=True):
         return _first(self.weights, name) or 1
 
 
-def _rate(polite: Polite) -> Rate:
-    return OFF if polite.rate is None else Rate(int(polite.rate))
+def _rate(auto: AutoRate) -> Rate:
+    return OFF if auto.rate is None else Rate(int(auto.rate))
 
 
 def _first(of_patterns: tuple[tuple[str, Value], ...], name: str) -> Value | None:
@@ -68,7 +68,7 @@ class Buckets:
         self._whole = Bucket()
         self._topics: dict[str, Bucket] = {}
         self._rates: dict[str | None, Rate] = {}  # as set; the whole's under None
-        self._polite: Polite | None = None  # while the whole's rate is auto
+        self._auto: AutoRate | None = None  # while the whole's rate is auto
         self._asked: Rate | None = None  # of the whole copy, by the options and the time of day
         self.tick()
 
@@ -103,8 +103,8 @@ class Buckets:
         asked, changed = timetable.rate_at(now), False
         if asked != self._asked:
             self._asked = asked
-            self._polite = Polite() if asked.auto else None
-            changed = self._set(None, self._whole, _rate(self._polite) if self._polite else asked)
+            self._auto = AutoRate() if asked.auto else None
+            changed = self._set(None, self._whole, _rate(self._auto) if self._auto else asked)
             until = timetable.next_change(now)
             held = "for good" if until is None else f"until {until:%a %H:%M}"
             _log.info("limit of the whole copy: %s, %s", print_rate(asked), held)
@@ -116,17 +116,17 @@ class Buckets:
         """Let ``auto`` decide by what was seen of the target; other limits ignore it. Returns
         whether the rate changed.
         """
-        if self._polite is None:
+        if self._auto is None:
             return False
-        self._polite.observe(sample)
+        self._auto.observe(sample)
         _log.debug(
             "auto: at most %.1f MB/s after %.1f MB/s, %.0f ms a request; others: %s",
-            (self._polite.rate or math.inf) / 1e6,
+            (self._auto.rate or math.inf) / 1e6,
             sample.achieved / 1e6,
             median(sample.latencies or [0]),
             "not known" if sample.others is None else f"{sample.others:.0f} records/s",
         )
-        return self._set(None, self._whole, _rate(self._polite))
+        return self._set(None, self._whole, _rate(self._auto))
 
     def _topic_rate(self, topic: str) -> Rate:
         timetable = self._throttle.topic(topic)

@@ -49,8 +49,8 @@ class Authors:
         None where others did, or where it cannot be told. Raises what the clusters raise.
         """
         batches = {
-            place: batch
-            for place, batch in sorted(last_batches(self._target, tails).items())
+            tp: batch
+            for tp, batch in sorted(last_batches(self._target, tails).items())
             if batch is not None and batch.magic == 2 and batch.producer_id >= 0
         }
         evidence = f" ({'; '.join(self._lost)})" if self._lost else ""
@@ -65,25 +65,25 @@ class Authors:
                 return Conflict.of("state-lost", text, _HINT)
         if not self._lost:
             return None
-        for place, batch in list(batches.items())[:LOOKED_UP]:
+        for tp, batch in list(batches.items())[:LOOKED_UP]:
             unknown = self._producers.flow_of(batch.producer_id) is None
-            if unknown and _counts(batch) and self._is_of_source(place, batch):
+            if unknown and _counts(batch) and self._is_of_source(tp, batch):
                 text = (
-                    f"{place[0]}-{place[1]} on the target ends with records that the source has, "
+                    f"{tp[0]}-{tp[1]} on the target ends with records that the source has, "
                     f"numbered as by a copy (producer id {batch.producer_id}), and there is no "
                     f"state of one: it seems to be lost{evidence}"
                 )
                 return Conflict.of("state-lost", text, _HINT)
         return None
 
-    def _is_of_source(self, place: TopicPartition, batch: Batch) -> bool:
+    def _is_of_source(self, tp: TopicPartition, batch: Batch) -> bool:
         """Whether the source's partition has a batch that ends with the very time of this one."""
         if batch.max_timestamp < 0:
             return False
-        at = self._source.list_offsets([place], batch.max_timestamp)[place]
+        at = self._source.list_offsets([tp], batch.max_timestamp)[tp]
         if at.error or at.offset < 0:
             return False
-        origin = last_batches(self._source, {place: at.offset})[place]
+        origin = last_batches(self._source, {tp: at.offset})[tp]
         return origin is not None and origin.max_timestamp == batch.max_timestamp
 
 

@@ -25,7 +25,7 @@ from replicator.terms import TopicPartition
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanInputs:
     """What a plan is made from. Offsets are by topic and partition of the source; ``selected``
-    (by topic) and ``places`` are the chosen partitions that can be reached, ``faults`` are those
+    (by topic) and ``tps`` are the chosen partitions that can be reached, ``faults`` are those
     of the others. ``topics`` are those of ``choice`` that can be looked at.
     """
 
@@ -33,7 +33,7 @@ class PlanInputs:
     topics: Sequence[str]
     metas: Mapping[str, TopicMeta]  # of all topics of the source
     selected: Mapping[str, Sequence[int]]
-    places: Sequence[TopicPartition]
+    tps: Sequence[TopicPartition]
     faults: Sequence[Fault]
     targets: Mapping[str, TopicMeta]  # the topics that exist on the target
     source_configs: Mapping[str, TopicConfigs | CopystreamError]
@@ -83,8 +83,8 @@ class Gathering:
             topic: self._settings.partitions.select(topic, len(metas[topic].partitions))
             for topic in choice.topics
         }
-        places = [(topic, p) for topic in choice.topics for p in selected[topic]]
-        if choice.topics and not places:
+        tps = [(topic, p) for topic in choice.topics for p in selected[topic]]
+        if choice.topics and not tps:
             raise UsageError(
                 "--partitions chooses none of the partitions of these topics",
                 hint="partitions are counted from 0",
@@ -96,23 +96,23 @@ class Gathering:
             topics=frozenset(self._target.metadata()),
             defaults=self._target_admin.topic_defaults(),
         )
-        starts = self._sources.offsets(places, "earliest")
-        stable = self._stable(places)
-        high = self._sources.offsets(places, "latest")
-        ends = self._ends(places, stable, high)
-        first = self._first_offsets(places, starts, stable)
+        starts = self._sources.offsets(tps, "earliest")
+        stable = self._stable(tps)
+        high = self._sources.offsets(tps, "latest")
+        ends = self._ends(tps, stable, high)
+        first = self._first_offsets(tps, starts, stable)
         outside = self._outside(first, starts, stable)
         unknown = {t for (t, _), code in self._sources.failed.items() if code in UNKNOWN_TOPIC}
         unknown |= {topic for topic, found in source_configs.items() if _is_unknown(found)}
         self.topics.pass_over(sorted(unknown), metas)
         topics = self.topics.standing(choice.topics)
-        places = [place for place in self._sources.reached(places) if place[0] in topics]
+        tps = [tp for tp in self._sources.reached(tps) if tp[0] in topics]
         return PlanInputs(
             choice=choice,
             topics=topics,
             metas=metas,
-            selected={topic: [p for t, p in places if t == topic] for topic in topics},
-            places=places,
+            selected={topic: [p for t, p in tps if t == topic] for topic in topics},
+            tps=tps,
             faults=[fault for fault in self._sources.faults(metas) if fault.topic in topics],
             targets={
                 name: meta
@@ -127,7 +127,7 @@ class Gathering:
             held=self._held(stable, high),
             first=first,
             outside=outside,
-            sizes=self._source.partition_bytes(places),
+            sizes=self._source.partition_bytes(tps),
         )
 
     def _target_topics(self, topics: Sequence[str]) -> dict[str, TopicMeta]:
@@ -140,10 +140,10 @@ class Gathering:
                 self.topics.refuse(meta.name, not_described(self._target, meta))
         return {name: meta for name, meta in found.items() if not meta.error}
 
-    def _stable(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    def _stable(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Where each log ends for a reader of this isolation."""
         committed = self._settings.isolation == "read_committed"
-        return self._sources.offsets(places, "latest", read_committed=committed)
+        return self._sources.offsets(tps, "latest", read_committed=committed)
 
     def _held(
         self, stable: Mapping[TopicPartition, int], high: Mapping[TopicPartition, int]
@@ -154,23 +154,23 @@ class Gathering:
 
     def _ends(
         self,
-        places: Sequence[TopicPartition],
+        tps: Sequence[TopicPartition],
         stable: Mapping[TopicPartition, int],
         high: Mapping[TopicPartition, int],
     ) -> dict[TopicPartition, int]:
         until = self._settings.until
         if isinstance(until, Forever):
-            return dict.fromkeys(places, -1)
+            return dict.fromkeys(tps, -1)
         ends = dict(stable if isinstance(until, Stable) else high)
         if isinstance(until, AtTime):
-            at = self._sources.offsets(places, until.timestamp)
+            at = self._sources.offsets(tps, until.timestamp)
             # No record at or after that time yet: all there is now is before it.
             ends = {p: ends[p] if at[p] < 0 else min(at[p], ends[p]) for p in at}
         return ends
 
     def _first_offsets(
         self,
-        places: Sequence[TopicPartition],
+        tps: Sequence[TopicPartition],
         starts: Mapping[TopicPartition, int],
         latest: Mapping[TopicPartition, int],
     ) -> dict[TopicPartition, int]:
@@ -181,11 +181,11 @@ class Gathering:
             case Latest():
                 return dict(latest)
             case AtTime(timestamp=timestamp):
-                at = self._sources.offsets(places, timestamp)
+                at = self._sources.offsets(tps, timestamp)
                 found = {p: latest.get(p, -1) if offset < 0 else offset for p, offset in at.items()}
-                return {place: offset for place, offset in found.items() if offset >= 0}
+                return {tp: offset for tp, offset in found.items() if offset >= 0}
             case AtOffsets() as chosen:
-                return {place: chosen.offset(*place) for place in latest}
+                return {tp: chosen.offset(*tp) for tp in latest}
 
     def _outside(
         self,

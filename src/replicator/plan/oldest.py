@@ -38,28 +38,28 @@ def oldest(source: Cluster, topics: Sequence[Asked], now_ms: int) -> dict[str, i
         cut = now_ms - limit
         if cut <= 0:
             continue
-        starts = {place: start for topic in asked for place, start in topic.starts.items()}
+        starts = {tp: start for topic in asked for tp, start in topic.starts.items()}
         leaders = Reach(source)
         young = leaders.offsets(starts, cut)
         # Where no record is young enough, all there are count.
-        ends = leaders.offsets([place for place, offset in young.items() if offset < 0], "latest")
-        for place, offset in {**young, **ends}.items():
-            if offset > starts[place] and place[0] not in found:
-                time = _time_before(source, place, starts[place], offset, cut)
+        ends = leaders.offsets([tp for tp, offset in young.items() if offset < 0], "latest")
+        for tp, offset in {**young, **ends}.items():
+            if offset > starts[tp] and tp[0] not in found:
+                time = _time_before(source, tp, starts[tp], offset, cut)
                 if time is not None:
-                    found[place[0]] = time
+                    found[tp[0]] = time
     return found
 
 
 def _time_before(
-    source: Cluster, place: TopicPartition, start: int, young: int, cut: int
+    source: Cluster, tp: TopicPartition, start: int, young: int, cut: int
 ) -> int | None:
     """The time of a record before the first one that is young enough; None where none is shown.
 
     The offsets before it may be a hole that compaction left.
     """
     try:
-        batch = next(read_batches(source, place, start, young), None)
+        batch = next(read_batches(source, tp, start, young), None)
     except (NotYet, CopystreamError):
         return None
     if batch is None or batch.is_control:

@@ -361,7 +361,7 @@ def _written(
 def _source_topic(topic: str, parts: Sequence[PartitionPlan], inputs: PlanInputs) -> SourceTopic:
     configs, unread = _read(inputs.source_configs[topic])
     partitions = inputs.metas[topic].partitions
-    sizes = [inputs.sizes[tp] for tp in inputs.places if tp[0] == topic and tp in inputs.sizes]
+    sizes = [inputs.sizes[tp] for tp in inputs.tps if tp[0] == topic and tp in inputs.sizes]
     return SourceTopic(
         name=topic,
         partitions=len(partitions),
@@ -427,7 +427,7 @@ def _made_here(topic: str, inputs: PlanInputs, maps: OffsetMaps) -> bool:
 def _target_partitions(partitioner: str, inputs: PlanInputs) -> Sequence[TopicPartition]:
     """The target partitions that the plan is about."""
     if partitioner == KEEP:
-        return inputs.places
+        return inputs.tps
     return [(name, p) for name, meta in inputs.targets.items() for p in sorted(meta.partitions)]
 
 

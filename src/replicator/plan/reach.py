@@ -24,39 +24,39 @@ class Reach:
         self.cluster = cluster
         self.failed: dict[TopicPartition, int] = {}
 
-    def reached(self, places: Iterable[TopicPartition]) -> list[TopicPartition]:
-        return [place for place in places if place not in self.failed]
+    def reached(self, tps: Iterable[TopicPartition]) -> list[TopicPartition]:
+        return [tp for tp in tps if tp not in self.failed]
 
     def offsets(
         self,
-        places: Iterable[TopicPartition],
+        tps: Iterable[TopicPartition],
         at: Literal["earliest", "latest"] | int,
         *,
         read_committed: bool = False,
     ) -> dict[TopicPartition, int]:
         """As ``Cluster.list_offsets``, of the partitions that can be reached."""
-        asked = self.reached(places)
+        asked = self.reached(tps)
         if not asked:
             return {}
         found = self.cluster.list_offsets(
             asked, at, read_committed=read_committed, apart=True, timeout=PATIENCE
         )
-        self.failed.update({place: result.error for place, result in found.items() if result.error})
-        return {place: result.offset for place, result in found.items() if not result.error}
+        self.failed.update({tp: result.error for tp, result in found.items() if result.error})
+        return {tp: result.offset for tp, result in found.items() if not result.error}
 
     def faults(self, metas: Mapping[str, TopicMeta]) -> list[Fault]:
         """One for each partition that failed; ``metas`` are its topics as they were seen last."""
         return [
-            partition_fault(self.cluster, place, code, metas[place[0]].partitions.get(place[1]))
-            for place, code in sorted(self.failed.items())
+            partition_fault(self.cluster, tp, code, metas[tp[0]].partitions.get(tp[1]))
+            for tp, code in sorted(self.failed.items())
         ]
 
 
 def partition_fault(
-    cluster: Cluster, place: TopicPartition, code: int, meta: PartitionMeta | None
+    cluster: Cluster, tp: TopicPartition, code: int, meta: PartitionMeta | None
 ) -> Fault:
     """The fault of a partition that its leader says nothing of, with Kafka's error code."""
-    topic, partition = place
+    topic, partition = tp
     if broker_errors.is_denied(code):
         text = f"its offsets are refused: {broker_errors.named(code)}"
         hint = f"grant DESCRIBE on Topic {topic} to the user of this client"

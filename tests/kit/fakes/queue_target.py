@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from copycore.bucket import BURST, CHUNK, LARGE
-from replicator.pace.auto import ENOUGH, LONGEST, LOOK, Polite, Sample
+from replicator.pace.auto import ENOUGH, LONGEST, LOOK, AutoRate, Sample
 
 MB = 1_000_000.0
 RECORD = 1000  # bytes
@@ -33,7 +33,7 @@ class Target:
     on their way, as from a producer that sends as fast as it is answered. Both by the time.
     """
 
-    controller: Polite | None  # None is a copy at full speed
+    controller: AutoRate | None  # None is a copy at full speed
     steady: Callable[[float], float] = lambda _now: 0.0
     greedy: Callable[[float], float] = lambda _now: 0.0
     capacity: Callable[[float], float] = lambda _now: 600 * MB
