@@ -9,8 +9,18 @@ import pytest
 
 from copycore.partition import Refusal
 from kit.fakes.world import make_task
-from replicator.engine.judge import Verdict, sided, task_fault, without_side
+from replicator.engine.judge import (
+    Again,
+    Apart,
+    AskSource,
+    Fail,
+    Verdict,
+    sided,
+    task_fault,
+    without_side,
+)
 from replicator.engine.judge import judge as judge_part
+from replicator.engine.task import Trouble
 from replicator.errors import ExitCode
 from replicator.report.model import Fault, FaultKind
 from replicator.terms import Side
@@ -42,8 +52,9 @@ def judge(part: Any) -> Verdict:
     return judge_part(make_task("orders", 3, target="copy-of-orders"), part, SOURCE, TARGET)
 
 
-def check_fault(found: Fault | None, kind: str, side: Side, exit_code: ExitCode) -> Fault:
-    assert found is not None
+def check_fault(verdict: Verdict, kind: str, side: Side, exit_code: ExitCode) -> Fault:
+    assert isinstance(verdict, Fail)
+    found = verdict.fault
     assert (found.kind, found.side, found.exit_code) == (kind, side, int(exit_code))
     name = SOURCE if side == "source" else TARGET
     topic = "orders" if side == "source" else "copy-of-orders"
@@ -61,14 +72,14 @@ def check_fault(found: Fault | None, kind: str, side: Side, exit_code: ExitCode)
 
 def test_a_codec_that_nobody_knows() -> None:
     verdict = judge(ended("unknown-codec", "source", message="6"))
-    found = check_fault(verdict.fault, "unknown-codec", "source", ExitCode.FATAL)
+    found = check_fault(verdict, "unknown-codec", "source", ExitCode.FATAL)
     assert found.offset == 1234
     assert "codec 6" in found.message
 
 
 def test_a_partitioner_that_fails() -> None:
     verdict = judge(ended("partitioner", "source", message="the partitioner failed: KeyError: 3"))
-    found = check_fault(verdict.fault, "partitioner-failed", "source", ExitCode.FATAL)
+    found = check_fault(verdict, "partitioner-failed", "source", ExitCode.FATAL)
     assert found.offset == 1234
     assert "KeyError: 3" in found.message
 
@@ -76,14 +87,14 @@ def test_a_partitioner_that_fails() -> None:
 @pytest.mark.parametrize("ending", ["malformed", "corrupt"])
 def test_batches_that_cannot_be_read(ending: str) -> None:
     verdict = judge(ended(ending, "source", 2, message="a batch of an impossible length"))
-    found = check_fault(verdict.fault, "corrupt-batch", "source", ExitCode.FATAL)
+    found = check_fault(verdict, "corrupt-batch", "source", ExitCode.FATAL)
     assert found.offset == 1234
     assert "impossible length" in found.message
 
 
 def test_a_foreign_writer() -> None:
     verdict = judge(ended("foreign-writer", "target", offset=508, message="505"))
-    found = check_fault(verdict.fault, "foreign-writer", "target", ExitCode.FATAL)
+    found = check_fault(verdict, "foreign-writer", "target", ExitCode.FATAL)
     assert found.offset == 508
     assert "505" in found.message
     assert "another client" in found.message
@@ -108,7 +119,7 @@ def test_refusals_of_the_target(code: int, text: str | None) -> None:
     kind, name = REFUSALS[code]
     refused = Refusal(1, 300, False, False, 1235)
     verdict = judge(ended("target-error", "target", code, message=text, refused=refused))
-    found = check_fault(verdict.fault, kind, "source", ExitCode.FATAL)
+    found = check_fault(verdict, kind, "source", ExitCode.FATAL)
     assert found.offset == 1234
     assert f"{name} ({code})" in found.message
     assert "refuses this record" in found.message
@@ -121,12 +132,11 @@ def test_a_refused_batch_of_several_records_is_taken_apart(code: int, joined: bo
     """The target may take most of its records."""
     refused = Refusal(12, 3000, True, joined, 2000)
     verdict = judge(ended("target-error", "target", code, message="why", refused=refused))
-    assert verdict.fault is None
-    assert verdict.apart
-    assert not verdict.refresh
-    assert not verdict.out_of_range
-    assert verdict.reason.startswith("target: a batch of 12 records is refused")
-    assert f"{REFUSALS[code][1]} ({code}): why" in verdict.reason
+    assert isinstance(verdict, Apart)
+    assert verdict.too_large == (REFUSALS[code][0] == "record-too-large")
+    assert verdict.trouble.side == "target"
+    assert verdict.trouble.reason.startswith("target: a batch of 12 records is refused")
+    assert f"{REFUSALS[code][1]} ({code}): why" in verdict.trouble.reason
 
 
 @pytest.mark.parametrize("records", [1, 12])
@@ -134,8 +144,7 @@ def test_a_refused_batch_of_several_records_is_taken_apart(code: int, joined: bo
 def test_a_batch_is_not_taken_apart_for_an_error_that_may_pass(code: int, records: int) -> None:
     refused = Refusal(records, 3000, True, True, 2000)
     verdict = judge(ended("target-error", "target", code, refused=refused))
-    assert verdict.fault is None
-    assert not verdict.apart
+    assert isinstance(verdict, Again)
 
 
 @pytest.mark.parametrize("code", [29, 30, 31, 53, 65])
@@ -148,7 +157,7 @@ def test_a_batch_is_not_taken_apart_for_an_error_that_may_pass(code: int, record
 )
 def test_denials(code: int, ending: str, side: Side, exit_code: ExitCode, right: str) -> None:
     verdict = judge(ended(ending, side, code))
-    found = check_fault(verdict.fault, "denied", side, exit_code)
+    found = check_fault(verdict, "denied", side, exit_code)
     assert f"({code})" in found.message
     assert right in found.hint
     assert found.topic in found.hint
@@ -158,41 +167,44 @@ def test_denials(code: int, ending: str, side: Side, exit_code: ExitCode, right:
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_lost_connections_are_tried_again(side: str) -> None:
+def test_lost_connections_are_tried_again(side: Side) -> None:
     verdict = judge(ended("lost", side, message="the broker closed the connection"))
-    assert verdict == Verdict(None, f"{side}: the broker closed the connection")
+    assert verdict == Again(Trouble(side, f"{side}: the broker closed the connection"))
 
 
 @pytest.mark.parametrize("code", [3, 100, 103])
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_unknown_topics_are_looked_at(code: int, side: str) -> None:
     verdict = judge(ended(f"{side}-error", side, code))
-    assert verdict.fault is None
+    assert isinstance(verdict, Again)
     assert verdict.refresh
-    assert not verdict.out_of_range
-    assert f"({code})" in verdict.reason
+    assert verdict.trouble.side == side
+    assert f"({code})" in verdict.trouble.reason
 
 
 def test_an_offset_out_of_range_is_looked_at() -> None:
     verdict = judge(ended("source-error", "source", 1))
-    assert verdict == Verdict(None, "source: OFFSET_OUT_OF_RANGE (1)", out_of_range=True)
+    assert verdict == AskSource("end", Trouble("source", "source: OFFSET_OUT_OF_RANGE (1)"))
 
 
 def test_a_log_that_has_become_shorter_is_looked_at() -> None:
     verdict = judge(ended("short", "source", message="the source's log ends at 5 now, not at 9"))
     reason = "source: the source's log ends at 5 now, not at 9"
-    assert verdict == Verdict(None, reason, out_of_range=True)
+    assert verdict == AskSource("end", Trouble("source", reason))
 
 
-@pytest.mark.parametrize(
-    ("ending", "said"),
-    [("empty", "empty"), ("open-transaction", "held"), ("diverged", "diverged")],
-)
-def test_what_only_the_source_can_tell_is_asked(ending: str, said: str) -> None:
+@pytest.mark.parametrize(("ending", "question"), [("empty", "empty"), ("open-transaction", "held")])
+def test_what_only_the_source_can_tell_is_asked(ending: str, question: str) -> None:
     verdict = judge(ended(ending, "source"))
-    assert verdict.fault is None
-    assert verdict == Verdict(None, verdict.reason, **{said: True})
-    assert verdict.reason.startswith("source: ")
+    assert isinstance(verdict, AskSource)
+    assert (verdict.question, verdict.trouble.side) == (question, "source")
+
+
+def test_a_source_with_another_log_is_looked_at_before_the_next_assignment() -> None:
+    verdict = judge(ended("diverged", "source"))
+    assert isinstance(verdict, Again)
+    assert verdict.diverged
+    assert verdict.trouble.side == "source"
 
 
 TEMPORARY_AT_SOURCE = [-1, 5, 6, 7, 9, 13, 35, 56, 74, 75, 76, 999]
@@ -202,24 +214,26 @@ TEMPORARY_AT_TARGET = [-1, 1, 5, 6, 7, 9, 13, 19, 20, 45, 46, 47, 56, 59, 74, 75
 @pytest.mark.parametrize("code", TEMPORARY_AT_SOURCE)
 def test_other_errors_of_the_source_are_tried_again(code: int) -> None:
     verdict = judge(ended("source-error", "source", code))
-    assert verdict.fault is None
-    assert (verdict.refresh, verdict.out_of_range) == (False, False)
-    assert verdict.reason.startswith("source: ")
-    assert f"({code})" in verdict.reason
+    assert isinstance(verdict, Again)
+    assert (verdict.refresh, verdict.diverged) == (False, False)
+    assert verdict.trouble.side == "source"
+    assert verdict.trouble.reason.startswith("source: ")
+    assert f"({code})" in verdict.trouble.reason
 
 
 @pytest.mark.parametrize("code", TEMPORARY_AT_TARGET)
 def test_other_errors_of_the_target_are_tried_again(code: int) -> None:
     """Time-outs, leaders that moved, sequences that are ahead or known: the log tells."""
     verdict = judge(ended("target-error", "target", code))
-    assert verdict.fault is None
-    assert (verdict.refresh, verdict.out_of_range) == (False, False)
-    assert verdict.reason.startswith("target: ")
-    assert f"({code})" in verdict.reason
+    assert isinstance(verdict, Again)
+    assert (verdict.refresh, verdict.diverged) == (False, False)
+    assert verdict.trouble.side == "target"
+    assert verdict.trouble.reason.startswith("target: ")
+    assert f"({code})" in verdict.trouble.reason
 
 
 def test_a_stop_that_nobody_meant_is_tried_again() -> None:
-    assert judge(ended("stopped", "target")).fault is None
+    assert isinstance(judge(ended("stopped", "target")), Again)
 
 
 # --- the faults of a task, and reasons ------------------------------------------------------------
@@ -230,7 +244,7 @@ def test_a_fault_of_a_task_names_the_topic_of_its_side(side: Side) -> None:
     task = make_task("orders", 3, target="copy-of-orders")
     name = SOURCE if side == "source" else TARGET
     found = task_fault(task, "data-loss", side, name, "what happened", offset=9)
-    check_fault(found, "data-loss", side, ExitCode.FATAL)
+    check_fault(Fail(found), "data-loss", side, ExitCode.FATAL)
     assert found.message.endswith(": what happened")
 
 

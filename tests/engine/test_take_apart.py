@@ -20,8 +20,7 @@ from kit.fakes.world import make_task
 from kit.logs.random_records import Merge
 from kit.logs.truth import CODECS, DurableMap, RecordLog, Row, arrived, unpacked
 from kit.oracle import batches as oracle
-from replicator.cluster import errors as broker_errors
-from replicator.engine.judge import Verdict, judge
+from replicator.engine.judge import Apart, Fail, Verdict, judge
 from replicator.engine.splits import ALL
 from replicator.engine.task import PartitionTask
 from replicator.errors import ExitCode
@@ -124,13 +123,10 @@ class Pursuit:
             if part.ending == "done":
                 return None
             verdict = judge(self.task, part, "source", "target")
-            if not verdict.apart:
+            if not isinstance(verdict, Apart):
                 return verdict
             assert part.refused is not None
-            self.task.take_apart(
-                part.refused,
-                too_large=broker_errors.lookup(part.end_code).refusal == "record-too-large",
-            )
+            self.task.take_apart(part.refused, too_large=verdict.too_large)
         raise AssertionError(f"not there after {most} rounds: {settings_of(self.task)}")
 
     def assign(self) -> PartitionCopy:
@@ -209,8 +205,7 @@ def test_a_record_that_is_too_large_is_named(codec: int, merge: Merge, limit: in
     log.add([Row(log.end, 10**12, None, b"last")], codec)
     pursuit = Pursuit(log, merge, lambda whole: TOO_LARGE if inflated(whole) > limit else 0)
     verdict = pursuit.run(most=16)
-    assert verdict is not None, f"seed {seed}"
-    assert verdict.fault is not None, f"seed {seed}"
+    assert isinstance(verdict, Fail), f"seed {seed}"
     assert (verdict.fault.kind, verdict.fault.offset) == ("record-too-large", huge)
     pursuit.check(huge)
 
@@ -230,8 +225,7 @@ def test_a_record_that_is_refused_is_named(codec: int, merge: Merge, place: int)
 
     pursuit = Pursuit(log, merge, refuse)
     verdict = pursuit.run(most=5)
-    assert verdict is not None, f"seed {seed}"
-    assert verdict.fault is not None, f"seed {seed}"
+    assert isinstance(verdict, Fail), f"seed {seed}"
     assert (verdict.fault.kind, verdict.fault.offset) == ("timestamp-refused", guilty.offset)
     pursuit.check(guilty.offset)
     # After the repair that the hint asks for, the same goes on.
@@ -254,8 +248,7 @@ def test_several_refused_records_are_named_one_after_the_other() -> None:
     pursuit = Pursuit(log, "never", refuse)
     for offset in sorted(guilty):
         verdict = pursuit.run(most=20)
-        assert verdict is not None
-        assert verdict.fault is not None
+        assert isinstance(verdict, Fail)
         assert verdict.fault.offset == offset
         pursuit.check(offset)
         guilty.remove(offset)

@@ -15,14 +15,13 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from copycore.partition import PartitionCopy
-from replicator.cluster import errors as broker_errors
 from replicator.engine.aside import Aside, Then
 from replicator.engine.clusters import Clusters
 from replicator.engine.doubts import Doubts
-from replicator.engine.judge import judge
+from replicator.engine.judge import Again, Apart, AskSource, Fail, judge
 from replicator.engine.lanes import LaneWorker
 from replicator.engine.limits import RunLimits
 from replicator.engine.placer import Placer
@@ -33,6 +32,7 @@ from replicator.engine.topic_watch import TopicWatch
 from replicator.errors import CopystreamError
 from replicator.offsets.log_end import NotYet
 from replicator.process import StopSignal, now_ms
+from replicator.report.model import Fault
 
 if TYPE_CHECKING:
     from copycore.lane import Event
@@ -81,12 +81,14 @@ class Driver:
         self._placer = Placer(
             clusters, self._roster, self._topics, self._doubts, aside, workers, make_part
         )
+        self._following = False  # whether some task has no end
         self._stopping = False
         self._drop_at = math.inf
         self._stood_at = 0.0
 
     def add(self, tasks: Sequence[PartitionTask]) -> None:
         self._roster.add(tasks)
+        self._following |= any(task.end < 0 for task in tasks)
 
     @property
     def recoveries(self) -> int:
@@ -125,8 +127,7 @@ class Driver:
     # --- the loop -------------------------------------------------------------------------------
 
     def _limited(self) -> bool:
-        following = any(task.end < 0 for task in self._roster.tasks)
-        self._limits.look(self._clock(), following=following)
+        self._limits.look(self._clock(), following=self._following)
         return self._limits.reached is not None
 
     def _stop(self) -> None:
@@ -213,36 +214,49 @@ class Driver:
     def _judge(self, task: PartitionTask, part: PartitionCopy) -> None:
         source, target = self._clusters.source.name, self._clusters.target.name
         verdict = judge(task, part, source, target)
-        fault = verdict.fault
-        if fault is not None:
-            if fault.kind != "foreign-writer":
+        match verdict:
+            case Fail(fault) if fault.kind == "foreign-writer":
+                self._suspect(task, fault)
+            case Fail(fault):
                 self._roster.fail(task, fault)
-            elif not self._roster.supersede():
-                # A topic created anew also stores our batches elsewhere.
-                task.suspicion = fault
-                self._doubts.ask_of(task, partial(self._topics.ask_before, task, fault))
-            return
-        trouble = Trouble("source" if part.end_side == "source" else "target", verdict.reason)
-        if verdict.apart:
-            assert part.refused is not None
-            too_large = broker_errors.lookup(part.end_code).refusal == "record-too-large"
-            task.take_apart(part.refused, too_large=too_large)
-            self._roster.at_once(task, trouble)
-        elif verdict.empty:
-            self._doubts.ask_empty(task, part)
-        elif verdict.held:
-            self._doubts.ask_held(task, part)
-        else:
-            if verdict.refresh:
-                self._topics.look_soon()
-            # The leader may have lost the epoch of records that were cleaned away: ``check``
-            # decides.
-            task.trusts_epochs = not verdict.diverged
-            task.trouble = trouble
-            if verdict.out_of_range:
-                self._doubts.ask_end(task, trouble)
-            else:
+            case Apart(trouble, too_large):
+                assert part.refused is not None
+                task.take_apart(part.refused, too_large=too_large)
+                self._roster.at_once(task, trouble)
+            case AskSource():
+                self._ask_source(task, part, verdict)
+            case Again(trouble):
+                if verdict.refresh:
+                    self._topics.look_soon()
+                self._note(task, trouble, diverged=verdict.diverged)
                 self._roster.again(task, trouble)
+            case _:
+                assert_never(verdict)
+
+    def _ask_source(self, task: PartitionTask, part: PartitionCopy, ask: AskSource) -> None:
+        match ask.question:
+            case "empty":
+                self._doubts.ask_empty(task, part)
+            case "held":
+                self._doubts.ask_held(task, part)
+            case "end":
+                self._note(task, ask.trouble)
+                self._doubts.ask_end(task, ask.trouble)
+            case _:
+                assert_never(ask.question)
+
+    @staticmethod
+    def _note(task: PartitionTask, trouble: Trouble, *, diverged: bool = False) -> None:
+        task.trouble = trouble
+        # The leader may have lost the epoch of records that were cleaned away: what is asked
+        # before the next assignment decides.
+        task.trusts_epochs = not diverged
+
+    def _suspect(self, task: PartitionTask, fault: Fault) -> None:
+        if not self._roster.supersede():
+            # A topic created anew also stores our batches elsewhere.
+            task.suspicion = fault
+            self._doubts.ask_of(task, partial(self._topics.ask_before, task, fault))
 
     def _count_unanswered(self) -> None:
         """At the end: add what arrived although its answer did not, as the target's log shows."""
