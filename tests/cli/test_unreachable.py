@@ -16,7 +16,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def closed_port() -> Iterator[str]:
-    """An address nobody listens on, kept so that nobody else takes it."""
+    """An address on which nothing listens, kept so that no other process takes it."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{held.getsockname()[1]}"

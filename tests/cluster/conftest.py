@@ -53,7 +53,7 @@ def connect(fake_time: FakeTime) -> Iterator[Callable[..., Cluster]]:
 
 @pytest.fixture
 def unused_port() -> Iterator[int]:
-    """A port that refuses connections: bound, so that nobody else takes it, not listening."""
+    """A port that refuses connections: bound, so that no other process takes it, not listening."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]

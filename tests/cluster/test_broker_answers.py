@@ -1,4 +1,4 @@
-"""Well-formed answers with impossible content are refused, whoever asked (facts H5, H6, H7)."""
+"""Well-formed answers with impossible content are refused, whatever asked (facts H5, H6, H7)."""
 
 from __future__ import annotations
 

@@ -447,7 +447,7 @@ def test_a_throttle_beyond_the_deadline_is_an_error(
     broker: FakeBroker, connect: Connect, fake_time: FakeTime
 ) -> None:
     cluster = connect(broker)
-    broker.cluster.advertised.clear()  # so that there is nobody else to ask
+    broker.cluster.advertised.clear()  # so that there is no other broker to ask
     cluster.metadata()
     broker.throttle = timedelta(milliseconds=2**31 - 1)
     cluster.metadata()

@@ -1,4 +1,4 @@
-"""The polite controller against a simulated target with a queue, and with somebody else in it."""
+"""The rate of ``auto`` against a simulated target with a queue, and another client in it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_who_writes_now_more_now_less_is_not_yielded_to_for_ever() -> None:
 
 
 def test_whoever_comes_is_seen_and_who_is_gone_is_forgotten() -> None:
-    """He may stop for a while; only after that the copy goes on as if there were nobody."""
+    """It may stop for a while; only after that the copy goes on as if it were alone."""
     controller = AutoRate()
     rates = []
     for others in [0.0] * 4 + [5000.0] * 10 + [0.0] * 15:
@@ -98,7 +98,7 @@ def test_whoever_comes_is_seen_and_who_is_gone_is_forgotten() -> None:
 
 
 def test_who_has_caught_up_is_not_slowed_down() -> None:
-    """Whoever writes beside him, and however long requests wait. Behind again, he gives way."""
+    """Whatever else is written, and however long requests wait. Late again, it gives way."""
     controller = AutoRate()
     for number in range(100):
         others, latency = 5000.0 if number % 7 else 1000.0, 5.0 + number

@@ -21,13 +21,13 @@ class Lane:
 class Rig:
     def __init__(self) -> None:
         self.lanes = [Lane(), Lane()]
-        self.now, self.bytes, self.behind = 1000.0, 0, 0
+        self.now, self.bytes, self.lagging = 1000.0, 0, 0
         self.others: float | None = None
         self.records = 0
         self.lag: int | None = None
         self.watch = Sampling(
             self.lanes,  # type: ignore[arg-type]
-            lambda: Totals(self.bytes, self.records, self.lag, self.behind, self.others),
+            lambda: Totals(self.bytes, self.records, self.lag, self.lagging, self.others),
             lambda: self.now,
         )
 
@@ -36,7 +36,7 @@ def test_a_sample_has_what_happened_since_the_last_one() -> None:
     rig = Rig()
     rig.lanes[0].latencies, rig.lanes[1].latencies = [1, 2, 3], [4]
     rig.lanes[0].target_quota_ms, rig.lanes[1].target_quota_ms = 30, 70
-    rig.bytes, rig.behind, rig.others = 5_000_000, 2, 300.0
+    rig.bytes, rig.lagging, rig.others = 5_000_000, 2, 300.0
     rig.now += 0.5
     first = rig.watch.look()
     assert first is not None
@@ -45,7 +45,7 @@ def test_a_sample_has_what_happened_since_the_last_one() -> None:
     assert (first.throttle_ms, first.under_replicated, first.others) == (70, 2, 300.0)
     rig.lanes[0].target_quota_ms = 50
     rig.lanes[0].latencies = [9] * ENOUGH
-    rig.bytes, rig.behind, rig.others = 6_000_000, 0, None
+    rig.bytes, rig.lagging, rig.others = 6_000_000, 0, None
     rig.now += 0.25
     second = rig.watch.look()
     assert second is not None
@@ -55,7 +55,7 @@ def test_a_sample_has_what_happened_since_the_last_one() -> None:
 
 
 def test_a_look_needs_time_and_answers() -> None:
-    """Of few answers it waits for more, but not for ever. The first look only needs answers."""
+    """Of few answers it waits for more, but not without end. The first look only needs answers."""
     rig = Rig()
     rig.now += 0.01
     assert rig.watch.look() is None

@@ -14,7 +14,7 @@ import time
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from replicator.cluster import questions as messages
+from replicator.cluster import questions
 from replicator.cluster.config import ClientConfig, format_address
 from replicator.cluster.connection import Connection, api_name
 from replicator.cluster.decode import DecodeError
@@ -109,7 +109,7 @@ class Brokers:
         Raises Unreachable when there is no answer, ProtocolFault when it makes no sense.
         """
         if broker is not None and broker not in self.addresses:
-            self.learn(self.ask_any(messages.metadata([]), backoff))
+            self.learn(self.ask_any(questions.metadata([]), backoff))
         channel = self._channel(broker)
         if not channel.lock.acquire(timeout=_limit(limit, backoff)):
             raise unreachable(
@@ -216,7 +216,7 @@ class Brokers:
         if not channel.live:
             return False
         try:
-            self.ask(broker, messages.metadata([]), self._retry.start(FIRST_TRY), FIRST_TRY)
+            self.ask(broker, questions.metadata([]), self._retry.start(FIRST_TRY), FIRST_TRY)
         except CopystreamError:
             return False
         return True
@@ -317,7 +317,7 @@ class Brokers:
 
     def _open(self, host: str, port: int, timeout: float) -> tuple[Connection, MetadataAnswer]:
         """A connection that has proved to belong to this cluster, all within ``timeout``."""
-        question = messages.metadata([])
+        question = questions.metadata([])
         deadline = time.monotonic() + timeout
         connection = Connection.open(host, port, self.config, self.side, timeout=timeout)
         try:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from replicator.cluster import errors as broker_errors
-from replicator.cluster import questions as messages
+from replicator.cluster import questions
 from replicator.cluster.brokers import CONNECT_TIMEOUT, REQUEST_TIMEOUT, Brokers
 from replicator.cluster.config import ClientConfig
 from replicator.cluster.connection import Connection
@@ -29,9 +29,9 @@ from replicator.terms import Side, TopicPartition
 _CREATION_PAUSE = 0.1
 
 _TIMESTAMPS = {
-    "earliest": messages.EARLIEST,
-    "earliest_local": messages.EARLIEST_LOCAL,
-    "latest": messages.LATEST,
+    "earliest": questions.EARLIEST,
+    "earliest_local": questions.EARLIEST_LOCAL,
+    "latest": questions.LATEST,
 }
 
 
@@ -108,7 +108,7 @@ class Cluster:
             timestamp = _TIMESTAMPS[at]
         return self._leaders.ask(
             partitions,
-            lambda epochs: messages.list_offsets(epochs, timestamp, read_committed=read_committed),
+            lambda epochs: questions.list_offsets(epochs, timestamp, read_committed=read_committed),
             self._retry.start(timeout),
             apart=apart,
         )
@@ -125,7 +125,7 @@ class Cluster:
         """
         return self._leaders.ask(
             partitions,
-            messages.epoch_ends,
+            questions.epoch_ends,
             self._retry.start(timeout),
         )
 
@@ -139,7 +139,7 @@ class Cluster:
         """
         return self._leaders.ask(
             epochs,
-            lambda current: messages.epoch_ends(current, epochs),
+            lambda current: questions.epoch_ends(current, epochs),
             self._retry.start(timeout),
             apart=True,
         )
@@ -152,7 +152,9 @@ class Cluster:
         wanted = list(dict.fromkeys(partitions))
         leaders = self._leaders.route(wanted, backoff).leaders
         found: dict[TopicPartition, RunningTransaction] = {}
-        for answer in self._leaders.ask_each(leaders, messages.open_transactions, backoff).values():
+        for answer in self._leaders.ask_each(
+            leaders, questions.open_transactions, backoff
+        ).values():
             if not isinstance(answer, CopystreamError):
                 found.update(answer)
         return found
@@ -166,7 +168,7 @@ class Cluster:
         backoff = self._retry.start(REQUEST_TIMEOUT)
         leaders = self._leaders.route(wanted, backoff).leaders
         sizes: dict[TopicPartition, int] = {}
-        for broker, found in self._leaders.ask_each(leaders, messages.log_dirs, backoff).items():
+        for broker, found in self._leaders.ask_each(leaders, questions.log_dirs, backoff).items():
             if not isinstance(found, CopystreamError):
                 sizes.update({k: size for k, size in found.items() if k in leaders[broker]})
         return sizes
@@ -175,7 +177,7 @@ class Cluster:
         """A new producer id and its epoch, for writing idempotently without transactions."""
         backoff = self._retry.start(timeout)
         while True:
-            answer = self._brokers.ask_any(messages.init_producer_id(), backoff)
+            answer = self._brokers.ask_any(questions.init_producer_id(), backoff)
             if not answer.error:
                 return answer.producer_id, answer.epoch
             if not broker_errors.is_temporary(answer.error) or not backoff.pause():
@@ -198,12 +200,12 @@ class Cluster:
     def fetch(
         self, broker: int, offsets: Mapping[TopicPartition, int], limit: int, *, timeout: float
     ) -> dict[TopicPartition, bytes]:
-        """What the log of a leader holds from some offsets on; see ``messages.fetch``. Not retried.
+        """What the log of a leader holds from some offsets on (``questions.fetch``). Not retried.
 
         It goes over the control connection, so it is not for bulk.
         """
         return self._brokers.ask(
-            broker, messages.fetch(offsets, limit), self._retry.start(timeout), timeout
+            broker, questions.fetch(offsets, limit), self._retry.start(timeout), timeout
         )
 
     def await_leaders(
@@ -229,7 +231,7 @@ class Cluster:
                 break
         ends = self._leaders.ask(
             [(name, number) for name, count in topics.items() for number in range(count)],
-            lambda epochs: messages.list_offsets(epochs, messages.LATEST, read_committed=False),
+            lambda epochs: questions.list_offsets(epochs, questions.LATEST, read_committed=False),
             backoff,
             just_created=True,
             apart=True,

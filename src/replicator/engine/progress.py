@@ -25,6 +25,7 @@ from replicator.report.model import (
     Summary,
     Throttler,
     TopicPlan,
+    TopicStatus,
     TopicSummary,
 )
 from replicator.report.outcome import outcome, strongest
@@ -101,7 +102,7 @@ class RunProgress:
         lanes = [] if self.engine is None else self.engine.lanes
         acks = [lane.first_ack for lane in lanes if lane.first_ack >= 0]
         return Summary(
-            status=status,  # type: ignore[arg-type]
+            status=status,
             exit_code=int(code),
             source=report.source,
             target=report.target,
@@ -140,7 +141,7 @@ class RunProgress:
         counts = total(task.counts for task in tasks)
         lost = any(fault.topic == plan.topic for fault in faults)
         if plan.conflict is not None or lost or any(task.fault is not None for task in tasks):
-            status = "failed"
+            status: TopicStatus = "failed"
         elif any(not task.done and not (task.end < 0 and task.left == 0) for task in tasks):
             status = "incomplete"
         else:
@@ -148,7 +149,7 @@ class RunProgress:
         return TopicSummary(
             topic=plan.topic,
             target_topic=plan.target_topic,
-            status=status,  # type: ignore[arg-type]
+            status=status,
             partitions=plan.partitions,
             resumed=plan.resume,
             created=plan.target_topic in self.created,

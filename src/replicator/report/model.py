@@ -12,6 +12,8 @@ from msgspec import Struct
 
 from replicator.terms import Side
 
+TopicStatus = Literal["done", "incomplete", "failed", "nothing-left"]
+RunStatus = Literal["done", "nothing-left", "incomplete", "limited", "failed", "interrupted"]
 Throttler = Literal["", "limit", "source quota", "target quota"]
 Phase = Literal["starting", "copying", "stopping", "done"]  # stopping: what is in flight ends
 PartitionState = Literal["waiting", "copying", "recovering", "stopped", "done", "failed"]
@@ -197,7 +199,7 @@ class TopicSummary(Struct, kw_only=True, omit_defaults=True):
 
     topic: str
     target_topic: str
-    status: Literal["done", "incomplete", "failed", "nothing-left"]
+    status: TopicStatus
     partitions: int
     records: int
     bytes: int
@@ -245,7 +247,7 @@ class Summary(Struct, kw_only=True, omit_defaults=True):
     quotas, most of them for ``throttled_by``. ``skipped`` and ``warnings`` are as in the plan.
     """
 
-    status: Literal["done", "nothing-left", "incomplete", "limited", "failed", "interrupted"]
+    status: RunStatus
     exit_code: int
     source: str
     target: str

@@ -1,14 +1,15 @@
-"""How a run ended: its status, its exit code, and figures about the whole of it."""
+"""How a run ended: its status and exit code, and what it waited for. Pure; any thread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from replicator.errors import ExitCode, worst
-from replicator.report.model import Fault, Limit, Throttler
+from replicator.report.model import Fault, Limit, RunStatus, Throttler
 
 
 def strongest(waited: dict[Throttler, int]) -> Throttler:
+    """What most milliseconds were spent waiting for; empty where there was no wait."""
     name = max(waited, key=lambda key: waited[key])
     return name if waited[name] else ""
 
@@ -19,7 +20,7 @@ def outcome(
     interrupted: bool,
     limit: Limit | None,
     records: int,
-) -> tuple[str, ExitCode]:
+) -> tuple[RunStatus, ExitCode]:
     """Status and exit code: the fault a rerun helps least comes first."""
     code = worst(fault.exit_code for fault in faults)
     if code not in (ExitCode.DONE, ExitCode.INCOMPLETE):
