@@ -1,8 +1,8 @@
 """Records of the state topics: what is stored today is read by every later version.
 
-``records-0.1.0.jsonl`` has the records of every kind as version 0.1.0 wrote them, in the order in
-which it wrote them; a value is its JSON, or the hexadecimal digits of its bytes. It never changes:
-a format that is new gets a file of its own.
+``records-before-formats.jsonl`` has records of every kind, in the order in which a session wrote
+them when values had no format version yet; a value is its JSON, or the hexadecimal digits of its
+bytes. The file never changes: records of a new format get a file of their own.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ KINDS = sorted({type(key) for key, _ in STORED}, key=lambda kind: kind.__name__)
 def lines() -> list[tuple[str, bytes, bytes | None]]:
     """Topic, key and value of each record of the file."""
     found = []
-    text = Path(__file__).with_name("records-0.1.0.jsonl").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("records-before-formats.jsonl").read_text(encoding="utf-8")
     for line in text.splitlines():
         one = json.loads(line)
         value = bytes.fromhex(one["hex"]) if "hex" in one else None
@@ -140,7 +140,7 @@ def test_stored_records_are_read() -> None:
 
 
 def test_keys_and_values_are_written_as_they_were() -> None:
-    """But for the format, which version 0.1.0 passes over."""
+    """But for the format, which older readers pass over."""
     for (_, raw_key, raw_value), (key, value) in zip(lines(), STORED, strict=True):
         assert key.encode() == raw_key
         if isinstance(value, msgspec.Struct):
@@ -199,7 +199,7 @@ def test_there_is_a_later_format_of_every_kind() -> None:
     assert {type(key) for key, _ in LATER} == set(KINDS)
 
 
-def test_a_chunk_of_a_later_format_is_malformed_to_version_0_1_0() -> None:
+def test_a_chunk_of_a_later_format_is_malformed_to_older_readers() -> None:
     """Not passed over as an unknown kind would be: the map would have a hole."""
     with pytest.raises(ValueError, match="malformed chunk"):
         Segments.decode(CHUNK_MARK + b"\x02")

@@ -16,9 +16,10 @@ first counter]`` or ``[…, first counter, end]``       it says nothing of count
 ====================================================  ===============================
 
 The first four lie in the registry, the others in the offset map. A record without a value is a
-tombstone. A value without a format is of format 1, as version 0.1.0 wrote it. Readers pass over
-fields that they do not know, so a new field with a default needs no new format; whatever an old
-reader would misunderstand does. A key never changes: its kind is given another name instead.
+tombstone. A value without a format is of format 1: it was written before values had one. Readers
+pass over fields that they do not know, so a new field with a default needs no new format; whatever
+an old reader would misunderstand does. Kinds that are not known are passed over as well, so what no
+reader may miss is a new format of a known kind.
 
 Everything here is plain data and functions without state: any thread may call.
 """
@@ -26,7 +27,6 @@ Everything here is plain data and functions without state: any thread may call.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -39,7 +39,7 @@ from replicator.terms import TopicPartition
 
 FORMAT = 1
 # How a chunk of a later format begins, before a byte with its number. In format 1 the first varint
-# is a source offset, and this one is negative: such a chunk is malformed to readers of 0.1.0.
+# is a source offset, and this one is negative: to a reader of format 1 the chunk is malformed.
 CHUNK_MARK = b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"
 LATEST_EPOCHS = 100  # kept of a partition; the position of a copy is in one of the last
 
@@ -242,8 +242,7 @@ class SplitState(Struct, frozen=True, tag_field="format", tag=FORMAT):
 # --- reading and writing --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Stored(Generic[K]):
+class Stored(Struct, Generic[K], frozen=True):
     """A record as it was read."""
 
     topic: str
