@@ -90,7 +90,7 @@ class Setting:
             LaneSizes(2, 100, 400),
             no_limits(0.0),
             self,  # type: ignore[arg-type]
-            self,
+            self,  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
             self.new_throttle,
             make_worker=self.worker,  # type: ignore[arg-type]

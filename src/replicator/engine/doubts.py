@@ -31,8 +31,9 @@ _log = logging.getLogger(__name__)
 
 
 class Doubts:
-    """``lane_clock`` is that of the lanes, in milliseconds. With ``accept_gap`` a copy goes on
-    after offsets that the source has deleted.
+    """Called in the driver's thread. ``lane_clock`` is that of the lanes, in milliseconds.
+
+    With ``accept_gap`` a copy goes on after offsets that the source has deleted.
     """
 
     def __init__(

@@ -48,7 +48,9 @@ _log = logging.getLogger(__name__)
 
 
 class Driver:
-    """Drives tasks to their end over ``workers``. ``look`` is called every ``TICK`` or so;
+    """``run`` is the driver's thread; ``stopping`` and the counts may be read by any.
+
+    Drives tasks to their end over ``workers``. ``look`` is called every ``TICK`` or so;
     ``standing`` says whether the claims still stand; ``aside`` reports to ``inbox``. ``clock``
     gives monotonic seconds, ``lane_clock`` the lanes' milliseconds.
     """

@@ -10,7 +10,6 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Protocol
 
 from copycore.lane import Lane
 from copycore.rebatch import Rebatcher
@@ -30,19 +29,16 @@ from replicator.pace.neighbours import Neighbours
 from replicator.pace.sampling import Sampling, Totals
 from replicator.pace.throttle import Buckets, Throttle
 from replicator.process import StopSignal, now_ms
+from replicator.state.pulse import Pulse
 
 SAMPLED_EVERY = 1.0  # seconds
 LARGEST_REQUEST = 4 << 20  # bytes of batches in a Produce request
 
 
-class Holding(Protocol):
-    """What is needed of ``Pulse``."""
-
-    def standing(self) -> bool: ...
-
-
 class Engine:
-    """``new_throttle`` is asked several times a second, and says what is to hold instead of the
+    """``add`` and ``run`` are called in one thread, the rest may be read by any.
+
+    ``new_throttle`` is asked several times a second, and says what is to hold instead of the
     settings from then on, or None; ``others`` is what other clients write.
     """
 
@@ -53,7 +49,7 @@ class Engine:
         sizes: LaneSizes,
         limits: RunLimits,
         gates: Gates,
-        pulse: Holding,
+        pulse: Pulse,
         others: Neighbours,
         new_throttle: Callable[[], Throttle | None],
         *,

@@ -23,7 +23,9 @@ WhenFound = Callable[[Told], None]  # see ``Pulse.when_found``
 
 
 class Gates:
-    """Makes segments and strides durable, then opens the gate after them."""
+    """Called by lanes, each in its own thread. Makes segments and strides durable, then opens the
+    gate after them.
+    """
 
     def __init__(
         self, maps: OffsetMaps, splits: Splits, writer: StateWriter, when_found: WhenFound

@@ -22,8 +22,9 @@ _log = logging.getLogger(__name__)
 
 
 class KeptProgress:
-    """See ``strategy.Progress``. ``position``, ``counter``, ``mapped`` and ``ahead`` of a task say
-    where it goes on.
+    """Called in the driver's thread, see ``strategy.Progress``.
+
+    ``position``, ``counter``, ``mapped`` and ``ahead`` of a task say where it goes on.
     """
 
     def __init__(self, target: Cluster, maps: OffsetMaps, writer: StateWriter) -> None:

@@ -28,7 +28,9 @@ from replicator.terms import Side
 
 
 class Placer:
-    """``make_part`` makes what a lane works on, as ``PartitionCopy``."""
+    """Called in the driver's thread. ``make_part`` makes what a lane works on, as
+    ``PartitionCopy``.
+    """
 
     def __init__(
         self,

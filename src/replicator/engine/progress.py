@@ -33,7 +33,10 @@ from replicator.report.outcome import outcome, strongest
 
 @dataclass(slots=True)
 class RunProgress:
-    """``plan`` and ``engine`` are None until there is one; without ``tasks`` there is no engine."""
+    """``snapshot`` may be called by any thread; the job's thread does the rest.
+
+    ``plan`` and ``engine`` are None until there is one; without ``tasks`` there is no engine.
+    """
 
     clusters: Clusters
     limits: RunLimits

@@ -24,8 +24,10 @@ _log = logging.getLogger(__name__)
 
 
 class Roster:
-    """``standing`` says whether the claims of this session still stand; ``jitter`` draws from 0
-    to 1, ``clock`` gives monotonic seconds.
+    """Called in the driver's thread; ``tasks`` and ``recoveries`` may be read by any.
+
+    ``standing`` says whether the claims of this session still stand; ``jitter`` draws from 0 to 1,
+    ``clock`` gives monotonic seconds.
     """
 
     def __init__(

@@ -86,7 +86,9 @@ def _reaches_into(before: int, have: int, after: int) -> bool:
 
 
 class SplitProgress:
-    """See ``strategy.Progress``. Has the position of each partition, by its name."""
+    """Called in the driver's thread, see ``strategy.Progress``. Has the position of each partition
+    by its name.
+    """
 
     def __init__(
         self, target: Cluster, splits: Splits, writer: StateWriter, partitioner: Partitioner

@@ -151,7 +151,10 @@ class SplitBinder:
 
 
 class TaskMaker:
-    """Makes the tasks of one plan, for ``lanes`` lanes; 0 lets the cores decide."""
+    """Called in the job's thread, before there is an engine.
+
+    Makes the tasks of one plan, for ``lanes`` lanes; 0 lets the cores decide.
+    """
 
     def __init__(self, lanes: int, binder: Binder) -> None:
         self._lanes = lanes

@@ -36,8 +36,9 @@ _log = logging.getLogger(__name__)
 
 
 class TopicWatch:
-    """Compares the topics of ``roster`` with those the copy began with. ``under_replicated`` may
-    be read by any thread.
+    """Called in the driver's thread; ``under_replicated`` may be read by any.
+
+    Compares the topics of ``roster`` with those the copy began with.
     """
 
     def __init__(
