@@ -54,6 +54,9 @@ _QUOTA_PATIENCE = 300.0
 # Seconds for the settings of one broker; another is asked where it does not answer.
 _BROKER_PATIENCE = 5.0
 
+# Seconds that one attempt gets where any broker can answer.
+_ATTEMPT = 4.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -316,7 +319,8 @@ class Admin:
         pending = list(dict.fromkeys(names))
         while pending:
             futures = self._client().describe_configs(
-                [kafka.ConfigResource(kind, name) for name in pending], **_timeout(backoff)
+                [kafka.ConfigResource(kind, name) for name in pending],
+                **_timeout(backoff, _ATTEMPT),
             )
             waiting: list[str] = []
             for resource, future in futures.items():
@@ -333,8 +337,10 @@ class Admin:
                 if _is_temporary(problem):
                     waiting.append(name)
             pending = waiting
-            if pending and not backoff.pause():
-                break
+            if pending:
+                self._admin = None  # the broker may hang: a new client asks one that answers
+                if not backoff.pause():
+                    break
         return found
 
     def _error(self, problem: KafkaError, doing: str, acl: str) -> CopystreamError:
@@ -407,9 +413,9 @@ def _scaled(value: int, factor: int) -> int:
     return value if value < 0 else value * factor
 
 
-def _timeout(backoff: Backoff) -> dict[str, float]:
+def _timeout(backoff: Backoff, most: float = REQUEST_TIMEOUT) -> dict[str, float]:
     """The limit of one attempt, in seconds as the AdminClient takes it."""
-    return {"request_timeout": max(1.0, min(REQUEST_TIMEOUT, backoff.remaining()))}
+    return {"request_timeout": max(1.0, min(most, backoff.remaining()))}
 
 
 def _problem(result: Callable[[], object]) -> KafkaError | None:

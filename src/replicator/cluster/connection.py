@@ -95,6 +95,10 @@ class Connection:
         cls, host: str, port: int, config: ClientConfig, side: Side, *, timeout: float
     ) -> Connection:
         """Connect and agree on versions, all within ``timeout`` seconds."""
+        # Before connecting: on a busy machine the import takes longer than some brokers let a
+        # connection be idle (connections.max.idle.ms).
+        from kio.schema.api_versions import v0, v3  # noqa: F401, PLC0415 - see the package's note
+
         deadline = time.monotonic() + timeout
         sock = _connect(host, port, config, side, deadline)
         connection = cls(sock, host, port, config, side)
