@@ -35,6 +35,7 @@ MODULES = [
     "sieve",
     "builder",
     "numbering",
+    "empty_answers",
     "partition",
     "lane_state",
     "outlet",

@@ -1,4 +1,4 @@
-/* Comparison of a few bytes without a branch on how many: nobody could foretell it.
+/* Comparison of a few bytes without a branch on how many: no processor could predict it.
  * SSE2, which every x86-64 has, or plain C elsewhere. */
 #ifndef COPYCORE_ALIKE_IMPL_H
 #define COPYCORE_ALIKE_IMPL_H

@@ -12,9 +12,9 @@ from threading import Lock
 
 
 cdef class Allowance:
-    """``records_left`` and ``bytes_left`` go down to 0; without a limit they are 2⁶³ − 1, from
-    which nobody ever takes enough to matter. ``refused`` has the records and bytes of the batch
-    that did not fit, None before.
+    """``records_left`` and ``bytes_left`` go down to 0; without a limit they are 2⁶³ − 1, which
+    no run uses up. ``refused`` has the records and bytes of the batch that did not fit, None
+    before.
     """
 
     def __init__(self, records, size):

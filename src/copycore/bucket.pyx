@@ -12,14 +12,14 @@ has run out opens again once ``CHUNK`` seconds' worth is saved up, or ``LARGE`` 
 less: so requests stay large, and those of a high rate spread. A bucket starts empty, as rclone's
 does: a restart is no burst.
 
-**Fairness.** Whoever is below a limit is served as by start-time fair queueing (Goyal, Vin, Cheng
+**Fairness.** Children of a limit are served as by start-time fair queueing (Goyal, Vin, Cheng
 1996): what a child has had is counted in seconds of the limits above it, divided by its weight,
 and one that is ``QUANTUM`` seconds ahead of the least served one that wants to send has to wait for
 it. So two children that always want to send are never further apart than that and one batch each,
 whatever their batches' sizes, lanes and connections, and one that comes back has saved up nothing.
-Who was refused wants to send until ``GRACE`` seconds after he could, and who was served may want to
-for ``LINGER`` seconds. The latter are not waited for once half the burst is saved up: something
-else must be holding them up, and what they leave unused goes to the others.
+One that was refused wants to send until ``GRACE`` seconds after it could, and one that was served
+may want to for ``LINGER`` seconds. The latter are not waited for once half the burst is saved up:
+something else must be holding them up, and what they leave unused goes to the others.
 """
 
 BURST = 0.25      # seconds; what a lane late by less than that has missed, it can catch up
@@ -121,9 +121,9 @@ cdef class Bucket:
         return delay
 
     cdef double ask(self, double now) noexcept:
-        """Seconds until sending may be allowed; who is refused is expected back then."""
+        """Seconds until sending may be allowed; a child that is refused is expected back then."""
         cdef double delay = self.closed_for(now)
-        # Who is held back by a limit of his own does not keep others waiting at those above.
+        # A bucket held back by its own limit does not keep others waiting at those above.
         if delay > 0 or self.parent is None or not self.parent.governed:
             return delay
         delay = self.parent.ask(now)
@@ -153,7 +153,7 @@ cdef class Bucket:
         return max(wait(&self.bytes, now), wait(&self.records, now))
 
     cdef void raise_floor(self, double now, Bucket asker) noexcept:
-        """Work out anew who is the least served; once in an instant is enough."""
+        """Work out anew which child is the least served; once in an instant is enough."""
         cdef Bucket child
         cdef double least = asker.served
         cdef bint spare = self.spare()

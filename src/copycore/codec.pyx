@@ -2,7 +2,7 @@
 
 What is read is what Kafka's Java classes read (``org.apache.kafka.common.compress``), and what is
 written they read too. Where they pass over damage in silence (a second member or frame that is cut
-or damaged, a content size that is wrong) it is refused here. Bytes behind the end of the data:
+or damaged, a content size that is wrong) it is refused here. Bytes after the end of the data:
 
 ====== ============================================= ==================================
 codec  read                                          trailing bytes
@@ -174,7 +174,7 @@ cdef bytes gunzip(const uint8_t* data, Py_ssize_t size, Py_ssize_t limit):
 
 
 cdef int another_header(Reader* r) except -1:
-    """A stream behind a stream. Java looks at the version here, though not in the first header."""
+    """A stream after a stream. Java looks at the version here, though not in the first header."""
     cdef const uint8_t* magic = take(r, len(XERIAL))
     cdef int32_t version = read_i32(r)
     read_i32(r)
@@ -320,7 +320,7 @@ def decompress_lz4_v0(const uint8_t[::1] data not None, Py_ssize_t limit):
     """``decompress_bytes`` for an lz4 wrapper of magic 0.
 
     Its producers hashed the frame's magic along with the header (KAFKA-3160), so the checksum in
-    there is wrong for everybody else. Java ignores it; here the library writes the header anew.
+    there is wrong for all other readers. Java ignores it; here the library writes the header anew.
     """
     cdef Lz4Frame frame
     if limit < 0:
@@ -426,7 +426,7 @@ cdef bytes decompress(int codec, const uint8_t* data, Py_ssize_t size, Py_ssize_
 
 
 cdef bytes snap(const uint8_t* data, Py_ssize_t size):
-    """As SnappyOutputStream: chunks behind their lengths. Java and librdkafka also read a raw
+    """As SnappyOutputStream: chunks, each after its length. Java and librdkafka also read a raw
     block, but one by one Java holds chunks, not a batch."""
     cdef list parts = [XERIAL_HEADER]
     cdef Py_ssize_t at = 0, part

@@ -137,7 +137,7 @@ cdef class FetchDecoder:
         free(self.aborted)
 
     cdef int open(self, const uint8_t* data, Py_ssize_t size, int16_t version) except -1:
-        """``data`` starts behind the correlation id."""
+        """``data`` starts after the correlation id."""
         self.version = version
         self.flexible = version >= 12
         self.r = reader(data, size)
@@ -166,7 +166,7 @@ cdef class FetchDecoder:
         return key
 
     cdef bint next_partition(self, FetchedPartition* out) except -1:
-        """Fill ``out`` (and ``aborted``, sorted by first offset); False behind the last one."""
+        """Fill ``out`` (and ``aborted``, sorted by first offset); False after the last one."""
         cdef int32_t i
         if self.partitions_left == 0:
             return False
@@ -228,7 +228,7 @@ cdef class ProduceEncoder:
 
     cdef int partition(self, int32_t partition, const uint8_t* header,
                        Py_ssize_t payload) except -1:
-        """The batch header; ``payload`` bytes from elsewhere belong directly behind it."""
+        """The batch header; ``payload`` bytes from elsewhere belong directly after it."""
         # A partition named twice in one request loses its first batch silently: KafkaApis
         # collects the entries into a map.
         key = (self.current_topic, partition)
@@ -254,7 +254,7 @@ cdef class ProduceEncoder:
 cdef class ProduceDecoder:
 
     cdef int open(self, const uint8_t* data, Py_ssize_t size, int16_t version) except -1:
-        """``data`` starts behind the correlation id."""
+        """``data`` starts after the correlation id."""
         self.version = version
         self.flexible = version >= 9
         self.r = reader(data, size)
@@ -280,7 +280,7 @@ cdef class ProduceDecoder:
         return key
 
     cdef bint next_partition(self, ProducedPartition* out) except -1:
-        """Fill ``out`` and ``message`` (the broker's words, or None); False behind the last."""
+        """Fill ``out`` and ``message`` (the broker's words, or None); False after the last."""
         cdef int32_t errors, size
         cdef const uint8_t* text
         if self.partitions_left == 0:
@@ -343,7 +343,7 @@ def encode_fetch(version, correlation_id, client_id, topics, *, max_wait_ms=500,
 
 
 def decode_fetch(version, const uint8_t[::1] data not None):
-    """A Fetch response behind its correlation id, as plain dictionaries; records as bytes."""
+    """A Fetch response after its correlation id, as plain dictionaries; records as bytes."""
     cdef FetchDecoder decoder = FetchDecoder()
     cdef FetchedPartition p
     cdef int32_t i
@@ -405,7 +405,7 @@ def encode_produce(version, correlation_id, client_id, topics, *, timeout_ms=30_
 
 
 def decode_produce(version, const uint8_t[::1] data not None):
-    """A Produce response behind its correlation id, as plain dictionaries."""
+    """A Produce response after its correlation id, as plain dictionaries."""
     cdef ProduceDecoder decoder = ProduceDecoder()
     cdef ProducedPartition p
     check_version(version, PRODUCE_VERSIONS, "Produce")

@@ -33,8 +33,8 @@ cdef class Lane:
     ``request_timeout``: ms until an unanswered request counts as lost. ``poll_wait``: ms a Fetch
     may wait at the source for new data. ``linger``: ms until the next one, where what came is to be
     joined with more and the copy follows. ``pause_limit``: ms the process may stand still
-    (SIGSTOP, a suspended machine) before its connections are dropped without another byte; 0 is
-    for ever.
+    (SIGSTOP, a suspended machine) before its connections are dropped without another byte; 0 sets
+    no limit.
     """
 
     def __init__(self, bytes client_id, *, bint read_committed, bint check_crc,
@@ -207,7 +207,7 @@ cdef class Lane:
         return taken
 
     cdef bint notice_pause(self, int64_t now, int64_t waited) except -1:
-        """After a pause somebody else may have taken over: say nothing more to anybody."""
+        """After a pause another copystream may have taken over: send nothing more."""
         cdef int64_t before = self.stepped_at
         self.stepped_at = now
         if not self.pause_limit or before < 0 or now - before <= waited + self.pause_limit:

@@ -1,7 +1,7 @@
 """An outlet: one connection to a target broker, and the branches that go out through it.
 
 Up to five Produce requests are in flight, each with at most one batch of a target partition: of
-two the broker would store the second only, and tell nobody. Nothing is ever sent twice.
+two the broker would store the second only, without an error. Nothing is ever sent twice.
 """
 
 from collections import deque
@@ -255,7 +255,7 @@ cdef class Outlet(Endpoint):
         return 0
 
     cdef int lose(self, str reason) except -1:
-        """The connection is gone: nobody will answer what is in flight."""
+        """The connection is gone: what is in flight gets no answer."""
         cdef Branch branch
         cdef PartitionCopy part
         cdef Request request

@@ -4,6 +4,7 @@ from copycore.batch cimport BatchView
 from copycore.branch cimport Item, Sender
 from copycore.builder cimport BatchRules, Builder
 from copycore.cursor cimport Reader
+from copycore.empty_answers cimport EmptyAnswers
 from copycore.frames cimport FetchDecoder, FetchedPartition
 from copycore.numbering cimport Numbering
 from copycore.segments cimport Segments
@@ -44,6 +45,7 @@ cdef class PartitionCopy(Sender):
     cdef readonly object refused        # the Refusal that it ended with, or None
     cdef readonly list unanswered       # of lost or doubtful answers, each an Unanswered
 
+    cdef EmptyAnswers empty
     cdef Sieve sieve                    # the lane's
     cdef Builder builder                # the lane's
     cdef bint merging                   # small batches into larger ones
@@ -55,21 +57,12 @@ cdef class PartitionCopy(Sender):
     cdef int32_t epoch                  # the highest of a batch so far; −1 unknown
     cdef int32_t fetched_epoch          # of the last batch fetched
     cdef bint epoch_due                 # a new one is to be made durable with the next record
-    cdef int64_t transaction_limit      # ms to wait for an open transaction
-    cdef int64_t empty_since            # ms, since when answers are empty; −1 they are not
-    cdef int64_t pause                  # ms until the next question after an empty answer
-    cdef int64_t not_before             # ms, no question earlier
-    cdef readonly int64_t held_at       # source offset at which an open transaction holds it; −1
-    cdef readonly int64_t held_since    # ms, since when
     cdef readonly int64_t high_watermark  # of the source, when it was last told
     cdef int64_t broken_at              # source offset of what is being taken apart
     cdef list gates                     # all that are closed, as source offsets
     cdef Py_ssize_t largest             # largest batch seen, bytes
     cdef Py_ssize_t portion             # bytes asked last, unless caught up then
     cdef bint asked
-    cdef bint alone                     # ask for this partition in a fetch of its own
-    cdef int32_t empty_alone            # such fetches that brought nothing
-    cdef int32_t ends_early             # empty answers with an end before ours
     cdef bint ended                     # reported
 
     cdef int begin_copying(self, Sieve sieve, Builder builder) except -1
@@ -86,6 +79,5 @@ cdef class PartitionCopy(Sender):
     cdef int arrived(self, const Item* item) except -1
     cdef int partial(self, Reader* r) except -1
     cdef int nothing(self, int64_t stable, int64_t high, bint was_alone, int64_t now) except -1
-    cdef int hold(self, int64_t high, int64_t now) except -1
     cdef int finish(self, str ending, str side, int code, int64_t offset, str message,
                     bint drain) except -1

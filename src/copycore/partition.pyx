@@ -22,6 +22,9 @@ from copycore.batch cimport (
 from copycore.branch cimport Branch, Item, Sender
 from copycore.builder cimport BatchRules, Builder
 from copycore.cursor cimport Reader, read_i8, read_i32, reader, take
+from copycore.empty_answers cimport (
+    ENDS_EARLY, NOTHING_COMES, TRANSACTION_OPEN, EmptyAnswers,
+)
 from copycore.frames cimport FetchDecoder, FetchedPartition
 from copycore.numbering cimport KeptNumbering, SplitNumbering
 from copycore.rebatch cimport SliceSizes, is_single_small
@@ -33,11 +36,6 @@ from copycore.transport cimport Slab, SlabPool
 
 from copycore.rebatch import BrokenBatch
 
-cdef int32_t EMPTY_ALONE_LIMIT = 2
-cdef int64_t EMPTY_LIMIT = 3_000    # ms of empty answers after which the caller is asked
-cdef int64_t FIRST_PAUSE = 5        # ms between empty answers, doubled each time
-cdef int64_t LONGEST_PAUSE = 200
-cdef int32_t ENDS_EARLY_LIMIT = 20  # answers; a new leader's high watermark may lag for a moment
 cdef enum:
     BATCH_LIMIT = 128 << 20  # bytes; brokers take requests up to 100 MiB by default
     MAGIC_AT = 16            # in every format; attributes follow it in v0 and v1
@@ -73,11 +71,11 @@ cdef inline bint over_budget(SlabPool pool, Slab* slab) noexcept:
 cdef class PartitionCopy(Sender):
     """What a lane needs to know of one partition, and how far it is.
 
-    ``end`` is exclusive, −1 follows for ever. ``start`` is the source offset to fetch from, and
+    ``end`` is exclusive; −1 follows the source. ``start`` is the source offset to fetch from, and
     ``mapped`` the one at which the durable map has record number ``counter``: before ``start``
     where holes were passed since, and then a segment is due. ``known`` are the durable segments
-    behind ``counter``, as (source, counter): those are not reported again, for a report voids all
-    that follow, and records of an earlier session may still be on their way behind them.
+    after ``counter``, as (source, counter): those are not reported again, for a report voids all
+    that follow, and records of an earlier session may still be on their way after them.
     ``base_target`` is the target offset of record number 0. One object serves one assignment to a
     lane and is not used again. ``batch_limit`` is the target topic's max.message.bytes.
     Before the source offset ``apart_until`` no batch is joined with another, and before
@@ -134,10 +132,19 @@ cdef class PartitionCopy(Sender):
         self.known_epochs = list(known_epochs)
         self.epochs = list(new_epochs)
         self.epoch_due = len(self.epochs) > 0
-        self.transaction_limit = transaction_limit
-        self.empty_since = self.held_since = self.held_at = -1
+        self.empty = EmptyAnswers(end, transaction_limit)
         self.high_watermark = start
         self.gates = []
+
+    @property
+    def held_at(self):
+        """The source offset at which an open transaction holds the partition; −1 for none."""
+        return self.empty.held_at
+
+    @property
+    def held_since(self):
+        """Since when, in ms of the lane's clock."""
+        return self.empty.held_since
 
     @property
     def acked_counter(self):
@@ -227,9 +234,7 @@ cdef class PartitionCopy(Sender):
         else:
             stride = None
         if self.position > before:
-            self.alone = False
-            self.empty_alone = self.ends_early = 0
-            self.empty_since = -1
+            self.empty.moved()
         elif fetched.records_size and self.ending is None and not over_budget(pool, slab):
             self.partial(&r)
         return stride
@@ -387,16 +392,14 @@ cdef class PartitionCopy(Sender):
         return 0
 
     cdef int partial(self, Reader* r) except -1:
-        """Only an incomplete batch came: ask for this partition alone, then it comes whole."""
+        """Only an incomplete batch came."""
         cdef const unsigned char* skipped = take(r, 8)
         cdef int32_t length = read_i32(r) if skipped != NULL else 0
         if length < 0 or length > BATCH_LIMIT:
             return self.finish("malformed", "source", 0, self.position,
                                f"a batch that claims {length} bytes", True)
         self.largest = max(self.largest, <Py_ssize_t> length + 12)
-        self.empty_alone = self.empty_alone + 1 if self.alone else 0
-        self.alone = True
-        if self.empty_alone > EMPTY_ALONE_LIMIT:
+        if self.empty.ask_alone():
             self.finish("malformed", "source", 0, self.position,
                         "the broker keeps sending an incomplete batch", True)
         return 0
@@ -404,41 +407,13 @@ cdef class PartitionCopy(Sender):
     cdef int nothing(self, int64_t stable, int64_t high, bint was_alone, int64_t now) except -1:
         """An empty answer without error or throttle. ``stable`` is the end of what may be read,
         ``high`` the high watermark.
-
-        An empty answer is no proof. Where the broker says that there is more, it may lie in
-        remote storage that did not answer in time, or have found no room in an answer to several
-        partitions; or its offsets were removed. So this partition is asked for alone, and after
-        ``EMPTY_LIMIT`` of nothing but empty answers the caller has to find out why.
         """
-        if self.end >= 0 and high < self.end:
-            self.alone = False
-            self.ends_early += 1
-            if self.ends_early >= ENDS_EARLY_LIMIT:
-                self.finish("short", "source", 0, self.position,
-                            f"the source's log ends at {high} now, not at {self.end}", True)
-        elif self.position < stable:
-            if self.empty_since < 0:
-                self.empty_since = now
-                self.pause = FIRST_PAUSE
-            self.alone = True
-            self.ends_early = 0
-            self.empty_alone = self.empty_alone + 1 if was_alone else 0
-            self.not_before = now + self.pause
-            self.pause = min(2 * self.pause, LONGEST_PAUSE)
-            if self.empty_alone >= EMPTY_ALONE_LIMIT and now - self.empty_since >= EMPTY_LIMIT:
-                if stable < (self.end if self.end >= 0 else high):
-                    self.hold(high, now)  # after a hole, more lies behind an open transaction
-                elif self.end >= 0:
-                    self.finish("empty", "source", 0, self.position, None, True)
-        elif self.position < high:
-            self.hold(high, now)
-        return 0
-
-    cdef int hold(self, int64_t high, int64_t now) except -1:
-        """What follows is not stable: an open transaction lies before it."""
-        if self.held_at != self.position:
-            self.held_at = self.position
-            self.held_since = now
-        if self.end >= 0 and now - self.held_since >= self.transaction_limit:
+        cdef int outcome = self.empty.note(self.position, stable, high, was_alone, now)
+        if outcome == ENDS_EARLY:
+            self.finish("short", "source", 0, self.position,
+                        f"the source's log ends at {high} now, not at {self.end}", True)
+        elif outcome == NOTHING_COMES:
+            self.finish("empty", "source", 0, self.position, None, True)
+        elif outcome == TRANSACTION_OPEN:
             self.finish("open-transaction", "source", 0, self.position, None, True)
         return 0

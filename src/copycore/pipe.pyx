@@ -83,7 +83,7 @@ cdef class Pipe(Endpoint):
         """Bytes of a fetch for each partition of small batches.
 
         It counts all that are behind, also when only some are asked because the others have enough
-        queued: who got more than others would be alone in request after request.
+        queued: one that got more than others would be alone in request after request.
         """
         return max(self.fetch_bytes // max(min(self.count_behind(), MOST_SHARERS), 1),
                    LEAST_PORTION)
@@ -118,11 +118,11 @@ cdef class Pipe(Endpoint):
                 continue
             if part.queued_bytes >= max(part.portion, part.largest, LEAST_PORTION):
                 continue
-            if part.not_before > now:
-                self.retry_at = min(self.retry_at, part.not_before)
+            if part.empty.not_before > now:
+                self.retry_at = min(self.retry_at, part.empty.not_before)
                 self.pausing += 1
                 continue
-            if part.alone:
+            if part.empty.alone:
                 if not self.lone_turn:
                     self.turn = (self.turn + i + 1) % n
                     self.lone_turn = True
@@ -142,7 +142,7 @@ cdef class Pipe(Endpoint):
         return chosen
 
     cdef int fetch(self, int64_t now) except -1:
-        """Send the next Fetch, if there is room for its answer and somebody to ask for."""
+        """Send the next Fetch, if there is room for its answer and a partition to ask for."""
         cdef PartitionCopy part
         cdef FetchEncoder out = self.fetch_out
         cdef dict topics
@@ -158,7 +158,7 @@ cdef class Pipe(Endpoint):
         self.fetch_names = {}
         for part in chosen:
             topics.setdefault(part.source_name, []).append(part)
-        # A long poll may only wait when nobody who has a full queue now could get hungry in it.
+        # A long poll may only wait when no partition with a full queue could run out during it.
         wait = SHORT_WAIT
         if len(chosen) + self.pausing == len(self.parts):
             wait = <int32_t> max(SHORT_WAIT, min(self.retry_at - now, self.state.poll_wait))
@@ -316,8 +316,8 @@ cdef class Pipe(Endpoint):
         """Partitions that a rate limit or a gate holds back shall not keep the memory that others
         need.
 
-        All partitions of a fetch lie in one slab, which the slowest of them would pin; so once
-        somebody has nothing to send for want of a slab, what is held back is copied elsewhere.
+        All partitions of a fetch lie in one slab, which the slowest of them would pin. So once a
+        partition has nothing to send for want of a slab, what is held back is copied elsewhere.
         """
         cdef PartitionCopy part
         cdef Branch branch

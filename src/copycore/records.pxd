@@ -28,7 +28,7 @@ cdef struct RecordWalk:
     int32_t i              # of the next record
     int32_t count
     int64_t base           # offset of the batch
-    int64_t behind         # and the one behind it
+    int64_t behind         # and the one after it
     int64_t least          # that the next record may have
     int64_t first          # records before this offset are passed over
     int64_t end            # and the walk ends before this one; −1 does not

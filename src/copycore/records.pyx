@@ -20,7 +20,7 @@ Whatever is done to a batch, the body of a record stays as it is: a record is re
 its bounds and its key, and written as a new front before the same bytes. The body is checked
 whole, since a target's consumers would stumble over what is wrong in it: a varint here is at most
 five bytes and within int32, as Java reads it. Times are sums and differences modulo 2^64, as in
-Java: whatever the deltas are, a reader comes to the time that was put in.
+Java: whatever the deltas are, a reader gets the time that was put in.
 """
 
 from collections import namedtuple
@@ -91,8 +91,8 @@ cdef int walk(RecordWalk* w, RecordView* record, int64_t* offset,
     while w.i < w.count:
         if next_record(&w.r, record) != RECORD_OK:
             return RECORD_BROKEN
-        # The last one waits for a look behind it: once all offsets of a batch are delivered, no
-        # later run would come back to one that has more than it says.
+        # The last record is only given out if nothing follows it: once all offsets of a batch are
+        # delivered, no later run would come back to a batch that has more than it says.
         if w.i == w.count - 1 and left(&w.r) != 0:
             return RECORD_BROKEN
         # Where nothing is missing, its place tells a record's offset: some old clients wrote
@@ -215,7 +215,7 @@ def decode_records(const uint8_t[::1] payload not None, Py_ssize_t count):
     """The ``count`` records of an uncompressed payload as a list of ``Record``.
 
     Header lists hold ``(key, value)``. Raises ``ValueError`` naming the number of the first record
-    that is broken (from 0), or when bytes are left behind the last.
+    that is broken (from 0), or when bytes are left after the last.
     """
     cdef Reader r = reader(&payload[0] if payload.shape[0] else NULL, payload.shape[0])
     cdef Reader body

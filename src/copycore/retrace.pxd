@@ -24,7 +24,7 @@ cdef struct Block:
     const Span* behind         # and at its end
 
 cdef struct Sequence:
-    # Literals, and a match behind them.
+    # Literals, and a match after them.
     const uint8_t* start
     const uint8_t* literals
     Py_ssize_t count           # of literals

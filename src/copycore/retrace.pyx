@@ -1,6 +1,6 @@
 """lz4 frames for content that is mostly that of other frames, without a search.
 
-Finding repetitions is most of what compression costs. Where records go, behind new fronts, into
+Finding repetitions is most of what compression costs. Where records go, after new fronts, into
 another batch, their producer has found them already: the frame says of what each of its blocks
 consists (lz4_Block_format.md), and all but the fronts is still there, if in another place. So the
 new blocks follow the old ones. An old match is but a hint: bytes are compared before one is
@@ -35,11 +35,11 @@ cdef enum:
     LAST_MATCH = 12            # and no match begins closer to its end
     FARTHEST = 65535
     RUN = 15                   # a length in four bits that more bytes follow
-    MARGIN = 64                # bytes that may be written behind the last
+    MARGIN = 64                # bytes that may be written after the last
     GRAIN_BITS = 6             # 64 bytes of content
     TOLERANCE = 16             # a block may grow by the sixteenth part
     HEADER_SIZE = 7            # bytes before the first block
-    END_SIZE = 4               # and behind the last
+    END_SIZE = 4               # and after the last
     LEAST_ID = 4               # of a block size; compress() has no other
     LARGEST_BLOCK = 4 << 20
 
@@ -57,7 +57,7 @@ cdef inline Py_ssize_t read_length(Reader* r, int bits) noexcept nogil:
 
 
 cdef inline bint next_sequence(Reader* r, Sequence* one) noexcept nogil:
-    """False behind the last, which are literals only."""
+    """False after the last, which are literals only."""
     cdef uint8_t token
     one.start = take(r, 0)
     token = <uint8_t> read_i8(r)
@@ -161,13 +161,13 @@ cdef class Retracer:
         self.done = self.largest = 0
 
     cdef int source(self, const uint8_t* content, Py_ssize_t size) except -1:
-        """The source of what comes behind ``size`` bytes of ``content``."""
+        """The source of what comes after ``size`` bytes of ``content``."""
         self.search(content, size)
         self.count = 0
         return self.add(0, size)
 
     cdef int keep(self, Py_ssize_t old, Py_ssize_t new) except -1 nogil:
-        """What begins at ``old`` in the source begins at ``new`` now; behind those kept before."""
+        """What begins at ``old`` in the source begins at ``new`` now; after those kept before."""
         cdef const Span* before = &self.spans[self.count - 1]
         return 0 if new - old == before.new - before.old else self.add(old, new)
 

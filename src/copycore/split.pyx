@@ -38,7 +38,7 @@ cdef class Split:
 
     It is called for the records of a batch as ``function(keys, offsets, source_partition, count)``
     with a list of ``bytes`` or None, an ``array('q')`` of source offsets, and the number of target
-    partitions; it gives a sequence of as many partitions. It has to decide alike for ever.
+    partitions; it gives a sequence of as many partitions. It has to decide alike in every run.
 
     ``counters`` has a number for each target partition, that of its next record at the start of
     the copy; records before number ``have`` of it are on the target already.

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from copycore.lane import Event
     from copycore.pipe import Pipe
 
-# After a pause this long (SIGSTOP, a suspended machine) somebody else may have taken over, and the
-# brokers may have forgotten our producer id: nothing more is sent on the old connections.
+# After a pause this long (SIGSTOP, a suspended machine) another copystream may have taken over, and
+# the brokers may have forgotten our producer id: nothing more is sent on the old connections.
 PAUSE_LIMIT_MS = 10_000
 WAIT_MS = 500
 
