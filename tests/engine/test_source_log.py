@@ -7,23 +7,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from types import SimpleNamespace
 
 import pytest
 
 from copycore.partition import Unanswered
 from kit.fakes.job import END, FakePart, World
-from kit.fakes.world import PRODUCER
 from kit.oracle import batches as oracle
 from replicator.cluster import RunningTransaction, Unsupported
 from replicator.engine import doubts, driver, topic_watch
-from replicator.engine.splits import SplitPosition
-from replicator.engine.task import PartitionTask
 from replicator.errors import ClusterError, ExitCode
-from replicator.offsets.splits import Splits, fresh
 from replicator.report.model import Gap, OpenTransaction
-from replicator.state.map_topic import MapTopic
-from replicator.state.records import Arrival, Epochs, Point, SplitBinding, SplitState
+from replicator.state.records import Epochs
 
 Script = Callable[[FakePart], None]
 
@@ -335,31 +329,6 @@ def test_a_gap_that_is_not_accepted_is_data_loss(world: World) -> None:
     assert "--accept-gap" in found.hint
 
 
-def split_position(*points: Point, counter: int) -> SplitPosition:
-    """Records go to two target partitions, as the stored state says."""
-    state = SplitState(
-        binding=None,  # type: ignore[arg-type]
-        points=points,
-        arrivals=(Arrival(0, 0), Arrival(0, 0)),
-    )
-    at = SplitPosition(points[0], points[0].counters)
-    at.resume(state, [counter, 0])
-    return at
-
-
-def test_a_gap_of_a_split_partition_is_skipped_where_everything_has_arrived() -> None:
-    at = split_position(Point(30, (20, 0)), counter=20)
-    assert at.skip_to(45)
-    assert at.begin == Point(45, (20, 0))
-
-
-def test_a_gap_of_a_split_partition_with_strides_on_the_way_is_refused() -> None:
-    """Which of the deleted records the target has cannot be known."""
-    at = split_position(Point(30, (20, 0)), Point(40, (30, 0)), counter=25)
-    assert not at.skip_to(45)
-    assert at.begin == Point(30, (20, 0))
-
-
 # --- open transactions ----------------------------------------------------------------------------
 
 STARTED = 1_700_000_000_000  # ms
@@ -598,137 +567,3 @@ def test_a_target_that_cannot_tell_does_not_hold_the_end_up(world: World, failur
     world.run()
     assert task.counts.records == 30
     assert world.clock.now - began <= driver.COUNT_PATIENCE + 5
-
-
-# --- split partitions -----------------------------------------------------------------------------
-
-
-def add_split(world: World, *points: Point) -> PartitionTask:
-    """A task whose records go to the one partition of another topic by their keys, say; with the
-    points that are stored."""
-    task = world.add()
-    task.located = False
-    binding = SplitBinding(
-        task.binding.source_id, "orders", task.binding.target_id, PRODUCER, 0, "murmur2", (0,)
-    )
-    state = fresh(binding, 0)
-    if points:
-        state = SplitState(binding, points, state.arrivals)
-    world.map_topic.take_over({"orders": 1})
-    world.splits.restate(world.writer, {task.tp: state})
-    task.progress = world.split_by("murmur2")
-    return task
-
-
-def stride(world: World, part: FakePart, end: int, counter: int) -> None:
-    """The records up to ``end`` are cut; after them the target's next one has this number."""
-    assert world.driver is not None
-    found = SimpleNamespace(start=part.position, end=end, counters=[counter])
-    part.arrivals = [(-1, -1)]
-    world.gates.write_stride(world.workers[0], part, found)  # type: ignore[arg-type]
-    part.position = end
-    part.counters = [counter]
-
-
-def arrive(world: World, part: FakePart, count: int) -> None:
-    log = world.target.log("orders")
-    log.write(count, log.end)
-    part.records += count
-    part.arrivals = [(log.end, log.end)]
-
-
-def stored_splits(world: World) -> SplitState:
-    splits = Splits(MapTopic("f"))
-    splits.topic.read(world.state.records)
-    found = splits.state(("orders", 0))
-    assert found is not None
-    return found
-
-
-def test_a_split_copy_that_ends_in_a_hole_is_settled(world: World) -> None:
-    """All that was cut is on the target: the next run need not split it up again to know."""
-    task = add_split(world)
-
-    def script(part: FakePart) -> None:
-        stride(world, part, 30, 30)
-        arrive(world, part, 30)
-        part.acked = 30
-        world.end_as(part, "empty")
-
-    world.script = script
-    world.run()
-    assert (task.done, task.fault, len(world.parts)) == (True, None, 1)
-    assert stored_splits(world).settled
-    assert stored_splits(world).points == (Point(30, (30,)),), "the hole is not part of it"
-
-
-def test_a_hole_where_a_split_partition_is_counted_again_is_no_end(world: World) -> None:
-    """The records before the point were cleaned away since; what lies after it is not copied."""
-    task = add_split(world, Point(0, (0,)), Point(50, (30,)))
-    world.target.log("orders").write(10, 0)
-
-    def script(part: FakePart) -> None:
-        if len(world.parts) == 1:
-            assert part.end == 50, "counted as far as the point"
-            part.counters = [30]
-            world.end_as(part, "empty")
-            return
-        assert part.end == END
-        stride(world, part, END, 60)
-        arrive(world, part, 50)
-        part.acked = END
-        world.end_as(part, "done")
-
-    world.script = script
-    world.run()
-    assert task.done
-    assert len(world.parts) == 2
-    assert world.target.log("orders").end == 60
-
-
-def test_a_gap_that_was_accepted_for_a_split_partition_stays_accepted(world: World) -> None:
-    """Strides after the gap were on their way when the connection broke: where they begin is
-    stored with them."""
-    task = add_split(world)
-    world.accept_gap = True
-    world.source.log("orders").start = 45
-
-    def script(part: FakePart) -> None:
-        match len(world.parts):
-            case 1:
-                stride(world, part, 60, 15)
-                world.target.log("orders").write(5, 0)
-                world.lose(part)
-            case 2:  # counting what it had cut
-                part.counters = [15]
-                world.end_as(part, "done")
-            case _:
-                stride(world, part, END, 55)
-                arrive(world, part, 50)
-                part.acked = END
-                world.end_as(part, "done")
-
-    world.script = script
-    world.run()
-    assert task.fault is None
-    assert task.done
-    assert [part.start for part in world.parts] == [45, 45, 45]
-    assert [(gap.start, gap.end) for gap in task.gaps] == [(0, 45)]
-
-
-def test_an_accepted_gap_after_the_end_leaves_nothing_to_copy(world: World) -> None:
-    """The log begins after where this run was to end."""
-    task = world.add()
-    task.located = False  # resumed
-    world.accept_gap = True
-    world.source.log("orders").start = END + 20
-    world.source.log("orders").end = END + 90
-
-    def script(part: FakePart) -> None:
-        assert part.start == END + 20
-        world.end_as(part, "done")  # as a lane does when there is nothing before the end
-
-    world.script = script
-    world.run()
-    assert (task.done, task.counts.records) == (True, 0)
-    assert [(gap.start, gap.end) for gap in task.gaps] == [(0, END + 20)]

@@ -147,6 +147,10 @@ class FakeWorker:
     def confirm(self, part: FakePart, counter: int) -> None:
         self.confirmed.append((part, counter))
 
+    @staticmethod
+    def order(action: Callable[[], None]) -> None:
+        action()
+
     def open_pipes(self) -> list[PipeKey]:
         return self._world.open_pipes
 
