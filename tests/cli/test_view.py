@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.fakes.snapshots import partition, snapshot
 from replicator.cli.units import clock, count, plural, short
 from replicator.cli.view import Observer, View, live_block, plain_line
 from replicator.cli.window import RateWindow
-from replicator.report.model import PartitionProgress, Snapshot
+from replicator.report.model import Snapshot
 
 
 def test_a_rate_needs_two_samples() -> None:
@@ -115,47 +116,6 @@ def test_counts() -> None:
     assert count(1_234_567) == "1,234,567"
     assert plural(1, "topic") == "1 topic"
     assert plural(2000, "topic") == "2,000 topics"
-
-
-def partition(number: int, position: int, **changes: Any) -> PartitionProgress:
-    fields: dict[str, Any] = {
-        "topic": "orders",
-        "partition": number,
-        "state": "copying",
-        "start": 0,
-        "position": position,
-        "end": 1000,
-        "records": position,
-        "bytes": position * 100,
-    }
-    return PartitionProgress(**{**fields, **changes})
-
-
-def snapshot(elapsed: float, done: int, **changes: Any) -> Snapshot:
-    fields: dict[str, Any] = {
-        "phase": "copying",
-        "elapsed": elapsed,
-        "records": done,
-        "bytes": done * 100,
-        "logical_bytes": None,
-        "batches": done,
-        "skipped_batches": 0,
-        "passed_batches": 10,
-        "rebatched_batches": 0,
-        "offsets_total": 4000,
-        "offsets_done": done,
-        "bytes_total": None,
-        "lag": 4000 - done,
-        "throttle": "off",
-        "throttle_bytes": None,
-        "throttle_ms": 0,
-        "throttled_by": "",
-        "partitions_done": 0,
-        "partitions_failed": 0,
-        "partitions": [],
-        "recoveries": 0,
-    }
-    return Snapshot(**{**fields, **changes})
 
 
 def views(*snapshots: Snapshot, following: bool = False) -> View:

@@ -112,12 +112,13 @@ class Progress:
                     _log.exception("the progress display ends here; the copy goes on")
                     next_look = math.inf
             if self._finished.wait(TICK):
-                return
+                break
+        if next_look < math.inf:
+            self._tell_faults(self._snapshot())  # those since the last look
 
     def _look(self, running: float) -> None:
         snapshot = self._snapshot()
-        for fault in snapshot.faults:
-            self._tell(fault)
+        self._tell_faults(snapshot)
         view = self._observer.see(snapshot)
         if self._live:
             self._draw(self._live, view)
@@ -131,6 +132,10 @@ class Progress:
             "stopping",
             "stopping: finishing what is in flight; once more (Ctrl-C) stops at once",
         )
+
+    def _tell_faults(self, snapshot: Snapshot) -> None:
+        for fault in snapshot.faults:
+            self._tell(fault)
 
     def _tell(self, fault: Fault) -> None:
         key = (fault.topic, fault.partition)
