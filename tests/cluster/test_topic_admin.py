@@ -30,9 +30,12 @@ TopicName = Callable[[str], str]
 
 def configs_of(admin: Admin, *topics: str) -> list[TopicConfigs]:
     found = admin.describe_topic_configs(topics)
-    answers = [found[topic] for topic in topics]
-    assert all(isinstance(answer, TopicConfigs) for answer in answers), answers
-    return answers  # type: ignore[return-value]
+    answers: list[TopicConfigs] = []
+    for topic in topics:
+        answer = found[topic]
+        assert isinstance(answer, TopicConfigs), answer
+        answers.append(answer)
+    return answers
 
 
 class Target(NamedTuple):

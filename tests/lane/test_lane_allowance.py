@@ -162,7 +162,9 @@ def test_what_a_lost_connection_may_have_brought_stays_taken(make_rig: Callable[
     assert (part.ending, part.records) == ("lost", 1)
     again = rig.pipe(log)
     rest = rig.assign(again, log)
-    rig.run(lambda: rig.allowance.refused is not None)  # type: ignore[union-attr]
+    allowance = rig.allowance
+    assert allowance is not None
+    rig.run(lambda: allowance.refused is not None)
     rig.lane.stop(rest)
     rig.run(lambda: len(rig.ended) == 2)
     assert rest.records == 4

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kit.fakes.state import FakeReader, StateTopic
 from kit.fakes.world import FakeCluster
 from replicator.cluster.admin import TopicConfigs, TopicSpec
-from replicator.state.records import Record
+from replicator.state.records import Entry, Record
 from replicator.state.topics import Delivered
 
 
@@ -61,7 +61,7 @@ class StoreReader(FakeReader):
         super().__init__(store.topics[name])
         self._store, self._name = store, name
 
-    def read_to_end(self):  # type: ignore[no-untyped-def]
+    def read_to_end(self) -> Iterator[Entry]:
         self._store.events.append(f"read {self._name}")
         return super().read_to_end()
 
