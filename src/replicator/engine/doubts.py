@@ -105,7 +105,7 @@ class Doubts:
         return partial(self._told_empty, task, part, again)
 
     def _told_empty(self, task: PartitionTask, part: PartitionCopy, again: str) -> None:
-        """Nothing is there unless there is a reason to try ``again``.
+        """Nothing is there unless there is a reason to try ``again`` (INV-2).
 
         The position stays where the last batch was: no absence is stored for a later run.
         """

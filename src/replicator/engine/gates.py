@@ -60,7 +60,7 @@ class Gates:
 
         def delivered(error: CopystreamError | None, _offset: int) -> None:
             if error is None:
-                # Meanwhile the gate stays shut, and what waits at it stays where it is.
+                # Meanwhile the gate stays shut, and what waits at it stays where it is (INV-4).
                 self._when_found(found)
             else:
                 worker.lose(part, error.message)

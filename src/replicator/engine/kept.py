@@ -58,7 +58,7 @@ class KeptProgress:
         return Located(begin, seen, {task.partition: answer})
 
     def take(self, task: PartitionTask, found: Located) -> None:
-        counter = found.counters[task.partition]
+        counter = found.counters[task.partition]  # the log's, whatever is stored (INV-6)
         # Fewer than were acknowledged: the target lost its log's end (an unclean election);
         # copying goes on from there, which fills it up again.
         if counter < task.counter:
@@ -70,7 +70,7 @@ class KeptProgress:
             )
         at, after = self._maps.around(task.tp, counter)
         task.position, task.seen = _resume_at(task, counter, at, after)
-        # Read once: a segment still on its way may join the map at any moment.
+        # Read once: a segment still on its way may join the map at any moment (INV-10).
         task.mapped = at
         task.ahead = self._maps.ahead(task.tp, counter)
         task.counter = counter

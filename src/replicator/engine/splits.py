@@ -218,7 +218,7 @@ class SplitProgress:
         return found
 
     def _settle(self, tp: TopicPartition, part: PartitionCopy) -> None:
-        """Everything that was cut has arrived. In the driver's thread or the lane's."""
+        """Everything that was cut has arrived (INV-19). In the driver's thread or the lane's."""
         self._splits.settle(
             self._writer, tp, part.position, part.counters, part.arrivals, part.epochs, part.seen
         )

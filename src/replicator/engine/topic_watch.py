@@ -129,8 +129,10 @@ class TopicWatch:
     def note_change(
         self, task: PartitionTask, source: TopicMeta, target: TopicMeta
     ) -> Fault | Trouble | None:
-        """What a topic that is gone, or another one than before, means for its task. One that is
-        unknown is trouble for a moment: a broker that has just started may not know its topics yet.
+        """What a topic that is gone, or another one by its id (INV-9), means for its task.
+
+        One that is unknown is trouble for a moment: a broker that has just started may not know
+        its topics yet.
         """
         return self._note_side(task, "source", source, task.binding.source_id) or self._note_side(
             task, "target", target, task.binding.target_id
