@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import zlib
 from types import SimpleNamespace
 from typing import Any
@@ -13,19 +12,11 @@ import pytest
 import zstandard
 
 from kit.oracle import batches as oracle
+from kit.oracle.packed import xerial
 from replicator.engine import sampler as logical
 from replicator.engine.counts import Counts
 
 PLAIN = b"the same words again and again, " * 5000
-
-
-def xerial(data: bytes) -> bytes:
-    """snappy-java's stream: magic, two versions, then blocks with an int32 length."""
-    framed = b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)
-    for at in range(0, len(data), 32768):
-        block = bytes(cramjam.snappy.compress_raw(data[at : at + 32768]))
-        framed += struct.pack(">i", len(block)) + block
-    return framed
 
 
 def gzip(data: bytes) -> bytes:

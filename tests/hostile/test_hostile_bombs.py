@@ -15,8 +15,9 @@ import zstandard
 from kit.brokers.scripted import batch
 from kit.clusters.hostile import TOPIC, Hostile, Input, piece_log, two_clusters
 from kit.fakebroker import StoredLog
-from kit.logs.truth import CODECS, GZIP, LZ4, SNAPPY, XERIAL, ZSTD
+from kit.logs.truth import CODECS, GZIP, LZ4, SNAPPY, ZSTD
 from kit.oracle import batches as oracle
+from kit.oracle.packed import XERIAL_HEADER
 
 CAP = 256 << 20  # bytes a batch may decompress to
 SIZE = 512 << 20
@@ -42,7 +43,7 @@ def lz4_bomb() -> bytes:
 
 def xerial_bomb() -> bytes:
     block = bytes(cramjam.snappy.compress_raw(bytes(1 << 20)))
-    return XERIAL + (struct.pack(">i", len(block)) + block) * (SIZE >> 20)
+    return XERIAL_HEADER + (struct.pack(">i", len(block)) + block) * (SIZE >> 20)
 
 
 def zstd_rle() -> bytes:

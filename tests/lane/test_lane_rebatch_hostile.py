@@ -21,7 +21,6 @@ from kit.logs.truth import (
     LZ4,
     NONE,
     SNAPPY,
-    XERIAL,
     ZSTD,
     Row,
     arrived,
@@ -33,6 +32,7 @@ from kit.logs.truth import (
     unpacked,
 )
 from kit.oracle import batches as oracle
+from kit.oracle.packed import XERIAL_HEADER
 from kit.oracle.records import body, read_payload, record, wrapped
 
 every_codec = pytest.mark.parametrize("codec", range(5), ids=CODECS)
@@ -320,9 +320,9 @@ def test_just_the_cap_is_allowed(make_rig: Callable[..., Rig], codec: int) -> No
     ("codec", "payload"),
     [
         (SNAPPY, b"\xff\xff\xff\xff\x07" + b"\0a" * 20),
-        (SNAPPY, XERIAL + struct.pack(">i", 8) + b"\xff\xff\xff\xff\x07\0ab"),
-        (SNAPPY, XERIAL + struct.pack(">i", 2**31 - 1) + b"\x05\0abcde"),
-        (SNAPPY, XERIAL + struct.pack(">i", -(2**31)) + b"\x05\0abcde"),
+        (SNAPPY, XERIAL_HEADER + struct.pack(">i", 8) + b"\xff\xff\xff\xff\x07\0ab"),
+        (SNAPPY, XERIAL_HEADER + struct.pack(">i", 2**31 - 1) + b"\x05\0abcde"),
+        (SNAPPY, XERIAL_HEADER + struct.pack(">i", -(2**31)) + b"\x05\0abcde"),
         (ZSTD, bytes.fromhex("28b52ffd e0") + struct.pack("<Q", 2**62) + b"\x01\0\0"),
         (ZSTD, bytes.fromhex("28b52ffd 00 ff") + b"\x01\0\0"),
         (LZ4, bytes.fromhex("04224d18 6870") + struct.pack("<Q", 2**62) + b"\x73" + bytes(8)),

@@ -21,11 +21,11 @@ from copycore.partition import PartitionCopy
 from kit.brokers.rig import Ends, Rig
 from kit.brokers.scripted import SourceLog, batch
 from kit.oracle import batches as oracle
+from kit.oracle.packed import XERIAL_HEADER, xerial
 from kit.oracle.records import body, read_payload, record, wrapped
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-XERIAL = b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1)
 LATER = 1_700_000_000_000  # ms
 
 
@@ -64,11 +64,7 @@ def packed(codec: int, data: bytes) -> bytes:
     if codec == GZIP:
         return gzip.compress(data, 1)
     if codec == SNAPPY:
-        blocks = [
-            bytes(cramjam.snappy.compress_raw(data[at : at + 1000]))
-            for at in range(0, len(data), 1000)
-        ]
-        return XERIAL + b"".join(struct.pack(">i", len(block)) + block for block in blocks)
+        return xerial(data, 1000)
     if codec == LZ4:
         frame: bytes = lz4.frame.compress(data, block_size=4, block_linked=False, store_size=False)
         return frame
@@ -81,9 +77,9 @@ def unpacked(codec: int, data: bytes) -> bytes:
     if codec == GZIP:
         return gzip.decompress(data)
     if codec == SNAPPY:
-        if not data.startswith(XERIAL[:8]):
+        if not data.startswith(XERIAL_HEADER[:8]):
             return bytes(cramjam.snappy.decompress_raw(data))
-        plain, at = b"", len(XERIAL)
+        plain, at = b"", len(XERIAL_HEADER)
         while at < len(data):
             (size,) = struct.unpack_from(">i", data, at)
             plain += bytes(cramjam.snappy.decompress_raw(data[at + 4 : at + 4 + size]))

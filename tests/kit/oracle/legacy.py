@@ -18,6 +18,7 @@ import lz4.frame
 import snappy
 
 from kit.oracle.batches import In
+from kit.oracle.packed import XERIAL_HEADER
 
 NONE, GZIP, SNAPPY, LZ4 = range(4)
 APPEND_TIME = 0x08
@@ -56,7 +57,7 @@ def compress(codec: int, magic: int, data: bytes) -> bytes:
         return gzip.compress(data, mtime=0)
     if codec == SNAPPY:
         block: bytes = snappy.compress(data)
-        return b"\x82SNAPPY\0" + struct.pack(">iii", 1, 1, len(block)) + block
+        return XERIAL_HEADER + struct.pack(">i", len(block)) + block
     frame: bytes = lz4.frame.compress(data, block_linked=False, store_size=False)
     # KAFKA-3160: whatever is not the header's checksum. Of magic 0 nobody looks at it.
     return frame[:6] + bytes([frame[6] ^ 0x5A]) + frame[7:] if magic == 0 else frame
@@ -65,7 +66,7 @@ def compress(codec: int, magic: int, data: bytes) -> bytes:
 def decompress(codec: int, magic: int, data: bytes) -> bytes:
     if codec == GZIP:
         return gzip.decompress(data)
-    if codec == SNAPPY and data[:8] != b"\x82SNAPPY\0":
+    if codec == SNAPPY and data[:8] != XERIAL_HEADER[:8]:
         return bytes(snappy.decompress(data))
     if codec == SNAPPY:
         r, plain = In(data, False, 16), b""
