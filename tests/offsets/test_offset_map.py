@@ -168,7 +168,7 @@ def test_a_segment_joins_the_map_only_when_it_is_durable(topic: StateTopic) -> N
 
 
 def test_compaction_changes_nothing(topic: StateTopic) -> None:
-    """Chunks that a later try wrote under the same first number replace each other."""
+    """Chunks that a later try wrote under the same first number stay beside each other."""
     writer, maps = FakeWriter(topic), ours()
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     for segments in (
@@ -180,7 +180,7 @@ def test_compaction_changes_nothing(topic: StateTopic) -> None:
         maps.send_segments(writer, PLACE, Segments.of(segments), lambda *_: None)
     before = replayed(topic)
     topic.compact()
-    assert len(topic.records) == 4
+    assert len(topic.records) == 6
     for known in (maps, before, replayed(topic)):
         assert known.segments(PLACE) == 4
         assert answers(known, [0, 10, 12, 18]) == [100, 121, 140, 160]
@@ -209,6 +209,34 @@ def test_what_a_predecessor_had_on_its_way_counts_for_nothing(topic: StateTopic)
     topic.compact()
     for known in (second, before, replayed(topic), taken_over(topic, 9, 12), replayed(topic)):
         assert answers(known, [9, 10, 11, 15, 18]) == [109, 120, 121, 130, 140]
+
+
+def test_a_late_chunk_of_a_predecessor_replaces_none_that_counts(topic: StateTopic) -> None:
+    """It had the target's log lose what it knew as sent, and went back when it was taken over:
+    compaction keeps the later one of two records with one key, whether it counts or not.
+    """
+    writer, first = FakeWriter(topic), ours(3)
+    first.write_bindings(writer, [(PLACE, BINDING, 100)])
+    first.send_segments(writer, PLACE, Segments.of([(130, 15)]), lambda *_: None)
+    writer.hold = True
+    first.send_segments(writer, PLACE, Segments.of([(101, 0)]), lambda *_: None)
+    second = taken_over(topic, 8, 16)  # a chunk alone is left as it is
+    writer.deliver()
+    before = replayed(topic)
+    topic.compact()
+    for known in (second, before, replayed(topic), taken_over(topic, 9, 17), replayed(topic)):
+        assert answers(known, [0, 14, 15, 18]) == [100, 114, 130, 133]
+
+
+def test_chunks_with_one_first_counter_are_told_apart_for_any_reader(topic: StateTopic) -> None:
+    """The version before knows ends, and takes one that no record reaches for what it says."""
+    writer, maps = FakeWriter(topic), ours(3)
+    maps.write_bindings(writer, [(PLACE, BINDING, 100)])
+    for source in (121, 122):
+        maps.send_segments(writer, PLACE, Segments.of([(source, 10)]), lambda *_: None)
+    keys = [msgspec.json.decode(key) for _, key, _ in topic.records if b"chunk" in key]
+    assert [key[5:] for key in keys] == [[0], [10], [10, 1 << 62]]
+    assert answers(replayed(topic), [9, 10, 10**9]) == [109, 122, 10**9 + 112]
 
 
 def test_a_binding_of_a_predecessor_counts_for_nothing(topic: StateTopic) -> None:

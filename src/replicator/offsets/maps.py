@@ -21,6 +21,7 @@ from replicator.offsets.stored import StoredRecords
 from replicator.state import OFFSET_MAP_TOPIC
 from replicator.state.map_topic import Fate, MapTopic
 from replicator.state.records import (
+    NO_END,
     Binding,
     BindingKey,
     ChunkKey,
@@ -56,6 +57,9 @@ class OffsetMaps:
         self._epochs: dict[TopicPartition, tuple[int, Epochs]] = {}
         # From this counter on the stored map may be void, after a write that may have failed.
         self._doubtful: dict[TopicPartition, int] = {}
+        # Of chunks without an end that this session wrote: the largest first counter, and how many
+        # did not begin after it.
+        self._written: dict[TopicPartition, tuple[int, int]] = {}
         topic.on(BindingKey, self._read_binding)
         topic.on(ChunkKey, self._read_chunk)
         topic.on_latest(EpochsKey, self._read_epochs)
@@ -83,8 +87,8 @@ class OffsetMaps:
         match fate:
             case "counts":
                 segments: Segments = record.value()
-                stored.add(record.raw_key, key.first, key.end)
-                self._add(key.tp, segments, key.end)
+                stored.add(record.raw_key, key.first, key.limit)
+                self._add(key.tp, segments, key.limit)
             case "void":
                 stored.leave(record.raw_key)
             case "deleted":
@@ -307,9 +311,19 @@ class OffsetMaps:
             part = Segments(sources[cut], counters[cut])
             after = at + LARGEST_CHUNK
             limit = counters[after] if after < len(segments) else end
-            rest = (part.first, limit) if end >= 0 else (part.first,)
+            rest = (part.first, limit if end >= 0 else self._no_end(tp, part.first))
             records.append((self.topic.key(ChunkKey, tp, *rest), encode_value(part)))
         return records
+
+    def _no_end(self, tp: TopicPartition, first: int) -> int:
+        """The end in the key of a chunk that has none, see ``ChunkKey``."""
+        with self._lock:
+            largest, again = self._written.get(tp, (-1, 0))
+            if first > largest:
+                self._written[tp] = (first, again)
+                return -1
+            self._written[tp] = (largest, again + 1)
+            return NO_END + again
 
     def _epochs_record(self, tp: TopicPartition, epochs: Epochs) -> list[Record]:
         if not epochs.starts:

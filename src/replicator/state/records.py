@@ -38,6 +38,7 @@ from replicator.process import host_id, start_ticks
 from replicator.terms import TopicPartition
 
 FORMAT = 1
+NO_END = 1 << 62  # more records than any partition has
 # How a chunk of a later format begins, before a byte with its number. In format 1 the first varint
 # is a source offset, and this one is negative: to a reader of format 1 the chunk is malformed.
 CHUNK_MARK = b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"
@@ -107,10 +108,21 @@ class SplitKey(MapKey, frozen=True, tag="split"):
 
 
 class ChunkKey(MapKey, frozen=True, tag="chunk"):
-    """Segments from the counter ``first`` on, up to ``end`` (exclusive) unless that is −1."""
+    """Segments from the counter ``first`` on, up to ``end`` (exclusive) unless that is −1.
+
+    No record has a number of ``NO_END`` or more, so such an end is none either. It tells a chunk
+    apart from one of the same session with the same first counter: of two records with one key
+    compaction keeps the later one, also where that is a late one of a session that was taken over
+    and counts for nothing.
+    """
 
     first: int
     end: int = -1
+
+    @property
+    def limit(self) -> int:
+        """``end`` where there is one, else −1."""
+        return self.end if self.end < NO_END else -1
 
     def encode(self) -> bytes:
         fields = ["chunk", *msgspec.structs.astuple(self)]
