@@ -1,8 +1,4 @@
-"""The offset map's topic as one flow reads and writes it.
-
-The job's thread reads it, before anything is copied; after that any thread may write. Locks guard
-what both the lanes' threads and the state writer's change.
-"""
+"""The offset map's topic as one flow reads and writes it."""
 
 from __future__ import annotations
 
@@ -26,6 +22,9 @@ M = TypeVar("M", bound=MapKey)
 class MapTopic:
     """The records of one flow, each handed to the handler of its kind; and which of them this
     session has replaced, and what it has on its way.
+
+    The job's thread reads the topic and takes it over before anything is copied; after that any
+    thread may write. The lock guards what the lanes' threads and the state writer's change.
     """
 
     def __init__(self, flow: str) -> None:

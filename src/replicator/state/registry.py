@@ -1,8 +1,4 @@
-"""The registry topic: sessions, their claims, and producer ids, read by one reader.
-
-One thread at a time reads it: the job's until the pulse starts, then the pulse's, whose lock keeps
-the two apart.
-"""
+"""The registry topic: sessions, their claims, and producer ids, read by one reader."""
 
 from __future__ import annotations
 
@@ -21,7 +17,11 @@ class Reader(Protocol):
 
 
 class Registry:
-    """Hands each record of the registry to the handler of its kind, in order, once."""
+    """Hands each record of the registry to the handler of its kind, in order, once.
+
+    One thread at a time reads: the job's until the pulse starts, then the pulse's or the job's
+    under the pulse's lock (``Pulse.standing``). The handlers run in that thread.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

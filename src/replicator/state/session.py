@@ -1,9 +1,4 @@
-"""One run's hold on two clusters and on the state of its flow, from connecting to closing.
-
-The job's thread calls everything here. Two threads run beside it from ``acquire`` on: the state
-writer's, which calls what waits for a record to be durable, and the pulse's, which beats and reads
-the registry.
-"""
+"""One run's hold on two clusters and on the state of its flow, from connecting to closing."""
 
 from __future__ import annotations
 
@@ -26,8 +21,11 @@ from replicator.state.topics import StateConsumer, StateWriter
 
 
 class Session:
-    """Made by ``open``. A plan then calls ``read``, which writes nothing; a run calls ``acquire``.
+    """Called in the job's thread. From ``acquire`` on two threads run beside it: the state
+    writer's, which calls what waits for a record to be durable, and the pulse's, which beats and
+    reads the registry.
 
+    Made by ``open``. A plan then calls ``read``, which writes nothing; a run calls ``acquire``.
     Handlers of the offset map's records are given to ``map_topic`` before that. ``flow`` names the
     state, ``origin`` the cluster that the records come from (``identity``).
     """
