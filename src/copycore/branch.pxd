@@ -14,7 +14,7 @@ cdef struct Item:
     int64_t counter        # number of its first record
     int64_t source_base
     int64_t source_next    # where the source goes on after it
-    int64_t opens_at       # goes out once the gate is at this source offset or later
+    int64_t opens_at       # goes out once the gate is here or later: source offset (INV-13)
     int64_t stride         # of a split partition: which part of the source it comes from
     bint joined            # it has records of several of the source's batches
     uint8_t[HEADER_SIZE] header

@@ -1,8 +1,8 @@
 """What the empty answers of a source mean for one partition, and when to ask again.
 
-An empty answer is no proof. Where the broker says that there is more, it may lie in remote storage
-that did not answer in time, or have found no room in an answer to several partitions; or its
-offsets were removed. So the partition is asked for alone, with pauses, and after ``EMPTY_LIMIT`` of
+An empty answer is no proof (INV-2). Where the broker says that there is more, it may lie in remote
+storage that did not answer in time, or have found no room in an answer to several partitions; or
+its offsets were removed. So the partition is asked for alone, with pauses, and after ``EMPTY_LIMIT`` of
 nothing but empty answers the caller has to find out why.
 """
 

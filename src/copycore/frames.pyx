@@ -229,7 +229,7 @@ cdef class ProduceEncoder:
     cdef int partition(self, int32_t partition, const uint8_t* header,
                        Py_ssize_t payload) except -1:
         """The batch header; ``payload`` bytes from elsewhere belong directly after it."""
-        # A partition named twice in one request loses its first batch silently: KafkaApis
+        # INV-1: a partition named twice in a request loses its first batch silently: KafkaApis
         # collects the entries into a map.
         key = (self.current_topic, partition)
         if key in self.seen:

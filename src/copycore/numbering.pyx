@@ -87,7 +87,7 @@ cdef class KeptNumbering(Numbering):
     cdef int map_records(self, int64_t offset, int32_t count, int64_t counter,
                          Segments segments) except -1:
         """Add a segment unless the durable map has ``count`` records from number ``counter`` on
-        come from the source offset ``offset`` on.
+        come from the source offset ``offset`` on (INV-14).
         """
         if self.next_known == counter:
             self.expected_source = self.known.popleft()[0]

@@ -176,6 +176,7 @@ cdef class Outlet(Endpoint):
             return self.lose("the broker sent a response nobody asked for")
         request = self.requests[0]
         if self.channel.sending() and len(self.requests) == 1:
+            # INV-11: the slabs of an answered request go back.
             return self.lose("the broker answered a request before it had all of it")
         head = reader(self.answer, self.channel.body_size)
         if read_i32(&head) != request.correlation:

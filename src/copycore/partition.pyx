@@ -186,7 +186,7 @@ cdef class PartitionCopy(Sender):
 
     cdef int finish(self, str ending, str side, int code, int64_t offset, str message,
                     bint drain) except -1:
-        """Stop; the first reason counts, and one that may not drain overrules one that may. Only
+        """Stop; the first reason counts, and one that may not drain overrules it (INV-7). Only
         this method sets what a partition ends as: one of ``ENDINGS``, else ``ValueError``.
         """
         if ending not in ENDINGS:
@@ -316,7 +316,7 @@ cdef class PartitionCopy(Sender):
         return 0
 
     cdef int gate_epoch(self, Segments segments) except -1:
-        """Hold the records that follow back until a new epoch is durable."""
+        """Hold the records that follow back until a new epoch is durable (INV-21)."""
         if self.epoch_due:
             self.numbering.gate_epoch(self.position, segments)
         self.epoch_due = False

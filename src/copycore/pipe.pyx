@@ -236,7 +236,7 @@ cdef class Pipe(Endpoint):
                         if stride is not None:
                             self.state.events.append(("stride", part, stride))
                     elif answer.preferred_replica >= 0:
-                        # KIP-392: nothing here, because it is to be had there.
+                        # KIP-392: nothing here, because it is to be had there (INV-17).
                         part.finish("elsewhere", "source", 0, part.position,
                                     "the leader sends readers to broker "
                                     f"{answer.preferred_replica}, and only leaders are read", True)

@@ -92,7 +92,7 @@ cdef int walk(RecordWalk* w, RecordView* record, int64_t* offset,
         if next_record(&w.r, record) != RECORD_OK:
             return RECORD_BROKEN
         # The last record is only given out if nothing follows it: once all offsets of a batch are
-        # delivered, no later run would come back to a batch that has more than it says.
+        # delivered, no later run would come back to a batch that has more than it says (INV-16).
         if w.i == w.count - 1 and left(&w.r) != 0:
             return RECORD_BROKEN
         # Where nothing is missing, its place tells a record's offset: some old clients wrote

@@ -11,8 +11,8 @@ from copycore.frames cimport FetchDecoder, FetchedPartition
 
 cdef class Sieve:
     """``read_committed`` leaves out what aborted transactions wrote (KIP-98), by the list that a
-    Fetch brings along. ``check_crc`` looks at the CRC of every batch. Only the lane's thread may
-    call it.
+    Fetch brings along (INV-3). ``check_crc`` looks at the CRC of every batch. Only the lane's
+    thread may call it.
     """
 
     def __init__(self, *, bint read_committed, bint check_crc):
@@ -39,7 +39,7 @@ cdef class Sieve:
         left_out = (view.kind == CONTROL or view.kind == EMPTY
                     or (self.aborted is not None and view.attributes & TRANSACTIONAL_BIT
                         and view.producer_id in self.aborted))
-        # The target never sees what is left out, so only this check can find damage in it.
+        # The target never sees what is left out, so only this check finds damage in it (INV-15).
         if self.check_crc or left_out:
             with nogil:
                 good = crc_matches(view)
