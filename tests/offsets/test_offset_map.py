@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from copycore.segments import Segments
 from kit.fakes.state import FakeReader, FakeWriter, StateTopic
 from replicator.errors import ClusterError, ExitCode, StateError
-from replicator.offsets import maps as store
-from replicator.offsets import stored
-from replicator.offsets.maps import LARGEST_CHUNK, OffsetMaps
+from replicator.offsets import chunks, stored
+from replicator.offsets.chunks import LARGEST_CHUNK
+from replicator.offsets.maps import OffsetMaps
 from replicator.offsets.partition_map import PartitionMap
 from replicator.offsets.stored import FULL
 from replicator.state import OFFSET_MAP_TOPIC
@@ -365,7 +365,7 @@ def test_merging_says_what_was_said_before(
     """
     with (
         mock.patch.object(stored, "FULL", full),
-        mock.patch.object(store, "LARGEST_CHUNK", largest),
+        mock.patch.object(chunks, "LARGEST_CHUNK", largest),
     ):
         life = Life()
         life.begin()

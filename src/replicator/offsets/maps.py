@@ -16,12 +16,12 @@ from typing import assert_never
 
 from copycore.segments import Segments
 from replicator.errors import CopystreamError
+from replicator.offsets.chunks import Chunks
 from replicator.offsets.partition_map import PartitionMap
 from replicator.offsets.stored import StoredRecords
 from replicator.state import OFFSET_MAP_TOPIC
 from replicator.state.map_topic import Fate, MapTopic
 from replicator.state.records import (
-    NO_END,
     Binding,
     BindingKey,
     ChunkKey,
@@ -35,7 +35,6 @@ from replicator.state.topics import Delivered, StateWriter, ignored
 from replicator.terms import TopicPartition
 
 MAX_COUNTER = (1 << 63) - 1
-LARGEST_CHUNK = 50_000  # segments; about 100 kB, and below a broker's limit of 1 MB for any holes
 
 
 class OffsetMaps:
@@ -57,9 +56,7 @@ class OffsetMaps:
         self._epochs: dict[TopicPartition, tuple[int, Epochs]] = {}
         # From this counter on the stored map may be void, after a write that may have failed.
         self._doubtful: dict[TopicPartition, int] = {}
-        # Of chunks without an end that this session wrote: the largest first counter, and how many
-        # did not begin after it.
-        self._written: dict[TopicPartition, tuple[int, int]] = {}
+        self._chunks = Chunks(topic)
         topic.on(BindingKey, self._read_binding)
         topic.on(ChunkKey, self._read_chunk)
         topic.on_latest(EpochsKey, self._read_epochs)
@@ -161,7 +158,7 @@ class OffsetMaps:
         for tp, binding, start in new:
             records += self._epochs_record(tp, known.get(tp, Epochs()))
             records.append((self.topic.key(BindingKey, tp), encode_value(binding)))
-            records += self._chunks(tp, Segments([start], [0]))
+            records += self._chunks.records(tp, Segments([start], [0]))
         writer.write(OFFSET_MAP_TOPIC, records)
         for tp, binding, start in new:
             self._bind(tp, binding)
@@ -185,12 +182,12 @@ class OffsetMaps:
             stored = self._stored.pop(tp, StoredRecords())
             records += self._epochs_record(tp, self.epochs(tp))
             # First of all: a late record of an earlier session may replace those it replaces.
-            records += self._restated(tp, tail)
+            records += self._chunks.restated(tp, tail)
             for first, end, keys in self._runs(tp, stored, tail.first):
                 with self._lock:
                     merged = self._maps[tp].between(first, end)
                 if merged is not None:
-                    records += self._chunks(tp, merged, end)
+                    records += self._chunks.records(tp, merged, end)
                 replaced += keys
             replaced += stored.from_on(tail.first)
         known = {tp: self.epochs(tp) for tp, _ in where}
@@ -206,15 +203,6 @@ class OffsetMaps:
             known = self._maps.get(tp)
             sizes = [] if known is None else known.sizes(stored.firsts)
         return stored.runs(sizes, end) if known is not None else iter(())
-
-    def _restated(self, tp: TopicPartition, tail: Segments) -> list[Record]:
-        """The end of a map in pieces, of which any number from the first one on may be written."""
-        cut = (len(tail) - 1) // LARGEST_CHUNK * LARGEST_CHUNK
-        last = Segments(tail.sources[cut:], tail.counters[cut:])
-        if not cut:
-            return self._chunks(tp, last)
-        before = Segments(tail.sources[:cut], tail.counters[:cut])
-        return [*self._chunks(tp, before, last.first), *self._chunks(tp, last)]
 
     # --- while copies run -----------------------------------------------------------------------
 
@@ -253,7 +241,7 @@ class OffsetMaps:
     def _send_chunks(
         self, writer: StateWriter, tp: TopicPartition, segments: Segments, delivered: Delivered
     ) -> None:
-        records = self._chunks(tp, segments)
+        records = self._chunks.records(tp, segments)
         failures: list[CopystreamError] = []
         left = len(records)
 
@@ -301,29 +289,6 @@ class OffsetMaps:
         with self._lock:
             known = self._maps[tp]
             return known.tail(known.index(counter))
-
-    def _chunks(self, tp: TopicPartition, segments: Segments, end: int = -1) -> list[Record]:
-        """Segments as records; with ``end`` they say nothing of the counters from there on."""
-        sources, counters = segments.sources, segments.counters
-        records: list[Record] = []
-        for at in range(0, len(segments), LARGEST_CHUNK):
-            cut = slice(at, at + LARGEST_CHUNK)
-            part = Segments(sources[cut], counters[cut])
-            after = at + LARGEST_CHUNK
-            limit = counters[after] if after < len(segments) else end
-            rest = (part.first, limit if end >= 0 else self._no_end(tp, part.first))
-            records.append((self.topic.key(ChunkKey, tp, *rest), encode_value(part)))
-        return records
-
-    def _no_end(self, tp: TopicPartition, first: int) -> int:
-        """The end in the key of a chunk that has none, see ``ChunkKey``."""
-        with self._lock:
-            largest, again = self._written.get(tp, (-1, 0))
-            if first > largest:
-                self._written[tp] = (first, again)
-                return -1
-            self._written[tp] = (largest, again + 1)
-            return NO_END + again
 
     def _epochs_record(self, tp: TopicPartition, epochs: Epochs) -> list[Record]:
         if not epochs.starts:
