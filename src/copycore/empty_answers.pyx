@@ -2,8 +2,8 @@
 
 An empty answer is no proof (INV-2). Where the broker says that there is more, it may lie in remote
 storage that did not answer in time, or have found no room in an answer to several partitions; or
-its offsets were removed. So the partition is asked for alone, with pauses, and after ``EMPTY_LIMIT`` of
-nothing but empty answers the caller has to find out why.
+its offsets were removed. So the partition is asked for alone, with pauses, and after
+``EMPTY_LIMIT`` of nothing but empty answers the caller has to find out why.
 """
 
 from libc.stdint cimport int32_t, int64_t
