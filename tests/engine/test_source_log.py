@@ -14,7 +14,7 @@ from copycore.partition import Unanswered
 from kit.fakes.job import END, FakePart, World
 from kit.oracle import batches as oracle
 from replicator.cluster import RunningTransaction, Unsupported
-from replicator.engine import doubts, driver, topic_watch
+from replicator.engine import driver, topic_watch
 from replicator.errors import ClusterError, ExitCode
 from replicator.report.model import Gap, OpenTransaction
 from replicator.state.records import Epochs
@@ -410,7 +410,7 @@ def test_a_time_that_is_none_is_not_told(world: World) -> None:
 
 
 def test_a_follower_is_told_once_what_holds_it_back(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After some seconds, and again only at another offset; it goes on waiting."""
     task = world.add(end=-1)
@@ -437,10 +437,13 @@ def test_a_follower_is_told_once_what_holds_it_back(
 
     world.script = script
     world.inbox.ticks.append(go_on)
-    handler = Heard()
-    monkeypatch.setattr(doubts, "_log", logging.Logger("doubts", logging.WARNING))
-    doubts._log.addHandler(handler)
-    world.run()
+    logger, handler = logging.getLogger("replicator.engine.doubts"), Heard()
+    logger.addHandler(handler)
+    try:
+        with caplog.at_level(logging.WARNING, logger=logger.name):
+            world.run()
+    finally:
+        logger.removeHandler(handler)
     assert [text.split(" lie ")[0] for _, text in told] == [
         "orders-0: 220 offsets from 30 on",
         "orders-0: 210 offsets from 40 on",
