@@ -259,7 +259,7 @@ def test_a_limit_is_shown_before_it_holds_anything_back() -> None:
     assert "records/s · " in plain_line(view) and "50k" not in plain_line(view)
 
 
-def test_auto_is_shown_with_the_rate_it_comes_to() -> None:
+def test_auto_is_shown_with_the_rate_it_sets() -> None:
     held = {"throttle": "auto", "throttled_by": "limit", "throttle_bytes": 12_345_678}
     view = views(snapshot(0, 0), snapshot(1, 10, throttle_ms=100, **held))
     assert plain_line(view).endswith("held back by --throttle auto, now 12.3 MB/s")

@@ -106,7 +106,7 @@ def test_an_impossible_topic_name_in_the_list_of_all(
 
 
 @pytest.mark.parametrize("fields", [{"leader_id": -1}, {"leader_id": 99}, {"leader_epoch": -1}])
-def test_a_leader_nobody_knows_is_no_leader(
+def test_an_unknown_leader_is_no_leader(
     orders: FakeBroker, connect: Connect, fields: dict[str, int]
 ) -> None:
     cluster = connect(orders)
@@ -116,7 +116,7 @@ def test_a_leader_nobody_knows_is_no_leader(
     assert meta.error == 0
 
 
-def test_an_error_code_nobody_knows_is_kept(orders: FakeBroker, connect: Connect) -> None:
+def test_an_unknown_error_code_is_kept(orders: FakeBroker, connect: Connect) -> None:
     cluster = connect(orders)
 
     def strange(topic: Any) -> Any:

@@ -110,7 +110,7 @@ def test_a_broker_without_api_versions_3_is_asked_in_version_0(broker: FakeBroke
     connection.close()
 
 
-def test_unsupported_version_for_ever_is_an_error_not_a_loop(broker: FakeBroker) -> None:
+def test_a_repeated_unsupported_version_is_an_error_not_a_loop(broker: FakeBroker) -> None:
     refusals = [struct.pack(">iihi", 10, n, int(ErrorCode.unsupported_version), 0) for n in (1, 2)]
     broker.answer(API_VERSIONS, *map(Raw, refusals))
     with pytest.raises(ProtocolFault, match="refused to tell its versions") as caught:

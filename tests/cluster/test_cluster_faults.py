@@ -481,7 +481,7 @@ def test_a_denied_producer_id_names_the_missing_acl(broker: FakeBroker, connect:
     assert "IDEMPOTENT_WRITE on Cluster" in (caught.value.hint or "")
 
 
-def test_sizes_nobody_may_tell_are_left_out(broker: FakeBroker, connect: Connect) -> None:
+def test_sizes_that_are_not_available_are_left_out(broker: FakeBroker, connect: Connect) -> None:
     broker.cluster.topics["t"] = 2
     cluster = connect(broker)
     wanted = [("t", 0), ("t", 1), ("gone", 0)]

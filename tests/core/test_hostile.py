@@ -193,7 +193,7 @@ def test_random_bytes(data: bytes) -> None:
 
 
 @given(middle=st.binary(max_size=49), length=st.integers(14, 49))
-def test_random_bytes_behind_a_valid_length(middle: bytes, length: int) -> None:
+def test_random_bytes_after_a_valid_length(middle: bytes, length: int) -> None:
     head = bytes(8) + length.to_bytes(4, "big") + bytes(4) + b"\x02"
     check_slice((head + middle)[: 12 + length])
     check_slice(head + middle + SLICE)

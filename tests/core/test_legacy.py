@@ -152,7 +152,7 @@ def test_whose_time_counts() -> None:
     assert times(0, 0) == times(0, APPEND_TIME) == [11, -1, 12]
 
 
-def test_a_wrappers_key_is_nobodys() -> None:
+def test_the_key_of_a_wrapper_is_ignored() -> None:
     content = write(Told(1, 0, 1, b"k", b"v"))
     data = wrap(content, GZIP, magic=1, offset=9, key=b"wrapper")
     assert seen(data) == [(9, 1, b"k", b"v")]

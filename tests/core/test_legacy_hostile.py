@@ -75,7 +75,7 @@ def test_random_bytes(data: bytes, offset: int) -> None:
 
 
 @given(magic=i8, attributes=st.integers(0, 0x7F), rest=st.binary(max_size=40))
-def test_random_bytes_behind_a_right_crc(magic: int, attributes: int, rest: bytes) -> None:
+def test_random_bytes_with_a_right_crc(magic: int, attributes: int, rest: bytes) -> None:
     check(entry(3, struct.pack(">bb", magic, attributes & 0x78) + rest))
     check(entry(3, struct.pack(">bb", magic & 1, attributes & 0x78) + rest))
     check(wrap(entry(3, struct.pack(">bb", magic & 1, attributes) + rest), GZIP, magic=1, offset=3))
@@ -144,7 +144,7 @@ def test_lengths_of_key_and_value(magic: int, length: int, content: Callable[[in
     refused(wrap(PLAIN[1] + bad, GZIP, magic=1, offset=8), "^inner message 1 has a key and a value")
 
 
-def test_bytes_behind_the_value() -> None:
+def test_bytes_after_the_value() -> None:
     refused(plain(1, sized(None) + sized(b"v") + b"\0"), "do not fill it")
 
 
@@ -221,7 +221,7 @@ def test_a_set_that_ends_within_a_message(magic: int) -> None:
 
 
 @pytest.mark.parametrize("crc", [0, 1, 0x80000000, 0xFFFFFFFF])
-def test_crcs_that_stand_for_none_elsewhere(crc: int) -> None:
+def test_special_crc_values_are_checked_like_any_other(crc: int) -> None:
     data = PLAIN[0][:12] + crc.to_bytes(4, "big") + PLAIN[0][16:]
     refused(data, "^a message does not match its CRC$")
     refused(wrap(data, GZIP, magic=0, offset=7), "^inner message 0 does not match its CRC$")

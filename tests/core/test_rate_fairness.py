@@ -151,7 +151,7 @@ def test_what_one_leaves_unused_goes_to_the_others() -> None:
     assert light.between(START + 5.5, START + 15) == pytest.approx(9.5e7, rel=0.02)
 
 
-def test_who_was_idle_has_saved_up_nothing() -> None:
+def test_an_idle_topic_saves_up_nothing() -> None:
     rng = random.Random(4)
     root = limited(1e7)
     late = Sender(Bucket(Bucket(root)), 20_000, wants=lambda now: now >= START + 10)
@@ -193,7 +193,7 @@ def test_one_that_does_not_come_back_is_waited_for_no_longer_than_its_time() -> 
     assert sent >= 1e6 * (0.5 + GRACE) - 1e6 * (GRACE - QUANTUM) - 1e5
 
 
-def test_a_topic_s_own_limit_holds_nobody_else_back() -> None:
+def test_the_limit_of_one_topic_does_not_slow_the_others_down() -> None:
     """It wants less than its share of the whole, however long it waits for its own limit."""
     rng = random.Random(6)
     root = limited(1e7)

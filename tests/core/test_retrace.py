@@ -142,7 +142,7 @@ def test_sources_follow_one_another() -> None:
     assert len(found) < 1.03 * sum(map(len, frames))
 
 
-def test_a_match_goes_on_behind_a_byte_that_changed() -> None:
+def test_a_match_goes_on_after_a_byte_that_changed() -> None:
     """One match that reaches over all records, whose fronts differ now."""
     one = rewrite([(b"front", b"fro%ct" % (n % 250), b"the same body") for n in range(3000)])
     found = check(retraced(exact(one.new), [source(best(one.old), one)]), one.new)

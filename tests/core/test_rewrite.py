@@ -97,7 +97,7 @@ def test_every_flipped_bit_stays_detected() -> None:
 
 
 @given(batch=damaged(dense_batches()), crc=st.none() | u32, pid=i64, counter=i32)
-def test_a_crc_is_right_behind_exactly_when_it_was_before(
+def test_the_new_crc_is_right_exactly_when_the_old_one_was(
     batch: bytes, crc: int | None, pid: int, counter: int
 ) -> None:
     if crc is not None:

@@ -85,7 +85,7 @@ def test_what_is_only_for_tests_is_there_and_not_used_by_the_product() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_declarations_for_whoever_cimports(module: str) -> None:
+def test_a_module_that_is_cimported_has_a_pxd(module: str) -> None:
     users = [p for p in CYTHON if re.search(rf"from copycore\.{module} cimport", p.read_text())]
     assert (CORE / f"{module}.pxd").exists() or not users
 

@@ -37,7 +37,7 @@ def test_a_fault_ends_its_partition_and_no_other(world: World) -> None:
     assert world.tasks[1].counts.records == 5
 
 
-def test_somebody_else_at_the_end_of_the_log(world: World) -> None:
+def test_a_foreign_record_at_the_end_of_the_log(world: World) -> None:
     world.add(base=10)
 
     def script(part: FakePart) -> None:
@@ -70,7 +70,7 @@ def test_what_was_refused_together_is_sent_apart(world: World) -> None:
     assert [part.rest["single_until"] for part in world.parts] == [0, 0]
 
 
-def test_a_log_that_starts_behind_our_position_has_lost_data(world: World) -> None:
+def test_a_log_that_starts_after_our_position_has_lost_data(world: World) -> None:
     world.add()
 
     def script(part: FakePart) -> None:
@@ -238,7 +238,7 @@ def test_a_topic_that_a_fresh_broker_does_not_know_yet(world: World) -> None:
     assert task.done
 
 
-def test_a_topic_recreated_behind_a_finished_copy_is_told(world: World) -> None:
+def test_a_topic_recreated_after_its_copy_finished_is_told(world: World) -> None:
     """The last look, when everything is done."""
     task = world.add()
     driver = world.run()

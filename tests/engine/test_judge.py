@@ -70,7 +70,7 @@ def check_fault(verdict: Verdict, kind: str, side: Side, exit_code: ExitCode) ->
 # --- endings that are faults ----------------------------------------------------------------------
 
 
-def test_a_codec_that_nobody_knows() -> None:
+def test_an_unknown_codec() -> None:
     verdict = judge(ended("unknown-codec", "source", message="6"))
     found = check_fault(verdict, "unknown-codec", "source", ExitCode.FATAL)
     assert found.offset == 1234
@@ -232,7 +232,7 @@ def test_other_errors_of_the_target_are_tried_again(code: int) -> None:
     assert f"({code})" in verdict.trouble.reason
 
 
-def test_a_stop_that_nobody_meant_is_tried_again() -> None:
+def test_a_stop_that_was_not_requested_is_tried_again() -> None:
     assert isinstance(judge(ended("stopped", "target")), Again)
 
 

@@ -307,7 +307,7 @@ def test_a_failure_outside_the_lane_is_told_too(setup: Setup) -> None:
     assert setup.worker.failure is setup.refusal
 
 
-def test_connecting_to_a_lane_that_has_ended_does_not_wait_for_ever(setup: Setup) -> None:
+def test_connecting_to_a_lane_that_has_ended_does_not_hang(setup: Setup) -> None:
     setup.lane.failure = MemoryError("no slab")
     setup.lane.wake()
     assert setup.inbox.get(timeout=DEADLINE) is None

@@ -163,9 +163,7 @@ class Pursuit:
 @pytest.mark.parametrize("merge", ["never", "auto", "always"])
 @pytest.mark.parametrize("code", [TOO_LARGE, LIST_TOO_LARGE])
 @pytest.mark.parametrize("limit", [3000, 9000, 40_000])
-def test_a_limit_that_nobody_knows_is_found(
-    codec: int, merge: Merge, code: int, limit: int
-) -> None:
+def test_an_unknown_limit_is_found(codec: int, merge: Merge, code: int, limit: int) -> None:
     """The target stores batches without compression, say, or has small segments: none of its
     settings tells how large a batch may be. All records are small enough.
     """

@@ -111,7 +111,7 @@ def to_lanes(answer: Patched) -> Answered:
 
 
 @pytest.mark.parametrize("name", [*MALFORMED, *EMPTY])
-def test_once_it_costs_nothing_but_another_try(name: str) -> None:
+def test_a_single_contradiction_costs_one_retry(name: str) -> None:
     logs = [good_log(number) for number in range(PARTITIONS)]
     bad = to_lanes((MALFORMED | EMPTY)[name])
     with two_clusters(*logs) as sides:
@@ -153,7 +153,7 @@ def copy_here(sides: Sides) -> Summary:
 
 
 @pytest.mark.parametrize("name", [*MALFORMED, *EMPTY])
-def test_for_ever_it_costs_that_broker_its_partitions(
+def test_a_repeated_contradiction_costs_only_the_partitions_of_that_broker(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roster, "PATIENCE", PATIENCE)

@@ -94,7 +94,7 @@ def test_bombs_are_named_where_all_batches_are_opened() -> None:
     Hostile(inputs).run(*options, cap=MEMORY_CAP)
 
 
-def test_bombs_that_nobody_has_to_open_go_through() -> None:
+def test_bombs_that_need_not_be_opened_go_through() -> None:
     """Nor do they cost memory where their uncompressed size is estimated."""
     logs = [piece_log(number, bomb(name, last_delta=3)) for number, name in enumerate(SMALL)]
     with two_clusters(*logs) as sides:

@@ -159,7 +159,7 @@ def test_a_refused_batch_of_the_source_is_taken_apart(rig: Rig, codec: int, guil
     copy.check(guilty)
 
 
-def test_behind_the_refused_batch_merging_goes_on(make_rig: Callable[..., Rig]) -> None:
+def test_after_the_refused_batch_merging_goes_on(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(rebatcher=Rebatcher(merge="always"))
     log = RecordLog()
     for number in range(40):
@@ -172,7 +172,7 @@ def test_behind_the_refused_batch_merging_goes_on(make_rig: Callable[..., Rig]) 
     assert part.passed < 10
 
 
-def test_a_hole_behind_the_refused_batch_changes_nothing(rig: Rig) -> None:
+def test_a_hole_after_the_refused_batch_changes_nothing(rig: Rig) -> None:
     """The next batch begins behind the hole, and is not joined with the refused one."""
     log = log_of(0, 1, 19)
     ends = rig.pipe(log)

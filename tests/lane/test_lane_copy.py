@@ -157,7 +157,7 @@ def test_a_batch_across_the_wrap(rig: Rig) -> None:
     assert part.records == 20
 
 
-def test_an_end_between_batches_takes_nothing_behind_it(rig: Rig) -> None:
+def test_an_end_between_batches_takes_nothing_after_it(rig: Rig) -> None:
     log = dense(b"t", 0, [4, 4, 4])
     ends = rig.pipe(log)
     part = rig.assign(ends, log, end=8)

@@ -16,7 +16,7 @@ def log_of(partition: int, count: int, size: int) -> SourceLog:
     return SourceLog(b"t", partition, [batch(n, 1, bytes(size)) for n in range(count)])
 
 
-def test_requests_carry_something_of_everybody(rig: Rig) -> None:
+def test_requests_carry_data_of_every_partition(rig: Rig) -> None:
     """Also after one partition had the source for itself for a while."""
     logs = [log_of(p, 150, 4000) for p in range(20)]
     ends = rig.pipe(*logs, slab=SLAB, memory=5 * (SLAB + LEAST))

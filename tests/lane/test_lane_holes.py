@@ -341,7 +341,7 @@ def test_each_transaction_has_its_own_time(rig: Rig) -> None:
     assert rig.now - since >= 10_000
 
 
-def test_a_follower_waits_for_a_transaction_for_ever(rig: Rig) -> None:
+def test_a_follower_waits_for_a_transaction_without_limit(rig: Rig) -> None:
     log = held()
     ends = rig.pipe(log)
     part = rig.assign(ends, log, end=-1)

@@ -115,7 +115,7 @@ def test_a_large_frame_that_never_comes_takes_no_memory(make_rig: Callable[..., 
     assert rig.borrowed == 0
 
 
-def test_a_response_nobody_asked_for_from_the_target(case: Case) -> None:
+def test_a_response_without_a_request_from_the_target(case: Case) -> None:
     case.rig.run(lambda: all(part.ending for part in case.parts))
     rig = case.rig
     late = log_of(b"late")

@@ -105,7 +105,7 @@ def test_what_is_not_joined_does_not_wait(make_rig: Callable[..., Rig], what: st
     assert longest[1] <= longest[0] + 1
 
 
-def test_who_is_behind_is_not_held_up(make_rig: Callable[..., Rig]) -> None:
+def test_a_partition_with_a_backlog_is_not_held_up(make_rig: Callable[..., Rig]) -> None:
     """By somebody in the same pipe for whom little came."""
     rig = make_rig(rebatcher=Rebatcher(merge="always"), linger=10_000)
     busy = RecordLog(partition=1)

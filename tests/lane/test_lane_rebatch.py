@@ -211,7 +211,7 @@ def test_a_copy_goes_on_inside_the_batch_where_the_last_one_ended(rig: Rig) -> N
     assert durable.segments[1:] == [(5, 4), (9, 6), (11, 7)]
 
 
-def test_a_batch_that_has_only_holes_behind_the_start(rig: Rig) -> None:
+def test_a_batch_that_has_only_holes_after_the_start(rig: Rig) -> None:
     log = RecordLog().add(rows(0, 1), last=8).add(rows(9, -2))
     part, stored = copied(rig, log, start=5)
     assert counts(stored) == [2]
@@ -429,7 +429,7 @@ def test_known_segments_are_not_reported_again(make_rig: Callable[..., Rig], mer
 
 
 @pytest.mark.parametrize("merge", ["never", "always"])
-def test_where_the_source_differs_from_the_map_all_behind_it_is_told_anew(
+def test_after_a_difference_from_the_map_all_segments_are_reported_again(
     make_rig: Callable[..., Rig], merge: Any
 ) -> None:
     """The cleaner has taken record 3 since the map was written."""

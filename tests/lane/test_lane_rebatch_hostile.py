@@ -242,7 +242,7 @@ def test_every_bit_of_compressed_records(make_rig: Callable[..., Rig], codec: in
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32 - 1))
-def test_random_damage_behind_a_right_checksum(seed: int) -> None:
+def test_random_damage_with_a_right_checksum(seed: int) -> None:
     note(f"seed {seed}")
     rng = random.Random(seed)
     batches = []

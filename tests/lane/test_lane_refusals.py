@@ -92,7 +92,7 @@ def test_a_batch_without_the_records_it_promises_ends_its_partition(rig: Rig, wh
 
 @pytest.mark.parametrize("codec", [5, 6, 7])
 @pytest.mark.parametrize("flags", [0, oracle.LOG_APPEND_TIME], ids=["plain", "append-time"])
-def test_a_codec_nobody_knows_ends_its_partition(rig: Rig, codec: int, flags: int) -> None:
+def test_an_unknown_codec_ends_its_partition(rig: Rig, codec: int, flags: int) -> None:
     log = SourceLog(b"t", 0, [*GOOD, batch(13, 2, b"x", attributes=codec | flags), batch(18)])
     ends, part, _ = with_neighbour(rig, log)
     assert outcome(part) == ("unknown-codec", "source", 13, str(codec))
@@ -265,7 +265,7 @@ def _with_records(answer: dict[str, Any], records: bytes) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("code", [1, 3, 6, 9, 29, 56, 74, 75, 76, 100, -1])
-def test_a_source_error_ends_the_partition_behind_what_came_before(rig: Rig, code: int) -> None:
+def test_a_source_error_ends_the_partition_after_the_batches_before_it(rig: Rig, code: int) -> None:
     log = SourceLog(b"t", 0, [batch(n) for n in range(40)])
     good = SourceLog(b"good", 1, [batch(n) for n in range(40)])
     ends = rig.pipe(log, good, limit=lambda: 300)

@@ -34,7 +34,7 @@ def empty(base: int, span: int) -> bytes:
 # --- the gate -------------------------------------------------------------------------------------
 
 
-def test_records_behind_a_hole_wait_for_their_segment(make_rig: Callable[..., Rig]) -> None:
+def test_records_after_a_hole_wait_for_their_segment(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(confirming=False)
     log = SourceLog(b"t", 0, [batch(0, 2), batch(5, 2), batch(7, 1), batch(11, 1)])
     ends = rig.pipe(log)
@@ -69,7 +69,7 @@ def test_each_chunk_has_its_own_gate(make_rig: Callable[..., Rig]) -> None:
     assert part in rig.ended
 
 
-def test_a_first_batch_behind_the_start_begins_a_segment(make_rig: Callable[..., Rig]) -> None:
+def test_a_first_batch_after_the_start_begins_a_segment(make_rig: Callable[..., Rig]) -> None:
     """The log's start was asked for, and compaction has removed what was there."""
     rig = make_rig(confirming=False)
     log = SourceLog(b"t", 0, [batch(20, 2)])

@@ -83,7 +83,7 @@ def test_before_an_offset_every_record_has_a_batch(
 
 @every_codec
 @pytest.mark.parametrize("until", [7, 50])
-def test_behind_that_batches_are_merged_again(
+def test_after_that_offset_batches_are_merged_again(
     make_rig: Callable[..., Rig], codec: int, until: int
 ) -> None:
     """From the next fetch on: each brings about six batches here."""

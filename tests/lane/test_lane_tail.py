@@ -132,7 +132,7 @@ def test_the_targets_throttle_holds_the_next_request(rig: Rig) -> None:
     assert rig.lane.target_quota_ms == 700
 
 
-def test_what_is_in_flight_behind_a_throttled_answer_is_waited_for(rig: Rig) -> None:
+def test_requests_in_flight_after_a_throttled_answer_are_waited_for(rig: Rig) -> None:
     """The broker reads nothing more from the connection meanwhile (KIP-219), which takes longer
     here than an answer may take.
     """
@@ -252,7 +252,7 @@ def test_short_answers_do_not_count_towards_a_hole(rig: Rig) -> None:
     assert (part.ending, part.records) == ("done", 6)
 
 
-def test_a_hole_behind_which_more_data_appears(rig: Rig) -> None:
+def test_a_hole_after_which_more_data_appears(rig: Rig) -> None:
     """Following: an empty answer at the end means only that nothing new is there."""
     log = SourceLog(b"t", 0, [batch(0, 2)], high_watermark=9)
     ends = rig.pipe(log)

@@ -103,7 +103,7 @@ def test_a_time_out_after_the_append_leaves_its_batch(rig: Rig, at: int) -> None
     check_counts(ends, part)
 
 
-def test_what_is_refused_behind_another_is_not_on_the_target(rig: Rig) -> None:
+def test_a_batch_refused_after_another_is_not_on_the_target(rig: Rig) -> None:
     """The log tells it from what has been stored."""
     log = log_of()
     ends = rig.pipe(log)
@@ -137,7 +137,9 @@ def test_when_all_is_answered_nothing_is_left(rig: Rig, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["abandon", "time-out"])
-def test_whoever_closes_the_connection(make_rig: Callable[..., Rig], how: str) -> None:
+def test_batches_stay_unanswered_when_the_lane_closes_the_connection(
+    make_rig: Callable[..., Rig], how: str
+) -> None:
     rig = make_rig(request_timeout=5000)
     log = log_of()
     ends = rig.pipe(log)

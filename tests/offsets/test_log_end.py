@@ -59,7 +59,7 @@ def test_our_batches(target: FakeCluster) -> None:
     assert target.fetched == [("orders", 0)]
 
 
-def test_behind_what_was_there_before_the_copy(target: FakeCluster) -> None:
+def test_our_batches_after_records_from_before_the_copy(target: FakeCluster) -> None:
     """A topic that was emptied: its offsets go on where they were."""
     log = target.log("orders")
     log.start = log.end = 500

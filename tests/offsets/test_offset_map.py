@@ -95,7 +95,7 @@ def test_a_map_grows_to_many_segments() -> None:
     assert isinstance(whole.source_of(5), int)
 
 
-def test_the_number_after_the_last_record_is_looked_for_behind_it() -> None:
+def test_the_number_after_the_last_record_is_looked_for_after_it() -> None:
     """Where a copy goes on: a segment that starts just there decides."""
     known = PartitionMap()
     known.add(Segments([10], [0]))

@@ -23,7 +23,7 @@ def during(value: float, began: float = 20, ended: float = 60) -> Callable[[floa
 @pytest.mark.parametrize("capacity", [30 * MB, 100 * MB, 600 * MB])
 @pytest.mark.parametrize("round_trip", [1.0, 40.0])
 @pytest.mark.parametrize(("sighted", "left"), [(False, 0.9), (True, 0.98)])
-def test_alone_next_to_nothing_is_given_away(
+def test_a_copy_without_other_writers_loses_hardly_any_speed(
     capacity: float, round_trip: float, sighted: bool, left: float
 ) -> None:
     """A tenth at most, the careful start included, also where answers come from far away; nothing
@@ -37,7 +37,7 @@ def test_alone_next_to_nothing_is_given_away(
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 @pytest.mark.parametrize("sighted", [False, True])
-def test_who_wants_a_part_gets_it(share: float, sighted: bool) -> None:
+def test_a_writer_that_needs_a_part_gets_it(share: float, sighted: bool) -> None:
     """At once, and the copy most of the rest; afterwards it has everything again."""
     wanted = share * CAPACITY
     target = Target(AutoRate(), steady=during(wanted), sighted=sighted).run(90)
@@ -53,7 +53,7 @@ def test_who_wants_a_part_gets_it(share: float, sighted: bool) -> None:
     [(8 * MB, False, 0.6), (30 * MB, False, 0.75), (8 * MB, True, 0.8), (30 * MB, True, 0.8)],
 )
 @pytest.mark.parametrize("began", [0, 20])
-def test_who_wants_everything_keeps_most_of_it(
+def test_a_writer_at_full_speed_keeps_most_of_its_rate(
     window: float, sighted: bool, kept: float, began: float
 ) -> None:
     """Whether he was there first or not. A copy at full speed has as much of the target as its
@@ -69,7 +69,7 @@ def test_who_wants_everything_keeps_most_of_it(
     assert theirs >= between(bare.served, 10, 20)
 
 
-def test_who_writes_now_more_now_less_is_not_yielded_to_for_ever() -> None:
+def test_a_writer_of_changing_rate_does_not_stop_the_copy() -> None:
     """A tenth of what the target can do is too little to be the reason."""
     seed = random.randrange(2**32)
     print("seed", seed)
@@ -80,7 +80,7 @@ def test_who_writes_now_more_now_less_is_not_yielded_to_for_ever() -> None:
     assert between(target.copied, 20, 90) >= 0.06 * CAPACITY
 
 
-def test_whoever_comes_is_seen_and_who_is_gone_is_forgotten() -> None:
+def test_a_new_writer_is_noticed_and_one_that_left_is_forgotten() -> None:
     """It may stop for a while; only after that the copy goes on as if it were alone."""
     controller = AutoRate()
     rates = []
@@ -97,7 +97,7 @@ def test_whoever_comes_is_seen_and_who_is_gone_is_forgotten() -> None:
     assert rates[-1] is None
 
 
-def test_who_has_caught_up_is_not_slowed_down() -> None:
+def test_a_copy_that_has_caught_up_is_not_slowed_down() -> None:
     """Whatever else is written, and however long requests wait. Late again, it gives way."""
     controller = AutoRate()
     for number in range(100):
@@ -110,7 +110,7 @@ def test_who_has_caught_up_is_not_slowed_down() -> None:
     assert controller.rate == pytest.approx(0.05 * 200 * MB, rel=0.05)
 
 
-def test_what_is_not_known_is_not_taken_for_nobody() -> None:
+def test_an_unknown_rate_of_others_is_not_taken_for_zero() -> None:
     controller = AutoRate()
     for _ in range(4):
         controller.observe(sample([5.0] * 20, 100 * MB, others=0.0))

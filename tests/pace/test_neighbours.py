@@ -86,7 +86,7 @@ def test_an_empty_cluster_has_no_others() -> None:
     assert Rig(("ours", 0)).look() == 0.0
 
 
-def test_who_may_not_see_every_topic_knows_what_he_sees_but_not_that_there_is_nobody() -> None:
+def test_without_describe_on_every_topic_other_writers_are_never_ruled_out() -> None:
     rig = Rig(("a", 0), hides=True)
     assert [rig.look(), rig.look()] == [None, None]
     rig.write("a", 0, 10)
@@ -136,7 +136,7 @@ def test_a_log_that_became_shorter_is_no_writer() -> None:
     assert rig.look() == pytest.approx(5 / INTERVAL)
 
 
-def test_old_news_are_none() -> None:
+def test_a_rate_is_unknown_once_it_is_too_old() -> None:
     rig = Rig()
     assert rig.look() == 0.0
     rig.now += FRESH

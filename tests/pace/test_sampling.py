@@ -89,7 +89,7 @@ def test_bytes_never_go_back() -> None:
     assert sample is not None and sample.bytes == 0
 
 
-def test_who_follows_has_caught_up_when_he_is_late_by_a_second_of_what_comes() -> None:
+def test_a_follower_has_caught_up_when_its_lag_is_at_most_one_second_of_records() -> None:
     rig = Rig()
     seen = []
     for lag in (None, 0, 100, 401, 400):

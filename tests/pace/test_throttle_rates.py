@@ -36,7 +36,7 @@ def whole(text: str) -> Throttle:
     return Throttle(parse_timetable(text))
 
 
-def test_the_whole_s_limit_is_that_of_all_partitions_together() -> None:
+def test_the_limit_of_the_copy_covers_all_partitions_together() -> None:
     rig = Rig(whole("100kB/s"))
     assert rig.buckets.rate == Rate(100_000)
     left, right = rig.buckets.partition("a"), rig.buckets.partition("b")
@@ -132,7 +132,7 @@ def seen(achieved: float, *, throttle_ms: float = 0.0, latency: float = 5.0) -> 
     )
 
 
-def test_auto_sets_the_rate_of_the_whole() -> None:
+def test_auto_sets_the_rate_of_the_copy() -> None:
     """Careful at first; then full speed; then what a quota leaves."""
     rig = Rig(whole("auto"))
     assert (rig.buckets.asked, rig.buckets.rate) == (AUTO, Rate(int(START)))
@@ -144,7 +144,7 @@ def test_auto_sets_the_rate_of_the_whole() -> None:
     assert rig.passed("a", 10, batch=10_000) == pytest.approx(1_000_000, rel=0.03)
 
 
-def test_no_other_rate_minds_what_is_seen() -> None:
+def test_a_fixed_rate_ignores_samples() -> None:
     rig = Rig(whole("2MB/s"))
     for sample in (seen(1e9), seen(1e9, throttle_ms=9), seen(1e3, latency=900)):
         assert not rig.buckets.observe(sample)

@@ -68,7 +68,7 @@ def with_open_transaction(flow: Flow, topic: str, rng: random.Random) -> Writer:
     return held
 
 
-def test_records_behind_an_open_transaction_are_told(
+def test_records_after_an_open_transaction_are_told(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
     topic = topic_name("open")
@@ -131,7 +131,7 @@ def test_an_option_says_that_it_is_meant(
     held.abort()
 
 
-def test_a_follower_shows_the_lag_behind_an_open_transaction(
+def test_a_follower_shows_the_lag_of_an_open_transaction(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
     topic = topic_name("follows")

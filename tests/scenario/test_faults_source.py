@@ -64,7 +64,7 @@ def test_records_deleted_under_a_running_copy(
     assert len(found[1]) < LONG - 10
 
 
-def test_records_deleted_behind_the_copy_do_not_matter(
+def test_deleted_records_that_were_copied_do_not_matter(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
     topic = topic_name("behind")

@@ -41,7 +41,7 @@ def intrude(flow: Flow, topic: str, partition: int) -> None:
         writer.send(topic, partition, Payload(b"foreign", b"record"))
 
 
-def test_somebody_wrote_into_the_target_between_runs(
+def test_another_client_wrote_into_the_target_between_runs(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
     topic = topic_name("foreign")
@@ -55,7 +55,7 @@ def test_somebody_wrote_into_the_target_between_runs(
     assert flow.arrived(topic) == 150 + 101 + 150
 
 
-def test_somebody_wrote_into_the_target_and_nothing_was_left_to_copy(
+def test_another_client_wrote_into_the_target_and_nothing_was_left_to_copy(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
     topic = topic_name("foreign")
@@ -65,7 +65,7 @@ def test_somebody_wrote_into_the_target_and_nothing_was_left_to_copy(
     expect_fault(flow.copy(topic), "foreign-writer", side="target", topic=topic, partition=1)
 
 
-def test_somebody_writes_into_the_target_under_a_running_copy(
+def test_another_client_writes_into_the_target_during_a_copy(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
     topic = topic_name("foreign")

@@ -146,7 +146,7 @@ def test_another_partitioner_than_before_is_refused(
         assert "an earlier copy was made with --partitioner" in refused.fault().message
 
 
-def test_a_new_topic_does_not_mind_what_was_saved_of_the_old_one(
+def test_a_new_topic_ignores_the_state_of_the_old_one(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
     """Only some partitions are copied again after the target was deleted."""
@@ -175,7 +175,7 @@ def test_a_count_needs_a_partitioner(
     assert "--partitioner" in flow.copy(topic).expect(7).fault().hint
 
 
-def test_somebody_else_in_the_target_is_noticed(
+def test_another_client_in_the_target_is_noticed(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
     topic = topic_name("stranger")

@@ -173,7 +173,7 @@ def test_state_topics_with_several_partitions_are_refused_by_name(
     fresh.verify(topic)
 
 
-def test_a_lost_map_is_told_and_the_copy_goes_on_behind_what_is_there(
+def test_a_lost_map_is_told_and_the_copy_goes_on_after_what_is_there(
     fresh: Flow, topic_name: Callable[[str], str], rng: random.Random, tmp_path: Path
 ) -> None:
     topic = topic_name("t")
@@ -319,7 +319,7 @@ def test_what_follows_writes_into_a_topic_that_others_filled(
     assert read_ledger(fresh.target.bootstrap, topic, "run") == {0: [*range(107)]}
 
 
-def test_after_another_writer_the_copy_goes_on_behind_what_is_there(
+def test_after_another_writer_the_copy_goes_on_after_what_is_there(
     fresh: Flow, topic_name: Callable[[str], str], rng: random.Random, tmp_path: Path
 ) -> None:
     """No fault has the target's deletion as its only way out."""

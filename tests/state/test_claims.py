@@ -425,7 +425,7 @@ def test_what_was_durable_before_a_beat_is_proven_when_that_is_read_back(
     assert one.claims.proven == sent
 
 
-def test_a_beat_behind_the_strike_out_proves_nothing(
+def test_a_beat_after_the_strike_out_proves_nothing(
     node: Callable[..., Node], topic: StateTopic, clock: FakeClock
 ) -> None:
     one = node()
@@ -463,7 +463,9 @@ def test_a_registry_that_was_made_anew_holds_nothing(
     assert not one.keep()
 
 
-def test_who_was_struck_out_holds_nothing(node: Callable[..., Node], topic: StateTopic) -> None:
+def test_a_session_that_was_struck_out_holds_nothing(
+    node: Callable[..., Node], topic: StateTopic
+) -> None:
     one = node()
     one.start("x")
     bury(topic, next(iter(sessions(topic))), "x")
@@ -495,7 +497,7 @@ def test_a_struck_out_session_notices(node: Callable[..., Node], topic: StateTop
     assert not one.keep()
 
 
-def test_it_notices_behind_a_beat_of_its_own(
+def test_a_session_notices_a_strike_out_before_a_beat_of_its_own(
     node: Callable[..., Node], topic: StateTopic, clock: FakeClock
 ) -> None:
     """It slept, wakes, beats before it has read anything, and then reads both in one go (D1)."""

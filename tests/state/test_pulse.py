@@ -43,7 +43,7 @@ def beating(topic: StateTopic, clock: FakeClock) -> Beating:
     return Beating(topic, clock)
 
 
-def test_within_the_lease_nobody_waits(beating: Beating) -> None:
+def test_within_the_lease_nothing_waits(beating: Beating) -> None:
     beating.wait()
     assert beating.told == [None]
 
