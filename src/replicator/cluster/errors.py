@@ -136,7 +136,8 @@ _ROWS = (
         44,
         "POLICY_VIOLATION",
         refusal="record-refused",
-        hint="a policy on the cluster (create.topic.policy.class.name) forbids this",
+        hint="a policy on the cluster (create.topic.policy.class.name) forbids this: create the "
+        "topic yourself as the policy wants it, then run again",
     ),
     Row(45, "OUT_OF_ORDER_SEQUENCE_NUMBER"),
     Row(46, "DUPLICATE_SEQUENCE_NUMBER"),
