@@ -159,6 +159,7 @@ class Case:
                 counter=0,
                 base=0,
                 binding=maps.binding(("orders", number)),
+                start_epoch=4,
             )
             for number in range(2)
         ]

@@ -187,6 +187,15 @@ def test_a_first_copy_takes_all_there_is(two: Setting) -> None:
     assert two.target_admin.created == [], "a dry run creates nothing"
 
 
+def test_the_leader_epoch_of_a_logs_first_record_is_known(two: Setting, tmp_path: Path) -> None:
+    """That of a record in the log's middle is not."""
+    two.topic("t", 40, 40)
+    file = tmp_path / "offsets"
+    file.write_text("t 1 7\n")
+    plan = two.plan("t", **{"from": parsed("from", str(file))})
+    assert [(part.start, part.start_epoch) for part in plan.partitions] == [(0, 4), (7, -1)]
+
+
 def test_a_run_creates_what_is_missing(two: Setting) -> None:
     two.topic("t", 5, 5)
     two.plan("t", create=True)

@@ -58,7 +58,6 @@ class KeptBinder:
         self, clusters: Clusters, session: Session, maps: OffsetMaps, *, anew: bool
     ) -> None:
         """With ``anew`` the first copies get a new producer id, not the flow's."""
-        self._source = clusters.source
         self._anew = anew
         self._session = session
         self._maps = maps
@@ -69,6 +68,8 @@ class KeptBinder:
         self, plan: CopyPlan, parts: Sequence[PartitionPlan]
     ) -> Mapping[TopicPartition, Bound]:
         new: list[tuple[TopicPartition, Binding, int]] = []
+        # Known in advance, an epoch need not be made durable before the first records are sent.
+        epochs: dict[TopicPartition, Epochs] = {}
         resumed: list[tuple[TopicPartition, int]] = []
         bindings: dict[TopicPartition, Binding] = {}
         for part in parts:
@@ -76,10 +77,11 @@ class KeptBinder:
             if binding is None:
                 binding = self._binding(plan, part)
                 new.append((tp, binding, part.start))
+                if part.start_epoch >= 0:
+                    epochs[tp] = Epochs(((part.start, part.start_epoch),))
             elif part.start < part.end or part.end < 0 or self._maps.crowded(tp):
                 resumed.append((tp, part.counter))
             bindings[tp] = binding
-        epochs = self._first_epochs({tp: start for tp, _, start in new})
         self._maps.write_bindings(self._session.writer, new, epochs)
         self._maps.restate(self._session.writer, resumed)
         return {tp: Bound(binding, self._maps.epochs(tp)) for tp, binding in bindings.items()}
@@ -96,17 +98,6 @@ class KeptBinder:
             producer_id=self._identity.producer_id,
             producer_epoch=self._identity.producer_epoch,
         )
-
-    def _first_epochs(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, Epochs]:
-        """The leader epoch of each log start, for copies that begin there: known in advance, it
-        need not be made durable before the first records are sent.
-        """
-        found = self._source.list_offsets(starts, "earliest")
-        return {
-            tp: Epochs(((start, found[tp].leader_epoch),))
-            for tp, start in starts.items()
-            if found[tp].offset == start and found[tp].leader_epoch >= 0
-        }
 
 
 class SplitBinder:

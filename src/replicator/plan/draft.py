@@ -34,6 +34,7 @@ class PartitionPlan:
     binding: Binding | None
     bases: tuple[int, ...] = ()  # of all target partitions, where it is to be split up
     split: SplitState | None = None  # None means a first copy then
+    start_epoch: int = -1  # leader epoch of the record at ``start``, where that is known
 
     @property
     def first(self) -> bool:

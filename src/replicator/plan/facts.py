@@ -40,6 +40,7 @@ class PlanInputs:
     target_configs: Mapping[str, TopicConfigs | CopystreamError]
     target_facts: TargetFacts
     starts: Mapping[TopicPartition, int]  # of the logs
+    start_epochs: Mapping[TopicPartition, int]  # leader epochs of their first records; −1 unknown
     ends: Mapping[TopicPartition, int]  # where the copy ends, exclusive; −1 follows without an end
     held: Mapping[TopicPartition, OpenTransaction]
     first: Mapping[TopicPartition, int]  # where a first copy begins, by --from
@@ -123,6 +124,7 @@ class Gathering:
             target_configs=target_configs,
             target_facts=target_facts,
             starts=starts,
+            start_epochs=self._sources.start_epochs,
             ends=ends,
             held=self._held(stable, high),
             first=first,

@@ -75,7 +75,8 @@ def plan_kept(
         else:
             start = inputs.begin(tp)
             until = not_before(start, inputs.ends[tp])
-            parts.append(PartitionPlan(topic, p, start, until, 0, end, None))
+            epoch = inputs.start_epochs[tp] if start == inputs.starts[tp] else -1
+            parts.append(PartitionPlan(topic, p, start, until, 0, end, None, start_epoch=epoch))
     strongest: Sequence[TargetState] = ("foreign", "ours", "empty")
     state = next(state for state in strongest if state in states or state == "empty")
     return TopicParts(parts, conflicts, state, forgot)

@@ -23,6 +23,7 @@ class Reach:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.failed: dict[TopicPartition, int] = {}
+        self.start_epochs: dict[TopicPartition, int] = {}  # leader epochs of the log starts asked
 
     def reached(self, tps: Iterable[TopicPartition]) -> list[TopicPartition]:
         return [tp for tp in tps if tp not in self.failed]
@@ -42,7 +43,10 @@ class Reach:
             asked, at, read_committed=read_committed, apart=True, timeout=PATIENCE
         )
         self.failed.update({tp: result.error for tp, result in found.items() if result.error})
-        return {tp: result.offset for tp, result in found.items() if not result.error}
+        answered = {tp: result for tp, result in found.items() if not result.error}
+        if at == "earliest":
+            self.start_epochs.update({tp: one.leader_epoch for tp, one in answered.items()})
+        return {tp: result.offset for tp, result in answered.items()}
 
     def faults(self, metas: Mapping[str, TopicMeta]) -> list[Fault]:
         """One for each partition that failed; ``metas`` are its topics as they were seen last."""
