@@ -191,7 +191,7 @@ def test_the_leader_epoch_of_a_logs_first_record_is_known(two: Setting, tmp_path
     """That of a record in the log's middle is not."""
     two.topic("t", 40, 40)
     file = tmp_path / "offsets"
-    file.write_text("t 1 7\n")
+    file.write_text("t 0 0\nt 1 7\n")
     plan = two.plan("t", **{"from": parsed("from", str(file))})
     assert [(part.start, part.start_epoch) for part in plan.partitions] == [(0, 4), (7, -1)]
 
