@@ -96,7 +96,9 @@ def test_a_function_of_the_users(
     assert "mine:missing cannot be loaded" in refused.expect(2).stderr
 
 
-@pytest.mark.parametrize("rounds", [22, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "rounds", [22, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+)
 def test_kill_9_at_random_moments(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random, rounds: int
 ) -> None:
