@@ -68,9 +68,9 @@ def start_copystream(bench: Bench, stdout: IO[str], *options: str) -> subprocess
 
 
 def run_mirror(bench: Bench) -> Run:
-    """MirrorMaker 2, ended when all is there: by itself it goes on for ever.
+    """MirrorMaker 2, stopped once everything is on the target: it never ends by itself.
 
-    It leaves every record in its partition, however many the target has.
+    It leaves every record in its partition, whatever the target's partition count.
     """
     bench.prepare()
     started = time.monotonic()
@@ -87,7 +87,7 @@ def run_mirror(bench: Bench) -> Run:
 
 
 def run_limit(bench: Bench) -> Run:
-    """The slower one of reading everything and writing everything, each alone."""
+    """Reads everything, then writes everything, each alone; returns the slower of the two."""
     bench = bench.densely()
     create(bench.target.bootstrap, bench.topic, bench.workload.partitions)
     before = Costs.of(bench, 0.0)

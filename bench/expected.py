@@ -1,6 +1,6 @@
-"""How many records each partition of a right copy has, by the source's log files.
+"""How many records each partition of a correct copy has, from the source's log files.
 
-No code of copystream counts here: it is what is checked.
+Uses no code of copystream, since copystream is what is checked.
 """
 
 from __future__ import annotations

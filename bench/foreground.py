@@ -1,4 +1,4 @@
-"""An application that writes to the target while somebody copies: an ordinary producer.
+"""An application that writes to the target during a copy: an ordinary producer.
 
 Run as a program, it writes records of 1 kB until its standard input is closed, and prints one
 JSON object a second: when (monotonic seconds), bytes acknowledged in it, and how long some of its

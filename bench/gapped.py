@@ -41,7 +41,7 @@ def thinned(batch: bytes, source: random.Random) -> bytes:
         end = body + size
         if number not in gone:
             kept.append(plain[at:end])
-            delta, _ = decode_varint(plain, body + 1)  # behind the record's attributes
+            delta, _ = decode_varint(plain, body + 1)  # after the record's attributes
             latest = max(latest, delta)
         at = end
     guarded = _GUARDED.pack(attributes, last_delta, began, began + latest, *producer, len(kept))

@@ -1,4 +1,4 @@
-"""The limit: how fast the brokers give and take whole batches when nobody looks inside.
+"""The limit: how fast the brokers send and take whole batches that no client opens.
 
 ``fetch`` reads all partitions of a topic over a few connections into one reused buffer each and
 throws the bytes away. ``produce`` sends prebuilt batches, one for each of several partitions a
@@ -126,7 +126,7 @@ def fetch(address: str, topic: str, partitions: int) -> Figures:
             answer = receive(connection, buffer)
             got = _read_fetch(answer, positions, ends)
             total += got
-            # who was served goes to the end of the line, so that all get their turn
+            # a partition that was served goes to the end, so that all get their turn
             positions = dict(sorted(positions.items(), key=lambda item: item[1] / ends[item[0]]))
         connection.close()
         return total
@@ -135,7 +135,7 @@ def fetch(address: str, topic: str, partitions: int) -> Figures:
 
 
 def _read_fetch(answer: memoryview, positions: dict[int, int], ends: list[int]) -> int:
-    """Moves ``positions`` behind the batches in a Fetch v11 answer; the batches' bytes."""
+    """Moves ``positions`` past the batches in a Fetch v11 answer; returns the batches' bytes."""
     _, _, error, _, topics = struct.unpack_from(">iihii", answer)
     if error or topics > 1:
         raise RuntimeError(f"Fetch answered error {error} with {topics} topics")
@@ -247,7 +247,7 @@ def _timed(runs: Sequence[Callable[[], int]]) -> Figures:
 
 
 def load_batches(path: Path) -> list[bytes]:
-    """Batches written one behind the other: each begins with its base offset and length."""
+    """Batches written one after the other: each begins with its base offset and length."""
     data = path.read_bytes()
     batches = []
     at = 0

@@ -1,4 +1,4 @@
-"""What ``--throttle auto`` costs when nobody is in the way, and what it leaves to who is.
+"""What ``--throttle auto`` costs on an idle target, and what it leaves to another writer.
 
 ``make bench-polite`` runs it; ``bench/README.md`` says how to read it.
 """
@@ -36,7 +36,7 @@ LEAST = 4  # whole seconds of a copy beside the application
 TOPIC = "application"
 PARTITIONS = 6
 APPLICATIONS: dict[str, float | None] = {"steady": 30e6, "greedy": None}  # bytes a second
-# An application's log is cut behind it, so that it fits in memory.
+# Retention deletes the application's older records, so that its log fits in memory.
 KEEP = {"retention.bytes": "50000000", "segment.bytes": "20000000", "file.delete.delay.ms": "1000"}
 CUT_OFTEN = {"log.retention.check.interval.ms": "1000"}
 
@@ -109,8 +109,8 @@ def arguments() -> Any:
 
 
 def duel(bench: Bench, application: str, throttle: str, quiet: float, longest: float) -> Duel:
-    """The application for a while, then a copy beside it until that ends, or long enough, then
-    the application alone again: brokers become quicker, machines slower.
+    """The application for a while, then a copy beside it until the copy ends or ``longest`` seconds
+    have passed, then the application alone again: brokers become quicker, machines slower.
     """
     bench.clear(bench.target)
     bench.prepare()

@@ -94,7 +94,9 @@ class Bench(Struct):
             create(self.target.bootstrap, self.topic, self.targets)
 
     def densely(self) -> Bench:
-        """As many records in whole batches: what ``limit`` may write, brokers take no others."""
+        """As many records in batches without holes, for ``limit`` to write: brokers refuse batches
+        with holes.
+        """
         in_batches = self.workload.partitions * self.batches.records
         return structs.replace(self, each=max(1, round(self.records / in_batches)))
 

@@ -1,8 +1,8 @@
 """Runs brokers warm: a cold broker's CPU goes to its JIT, not to the records.
 
-Batches of the workload are written and read back until a gigabyte costs about the same as the
-two before. Then the seeded topic is copied until that costs the same, too: a JIT that has seen the
-requests of ``limit`` only has yet to compile what a copy's requests need.
+Batches of the workload are written and read back until a gigabyte costs about the same as the two
+before. Then the seeded topic is copied until copies cost the same, too: a JIT that has only seen
+the requests of ``limit`` has not compiled what a copy's requests need.
 """
 
 from __future__ import annotations

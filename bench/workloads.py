@@ -38,7 +38,7 @@ class Workload(Struct, frozen=True):
     partitions: int
     share: float  # of the size asked for: small records take MM2 long
     goal: float | None  # how many times faster than tuned MM2 the copy has to be
-    rebatched: bool = False  # by a copy of it: the limit, which passes everything on, is no goal
+    rebatched: bool = False  # a copy re-batches it, unlike ``limit``: no goal beside that
     append_time: bool = False  # message.timestamp.type=LogAppendTime on the source
     gapped: bool = False  # a compacted topic: half of each batch's records are gone
     target_partitions: int = 0  # records go to so many, by murmur2 of their keys; 0: stay in theirs

@@ -16,8 +16,8 @@ Measure = Callable[..., None]
 def measure(benchmark: Any, request: pytest.FixtureRequest) -> Measure:
     """``measure(label, amount, unit, goal, function, *arguments)``: how much of ``unit`` a second.
 
-    ``amount`` is what one call works through. A goal is held against the best round: the others
-    tell of the machine's other work, not of this code.
+    ``amount`` is what one call works through. A goal is compared with the best round: slower rounds
+    show other work of the machine, not this code.
     """
 
     def run(

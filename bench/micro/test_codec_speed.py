@@ -2,9 +2,9 @@
 
     pytest bench/micro/test_codec_speed.py --benchmark-enable
 
-128 KiB is a batch as producers make them in bulk, 1 KiB one of a few records, where what surrounds
-the library counts. The data are JSON lines. A codec is the library it comes from: figures here
-tell whether this project adds to it, and what re-batching will cost with each.
+128 KiB is a batch as producers make them in bulk. 1 KiB is one of a few records, where the code
+around the library counts. The data are JSON lines. The codecs are libraries: figures here tell what
+this project adds to their cost, and what re-batching costs with each.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     pytest bench/micro --benchmark-enable
 
-The header path is what happens to every batch that is passed through: it is cut off the fetched
-slice, classified, and its header written anew with the transformed CRC. It reads 61 bytes of a
-batch whatever its size, so its cost is per batch; bytes a second are that times the batch size.
-Frames are measured through their Python form, which copies records and makes dictionaries; the
-lane uses the same code without either.
+Every batch that is passed through takes the header path: it is cut off the fetched slice and
+classified, and its header is rewritten with the transformed CRC. It reads 61 bytes of a batch
+whatever its size, so its cost is per batch; bytes a second are that times the batch size. Frames
+are measured through their Python form, which copies records and makes dictionaries; the lane uses
+the same code without either.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def test_any_flat_buffer_will_do(codec: int) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_the_data_may_go_when_it_is_read(name: str) -> None:
-    """What was decompressed is a copy: slabs are used again."""
+    """Decompressed data is a copy, since slabs are used again."""
     codec, form = FORMS[name]
     slab = bytearray(form)
     plain = decompress_bytes(codec, slab, LIMIT)
@@ -160,7 +160,7 @@ def test_the_data_may_go_when_it_is_read(name: str) -> None:
     assert plain == TEXT
 
 
-# --- What stands behind the end of the data (the table in codec.pyx) ------------------------------
+# --- Bytes after the end of the data (the table in codec.pyx) -------------------------------------
 
 TAILS = [b"\0", b"\0\0\0", b"\0\0\0\0", b"tail that is no data", b"\xff" * 30]
 
@@ -179,7 +179,7 @@ def test_trailing_bytes(name: str, tail: bytes) -> None:
 
 @pytest.mark.parametrize("codec", COMPRESSED)
 def test_data_after_data(codec: int) -> None:
-    """Members and frames go on, but for lz4, where Java reads one frame."""
+    """All members or frames are read, but for lz4, of which Java reads only the first frame."""
     twice = compress_bytes(codec, b"first ") + compress_bytes(codec, b"second")
     expected = b"first " if codec == LZ4 else b"first second"
     assert decompress_bytes(codec, twice, len(expected)) == expected

@@ -30,7 +30,7 @@ from kit.oracle.packed import COMPRESSED, GZIP, LIMIT, LZ4, NAMES, SNAPPY, ZSTD
 MIB = 1 << 20
 PLAIN = packed.text(200) + bytes(90) + packed.text(60, 2)
 FORMS = packed.forms(PLAIN)
-# A checksum over the content or its declared size: what is damaged and yet read is read right.
+# They have a checksum of the content or its declared size, so damaged data that is read is right.
 CHECKED = {"gzip", "gzip-members", "zstd-checksum"}
 
 
@@ -52,7 +52,9 @@ def attempt(codec: int, data: bytes, limit: int = LIMIT) -> bytes | None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_cut_at_every_position(name: str) -> None:
-    """Refused, but between two members, chunks or frames, where what came before is whole."""
+    """Refused, except for a cut between two members, chunks or frames: what precedes it is
+    complete.
+    """
     codec, data = FORMS[name]
     whole_parts = {
         "gzip-members": [gzip.compress(PLAIN[: len(PLAIN) // 2])],
@@ -246,7 +248,7 @@ def test_what_is_just_allowed_is_not_held_twice(name: str) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_damage_does_not_leak(seed: int) -> None:
-    """Failures by the hundred, each with a megabyte in hands."""
+    """Hundreds of failures, each with a megabyte allocated."""
     rng = random.Random(seed)
     data = rng.randbytes(MIB // 2) + bytes(MIB // 2)
     forms = [form for name, form in packed.forms(data).items() if name != "snappy-raw"]

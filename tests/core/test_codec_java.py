@@ -106,7 +106,7 @@ def damaged(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 def test_damage_is_judged_alike(java: JavaCodecs, name: str) -> None:
     """Refused by both, or read as the same by both."""
     codec, form = FORMS[name]
-    # Reserved gzip flags, and an end mark of lz4 that says it is not compressed: Java looks away.
+    # Java ignores reserved gzip flags, and an end mark of lz4 that is marked as uncompressed.
     passed_over = {"gzip": {(3, 5), (3, 6), (3, 7)}, "lz4": {(len(form) - 1, 7)}}.get(name, set())
     for position, bit, data in damaged(form):
         theirs, read = java.decompress(codec, data), ours(codec, data)
@@ -116,7 +116,7 @@ def test_damage_is_judged_alike(java: JavaCodecs, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FORMS if name not in SIMPLE])
 def test_nothing_is_read_that_java_reads_otherwise(java: JavaCodecs, name: str) -> None:
-    """Java ends in silence before a second part that is damaged, and skips lz4's content size."""
+    """Java stops without an error before a damaged second part, and skips lz4's content size."""
     codec, form = FORMS[name]
     for position, bit, data in damaged(form):
         read = ours(codec, data)

@@ -43,7 +43,7 @@ def test_peers_agree(
 ) -> None:
     if encode is not None:
         assert decompress_bytes(codec, encode(data), len(data)) == data
-    # kafka-python takes a xerial header with nothing behind it for a raw block.
+    # kafka-python takes a xerial header with nothing after it for a raw block.
     if decode is not None and (data or codec != SNAPPY):
         assert bytes(decode(compress_bytes(codec, data))) == data
 

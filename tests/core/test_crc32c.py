@@ -16,8 +16,8 @@ from copycore.crc32c import combine, crc32c, implementation, shift, table_crc32c
 from kit.oracle import batches as oracle
 from kit.oracle.wire_strategies import u32
 
-# RFC 3720 B.4, as google/crc32c's StandardResults test has them; then the check value everybody
-# gives and the empty string.
+# RFC 3720 B.4, as google/crc32c's StandardResults test has them; then the usual check value and the
+# empty string.
 KNOWN = [
     (bytes(32), 0x8A9136AA),
     (b"\xff" * 32, 0x62A8AB43),

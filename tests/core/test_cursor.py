@@ -1,4 +1,4 @@
-"""The bounded reader against an obvious one, and every way in which bytes can lie to it."""
+"""The bounded cursor against a simple reader, and every kind of malformed bytes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_any_program_equals_the_obvious_reader(data: bytes, program: list[tuple[
         assert cursor.remaining == len(data) - position
     else:
         return
-    # Once failed, for ever failed: nothing behind the damage is read as if it were whole.
+    # A cursor that has failed stays failed: nothing after the damage is read as if it were sound.
     assert cursor.remaining == 0
     for step in [*program, ("i8",), ("uvarint",), ("tags",)]:
         with pytest.raises(ValueError, match="malformed or truncated"):

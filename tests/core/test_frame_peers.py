@@ -66,7 +66,7 @@ def kio_write(entity: Any, *, header: Any) -> bytes:
     buffer = io.BytesIO()
     entity_writer(type(header))(buffer, header)
     entity_writer(type(entity))(buffer, entity)
-    return buffer.getvalue()[4:]  # behind the correlation id
+    return buffer.getvalue()[4:]  # after the correlation id
 
 
 def peer_read(schema: Any, version: int, frame: bytes) -> tuple[Any, dict[str, Any]]:
@@ -98,7 +98,7 @@ def plain_fetch(response: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def by_offset_and_producer(decoded: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Transactions of one first offset come in any order: put them in one."""
+    """Transactions with the same first offset come in any order: sorts them."""
     for _, partitions in decoded["topics"]:
         for p in partitions:
             p["aborted"].sort(key=lambda entry: (entry[1], entry[0]))

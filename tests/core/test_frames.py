@@ -62,7 +62,7 @@ PRODUCE_REQUESTS = {
     9: f"""0000006d 0000 0009 00000102 0004 636f7079 00
         00 ffff 00003a98 02 07 6f7264657273 02 00000007 47 {EXAMPLE_BATCH} 00 00 00""",
 }
-# Behind the correlation id. Partition 7 has an abort list out of order, 8 an error and nulls; the
+# After the correlation id. Partition 7 has an abort list out of order, 8 an error and nulls; the
 # flexible ones name the new leader of 8 in a tagged field (tag 1).
 FETCH_RESPONSES = {
     11: """00000028 0000 00000000 00000001 0006 6f7264657273 00000002

@@ -202,7 +202,9 @@ def test_random_bytes_after_a_valid_length(middle: bytes, length: int) -> None:
 @pytest.mark.parametrize("claim", [40, 2**16, 2**31 - 2])
 @pytest.mark.parametrize("version", [11, 12])
 def test_counts_larger_than_the_response_end_at_once(version: int, claim: int) -> None:
-    """A made-up count costs neither memory nor time: it is held against the bytes that are left."""
+    """A made-up count costs neither memory nor time: it is compared with the bytes that are
+    left.
+    """
 
     def count(n: int) -> bytes:
         return oracle.uvarint(n + 1) if version >= 12 else n.to_bytes(4, "big")

@@ -90,7 +90,7 @@ GOLDEN: dict[str, tuple[list[Message], str]] = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_what_java_wrote(name: str) -> None:
-    """The number at the end of a name is the time of a LogAppendTime topic."""
+    """The number at the end of a name is the append time of a LogAppendTime topic."""
     messages, data = GOLDEN[name]
     magic, _codec, *append_time = name.split("-")
     assert seen(bytes.fromhex(data)) == [
@@ -187,7 +187,7 @@ def test_what_kafka_python_writes(magic: int, codec: int) -> None:
 
 @given(pair=wrappers())
 def test_what_kafka_python_reads(pair: tuple[bytes, Seen]) -> None:
-    """Where all messages have the wrapper's magic, which it takes for granted."""
+    """It assumes that all messages have the wrapper's magic."""
     data, expected = pair
     outer, attributes = read_entry(In(data, False))
     content = In(decompress(attributes & 7, outer.magic, outer.value or b""), False)

@@ -51,7 +51,7 @@ def test_every_truncation(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", PLAIN + WRAPPERS, ids=range(8))
 def test_every_flipped_bit(data: bytes) -> None:
-    """Offset and length stand outside the CRC; whatever else is flipped, it notices."""
+    """The CRC does not cover offset and length; it detects any other flipped bit."""
     for bit in range(8 * len(data)):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -104,7 +104,7 @@ def with_right_crcs(data: bytes) -> bytes:
 def test_damage_in_a_set(
     content: bytes, codec: int, magic: int, offset: int, attributes: int
 ) -> None:
-    """Whoever made it also made all CRCs right."""
+    """As damaged, and once more with all CRCs made right."""
     for inner in (content, with_right_crcs(content)):
         check(wrap(inner, codec, magic=magic, offset=offset, timestamp=7, attributes=attributes))
 
@@ -115,7 +115,9 @@ def test_damage_in_a_set(
     magic=st.sampled_from([0, 1]),
 )
 def test_damage_in_compressed_bytes(packed: bytes, codec: int, magic: int) -> None:
-    """Whether a codec notices is its own matter; here nothing comes of it but one of two."""
+    """The codec may or may not notice: the result is a named error, or messages at ascending
+    offsets.
+    """
     data = write(Told(magic, 2, 5 if magic else None, None, packed), codec)
     try:
         messages = seen(data)
@@ -245,7 +247,7 @@ def test_more_than_the_limit(magic: int, codec: int) -> None:
 
 
 def test_the_broken_lz4_header_is_that_of_magic_0_alone() -> None:
-    """KAFKA-3160 was mended with magic 1: there the checksum tells of damage again."""
+    """KAFKA-3160 was fixed with magic 1: there a wrong header checksum is refused."""
     broken = legacy_oracle.compress(LZ4, 0, SET)
     assert len(seen(write(Told(0, 2, None, None, broken), LZ4))) == 3
     refused(write(Told(1, 2, 5, None, broken), LZ4), "lz4 data is damaged", CodecError)

@@ -20,7 +20,7 @@ from kit.oracle.legacy_strategies import LIMIT, TOP, seen
 
 pytestmark = pytest.mark.timeout(180)
 
-# What Java passes over and ``unwrap`` does not.
+# Java ignores these, ``unwrap`` refuses them.
 STRICTER = ("do not fill it", "ends early", "has magic", "has offset")
 
 
@@ -68,7 +68,9 @@ def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JavaLegacy]:
 
 
 def agree(java: JavaLegacy, data: bytes) -> bool:
-    """Whether ``data`` is read: by both and as the same; else by none, or by a stricter rule."""
+    """Whether both read ``data``, with the same result. If not, both refuse it, or a stricter rule
+    does.
+    """
     theirs = java.read(data)
     try:
         ours = seen(data)
@@ -100,7 +102,9 @@ def test_what_java_writes(java: JavaLegacy, magic: int, append_time: int, codec:
 @pytest.mark.parametrize("inner", [(0, 0, 0), (1, 1, 1), (0, 1, 0), (1, 0, 1)])
 @pytest.mark.parametrize("magic", [0, 1])
 def test_the_same_rules(java: JavaLegacy, magic: int, inner: tuple[int, ...], codec: int) -> None:
-    """Whose offset and time counts, in sets of either or both magics, dense and with gaps."""
+    """Whether the wrapper's or the message's offset and time count, in sets of one magic or both,
+    dense and with gaps.
+    """
     for offsets in ((0, 1, 2), (0, 2, 9), (5, 6, 7), (1000, 1001, 5000), (TOP - 2, TOP - 1, TOP)):
         content = b"".join(
             write(Told(m, at, 10 + at % 9 if m else None, b"k%d" % at, None))

@@ -1,4 +1,6 @@
-"""Partitioners: known values of their owners' own tests, peers, slow oracles, and the spread."""
+"""Partitioners: known values from Kafka's and librdkafka's tests, peers, slow oracles, the
+spread.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def limited(rate: float, records: float = 0.0, parent: Bucket | None = None) -> 
 
 
 def send(bucket: Bucket, now: float, amount: float, records: float = 0.0) -> float:
-    """Send as soon as it is allowed; when that is."""
+    """Sends as soon as that is allowed; returns when."""
     for _ in range(1000):
         delay = bucket.take(now, amount, records)
         if delay == 0:
@@ -40,7 +40,7 @@ def send(bucket: Bucket, now: float, amount: float, records: float = 0.0) -> flo
     calls=st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(1.0, 1e7)), min_size=1, max_size=80),
 )
 def test_no_window_has_more_than_its_share(rate: float, calls: list[tuple[float, float]]) -> None:
-    """Whenever and however often is asked: rate · t + burst + one batch at the most."""
+    """However often the bucket is asked: rate · t + burst + one batch at the most."""
     bucket, now = limited(rate), START
     spent: list[tuple[float, float]] = []
     for pause, amount in calls:
@@ -94,8 +94,8 @@ def test_every_level_holds_its_limits_while_they_change(
 @settings(deadline=None, max_examples=200)
 @given(rate=rates, wanted=st.lists(st.floats(1.0, 1e7), min_size=1, max_size=60))
 def test_under_demand_nearly_all_of_the_rate_is_used(rate: float, wanted: list[float]) -> None:
-    """Who sends as soon as allowed gets 95 % of the rate; what is saved up for a chunk, and the
-    last batch, apart.
+    """A sender that always sends as soon as it may gets 95 % of the rate, apart from what is saved
+    up for a chunk and the last batch.
     """
     bucket, now = limited(rate), START
     for amount in wanted:
@@ -109,7 +109,7 @@ def test_under_demand_nearly_all_of_the_rate_is_used(rate: float, wanted: list[f
 def test_a_lane_that_comes_late_still_gets_the_rate(
     late: float, rate: float, records: float
 ) -> None:
-    """Half a minute, ± 1 %: what passes while a lane is late is not lost."""
+    """Half a minute, ± 1 %: the tokens of the time by which a lane is late are not lost."""
     bucket, now = limited(rate, records), START
     sent = count = 0.0
     while now < START + 30:
@@ -124,7 +124,7 @@ def test_a_lane_that_comes_late_still_gets_the_rate(
 
 
 def test_there_is_no_drift() -> None:
-    """A hundred thousand small steps come to what the rate says, to a millionth."""
+    """A hundred thousand small steps add up to the rate, to a millionth."""
     rate, step = 1_234_567.8, 0.0007
     bucket = limited(rate)
     sent, now = 0, Fraction(START)
@@ -151,7 +151,7 @@ def test_it_starts_empty() -> None:
 
 
 def test_what_ran_out_opens_with_a_chunk() -> None:
-    """Requests stay large: not every byte's worth of time brings a batch."""
+    """Requests stay large: an empty bucket waits until a chunk has accumulated."""
     bucket = limited(1000.0)
     now = START + CHUNK
     while bucket.take(now, 10.0) == 0:

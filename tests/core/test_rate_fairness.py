@@ -1,4 +1,4 @@
-"""Who gets how much of a limit: topics by weight, partitions alike, whatever their batches."""
+"""How a limit is shared: topics by weight, partitions equally, whatever their batch sizes."""
 
 from __future__ import annotations
 
@@ -164,8 +164,8 @@ def test_an_idle_topic_saves_up_nothing() -> None:
 
 @pytest.mark.parametrize(("size", "batches"), [(200, 100), (200, 900), (10_000, 160)])
 def test_one_held_up_elsewhere_does_not_slow_the_others_down(size: int, batches: int) -> None:
-    """A trickle, or a slow broker behind a full queue: it wants less than its share, and what it
-    leaves goes to the others in equal parts.
+    """A slow producer, or a slow broker with a full queue: it uses less than its share, and the
+    rest goes to the others in equal parts.
     """
     rng = random.Random(5)
     root = limited(1e7)
@@ -179,7 +179,7 @@ def test_one_held_up_elsewhere_does_not_slow_the_others_down(size: int, batches:
 
 
 def test_one_that_does_not_come_back_is_waited_for_no_longer_than_its_time() -> None:
-    """Its connection is stuck: the others lose nothing but a moment."""
+    """Its connection is stuck: the others lose no more than that wait."""
     root = limited(1e6)
     stuck, other = Bucket(Bucket(root)), Bucket(Bucket(root))
     delay = stuck.take(START, 1000)
@@ -194,7 +194,7 @@ def test_one_that_does_not_come_back_is_waited_for_no_longer_than_its_time() -> 
 
 
 def test_the_limit_of_one_topic_does_not_slow_the_others_down() -> None:
-    """It wants less than its share of the whole, however long it waits for its own limit."""
+    """It uses less than its share of the common limit, however long it waits for its own."""
     rng = random.Random(6)
     root = limited(1e7)
     topics = []
@@ -213,7 +213,9 @@ def test_the_limit_of_one_topic_does_not_slow_the_others_down() -> None:
 
 
 def test_a_topic_s_turn_is_kept_for_its_slowest_lane() -> None:
-    """One of its lanes was served and wants no more, another one has yet to wake up."""
+    """One of its lanes was served and has nothing more to send; another one has not woken up
+    yet.
+    """
     rng = random.Random(9)
     root = limited(1e7)
     topic = Bucket(root)

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.timeout(180)
 
 XERIAL = b"\x82SNAPPY\0"
 CORRUPT_MESSAGE, OUT_OF_ORDER_SEQUENCE = 2, 45
-RETRIABLE = {3, 5, 6, 14, 15}  # a topic's first moments, a coordinator's first moments
+RETRIABLE = {3, 5, 6, 14, 15}  # while a topic or a coordinator has just been created
 
 
 class Topic(NamedTuple):
@@ -59,7 +59,7 @@ class Broker:
         self._socket.close()
 
     def call(self, frame: bytes) -> bytes:
-        """The response behind its correlation id."""
+        """The response after its correlation id."""
         self._socket.sendall(frame)
         (size,) = struct.unpack(">i", self._file.read(4))
         response = self._file.read(size)

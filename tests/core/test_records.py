@@ -33,7 +33,7 @@ NULLS = bytes.fromhex("0c 00 00 00 01 01 00")
 
 
 def check(data: bytes, count: int, base_timestamp: int = 0) -> None:
-    """Reading and rewriting do what the oracle does, or refuse with the oracle's words."""
+    """Reading and rewriting do what the oracle does, or refuse with the same message."""
     try:
         expected = read_payload(data, count)
     except ValueError as error:
@@ -135,7 +135,7 @@ def test_a_batch_longer_than_its_length_field_is_refused() -> None:
     largest = 2**31 - 1 - 61 - 21  # with the header and the longest front a record may have
     first = len(payload([(0, b"\0")]))
     for entries_ in (
-        [(0, bytes(2**31))],  # memory that nobody touches
+        [(0, bytes(2**31))],  # memory that is never touched
         [(0, bytes(largest + 1))],
         [(0, b"\0"), (0, bytes(largest - first + 1))],
     ):

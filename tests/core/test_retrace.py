@@ -1,4 +1,4 @@
-"""lz4 frames after the matches of others: whatever those say, what comes out is the content."""
+"""lz4 frames made from the matches of older frames: whatever those say, the content is right."""
 
 from __future__ import annotations
 
@@ -112,7 +112,9 @@ def test_blocks_that_break_off(name: str) -> None:
 @pytest.mark.parametrize("block_size", [4, 5, 7])
 @pytest.mark.parametrize("name", FRONTS)
 def test_matches_are_kept(name: str, block_size: int, checksum: bool) -> None:
-    """The old frame was made with far more effort than is made here, and it shows."""
+    """The old frame was compressed with far more effort, so the new one is smaller than one made
+    anew.
+    """
     one = records(FRONTS[name])
     frame = best(one.old, block_size, checksum)
     found = check(retraced(exact(one.new), [source(frame, one)]), one.new)

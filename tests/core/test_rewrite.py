@@ -1,4 +1,4 @@
-"""The header rewrite: every field, and a CRC that keeps vouching for the source's bytes."""
+"""The header rewrite: every field, and a CRC that still covers the source's bytes."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def test_payloads_of_any_size(batch: bytes, size: int) -> None:
 
 @given(batch=dense_batches(), pid=i64, counter=st.integers(0, 2**63 - 1))
 def test_rewriting_twice_changes_nothing_more(batch: bytes, pid: int, counter: int) -> None:
-    # A producer id of −1 with sequences would be another matter to the broker, not to the CRC.
+    # The broker would refuse a producer id of −1 with sequences; the CRC does not depend on it.
     once = rewritten(batch, pid, 0, counter)
     assert rewritten(once, pid, 0, counter) == once
 
 
 def test_every_flipped_bit_stays_detected() -> None:
-    """End-to-end integrity: what was damaged on the way is damaged for the target too."""
+    """End-to-end integrity: the target detects what was damaged on the way."""
     batch = build(bytes(range(200)), producer_id=5, producer_epoch=2, base_sequence=8, count=1000)
     detected = 0
     for bit in range(8 * len(batch)):

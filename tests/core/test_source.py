@@ -1,4 +1,4 @@
-"""Laws of the core's sources, read from the sources."""
+"""Rules for the core's sources, checked by reading the sources."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def literal(module: str, name: str) -> set[str]:
 
 
 def test_endings_are_a_closed_type() -> None:
-    """The stub has every ending that is set anywhere in the core, and no other."""
+    """The stub lists exactly the endings that are set in the core."""
     sources = "".join(code(path) for path in CORE.glob("*.pyx"))
     broken = set(re.findall(r'BrokenBatch\(\s*"(.+?)"', sources))
     assert broken == literal("rebatch", "Broken")
@@ -98,7 +98,9 @@ def test_the_build_knows_every_module() -> None:
 
 @pytest.mark.parametrize("path", CYTHON, ids=lambda path: path.name)
 def test_the_core_is_bytes_in_bytes_out(path: Path) -> None:
-    """No Kafka client, no clock, no logging, no policy; sockets in their own rooms only."""
+    """No Kafka client, no clock, no logging, no policy; sockets only in the modules meant for
+    them.
+    """
     allowed = {"copycore", "libc", "cpython", "cython", "collections", "array", "threading"}
     headers = {"crc32c_impl.h", "alike_impl.h"}
     if path.stem == "codec":

@@ -1,13 +1,13 @@
 """A fuzzer for the path of records and batches: ``python -m fuzz`` in ``tests``, or ``make fuzz``.
 
-It damages batches of every kind and holds what the core makes of them against slow oracles, until
+It damages batches of every kind and compares what the core makes of them with slow oracles, until
 its time is over. It prints its seed, and with a failure how to repeat that very case.
 
 There is no coverage-guided library in it. atheris, the one for Python, has to be compiled into the
 core with clang's libFuzzer, which neither gcc nor the builds for other platforms have, and its
-wheels follow Python's versions late. It would also spend most of its time behind CRCs and codecs,
-which random changes do not get past; what gets past them is a mutator that knows the format, and
-that one is here, in ``corpus``. The sanitizers watch over it by ``make sanitize``.
+wheels follow Python's versions late. Random changes would also rarely get past CRCs and codecs;
+that takes a mutator which knows the format, and ``corpus`` is one. ``make sanitize`` runs it under
+the sanitizers.
 """
 
 from __future__ import annotations

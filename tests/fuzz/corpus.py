@@ -2,7 +2,7 @@
 
 Damage to raw bytes rarely gets past a CRC. So each case is damaged at levels of its own choosing
 (the bytes, a header's fields, the compressed records, the records, the messages of a set, the
-order of the batches), and what stands around it is made right again.
+order of the batches), and what encloses it (lengths, CRCs) is made right again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def seeds(rng: random.Random) -> tuple[Pieces, list[tuple[int, int]]]:
     begin = rng.randrange(len(log.batches))
     pieces = log.batches[begin : begin + rng.choice([1, 2, 3, 5, 5, 15])]
     aborted = [(producer, first) for producer, first, _ in log.aborted]
-    # Lists that say more than is true make more of the markers matter.
+    # Abort lists with false entries make more of the markers matter.
     places = [span(piece)[0] for piece in pieces]
     aborted += [(rng.randrange(3), rng.choice(places)) for _ in range(rng.choice([0, 0, 1, 3]))]
     return pieces, aborted
@@ -88,7 +88,7 @@ def is_v2(whole: bytes) -> bool:
 
 
 def field(rng: random.Random, whole: bytes) -> bytes:
-    """A header that says something else, vouched for by its CRC."""
+    """A header with other fields and a right CRC."""
     if not is_v2(whole):
         return scribble(rng, whole)
     h = oracle.parse(whole)
@@ -109,7 +109,7 @@ def field(rng: random.Random, whole: bytes) -> bytes:
 
 
 def rotten(rng: random.Random, whole: bytes) -> bytes:
-    """One byte of what a CRC covers is another one."""
+    """One byte that the CRC covers is changed."""
     out = bytearray(whole)
     out[rng.randrange(min(21, len(out) - 1), len(out))] ^= rng.randrange(1, 256)
     return bytes(out)

@@ -1,7 +1,7 @@
-"""What a copy of a fetched slice has to come to, worked out slowly: which records arrive, which
-batches go through as they are, and how it ends.
+"""The expected result of copying a fetched slice, worked out slowly: which records arrive, which
+batches go through as they are, and how the copy ends.
 
-The broker of a case answers with the same slice for ever, whatever offset it is asked for.
+The broker of a case always answers with the same slice, whatever offset it is asked for.
 """
 
 from __future__ import annotations
@@ -195,7 +195,8 @@ def opened(codec: int, payload: bytes) -> bytes | None:
     """The records as the codec's own library unpacks them; None for damage.
 
     On damaged data libraries and the core may disagree, for each has rules of its own for headers
-    and what follows the end. There the core's word is taken, and only its records are judged.
+    and what follows the end. There the core's decision is accepted, and only its records are
+    checked.
     """
     try:
         ours: bytes | None = decompress_bytes(codec, payload, LIMIT)

@@ -1,4 +1,4 @@
-"""One case of the fuzzer: a named error, or the result that a slow oracle has too."""
+"""One case of the fuzzer: a named error, or the same result as a slow oracle."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ TARGETS: Mapping[str, Callable[[random.Random, Outcomes], None]] = {
     "messages": messages,
     "copies": copies,
 }
-# The copies reach all of the others' code, and their states besides.
+# Copies reach all the code of the other targets, and the states of a copy besides.
 WEIGHTS = {"slices": 1, "codecs": 2, "records": 1, "frames": 1, "messages": 2, "copies": 4}
 
 

@@ -1,4 +1,4 @@
-"""Some cases of the fuzzer on every run, and that it would notice."""
+"""Some cases of the fuzzer on every run, and checks that it detects differences."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def shorter(read: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
 def test_a_difference_is_noticed(
     monkeypatch: pytest.MonkeyPatch, place: Any, name: str, changed: Any
 ) -> None:
-    """One side reads something in another way, as after a mistake in the core."""
+    """Core and oracle read something differently, as after a mistake in the core."""
     monkeypatch.setattr(place, name, changed)
     with pytest.raises(AssertionError):
         run(1, 5 * CASES)

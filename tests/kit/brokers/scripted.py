@@ -6,9 +6,9 @@ each broker serve, so that every order of events can be had and none depends on 
 
 An honest broker behaves as Kafka does: a fetch is cut at a byte limit, mostly inside a batch, the
 first partition with data gets at least one whole batch, and the target takes one batch of a
-partition a request, in sequence. A test changes that by hooks, which see a request (and the honest
-answer, at the source) and return what to answer: a dictionary, raw bytes for the socket, or None
-for silence.
+partition a request, in sequence. A test changes that by hooks. A hook gets a request (at the source
+with the honest answer) and returns what to answer: a dictionary, raw bytes for the socket, or None
+for no answer.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def rewritten(whole: bytes, producer_id: int, producer_epoch: int, counter: int)
 
 
 def span(whole: bytes) -> tuple[int, int]:
-    """Base offset and the offset behind the last one."""
+    """Base offset and the offset after the last one."""
     if whole[16] != 2:
         base: int = struct.unpack_from(">q", whole)[0]
         return base, base + 1
@@ -286,7 +286,7 @@ class SourceLog:
         return self.topic.ljust(16, b"\1")[:16]
 
     def place(self, index: int) -> tuple[int, int]:
-        """Where a batch lies: its first offset, and the one behind its last."""
+        """Where a batch is: its first offset, and the one after its last."""
         return span(self.batches[index])
 
     @property
@@ -305,7 +305,7 @@ class SourceLog:
 
     def read(self, offset: int, limit: int, *, whole: bool, committed: bool) -> tuple[bytes, int]:
         """Bytes from the batch that holds ``offset`` on, at least one batch if ``whole``, and the
-        offset behind the last batch that is in them, be it in part.
+        offset after the last batch that is in them, even if only in part.
         """
         upper = self.stable if committed else self.end
         data, behind = b"", offset

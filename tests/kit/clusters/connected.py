@@ -1,4 +1,4 @@
-"""Helpers of the cluster tests: a clock that only moves when somebody sleeps, and configs."""
+"""Helpers of the cluster tests: a clock that moves only during sleeps, and configs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def config_for(*brokers: FakeBroker) -> ClientConfig:
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
-    """Poll for a condition that another thread brings about; whether it came in time."""
+    """Polls for a condition that another thread makes true; returns whether it was true in time."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

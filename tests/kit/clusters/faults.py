@@ -22,7 +22,7 @@ def expect_fault(
 ) -> Fault:
     """The run's only fault, checked: its kind, side and place, and that the user is told.
 
-    ``partition`` None accepts a fault of the whole topic or of any of its partitions; several
+    ``partition`` None accepts a fault of the topic or of any of its partitions; several
     faults are accepted then, all of one kind.
     """
     outcome.expect(*exit_codes)

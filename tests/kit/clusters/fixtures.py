@@ -1,4 +1,4 @@
-"""Real clusters for all tests, shared as widely as they bear."""
+"""Real clusters for all tests, shared by as many tests as possible."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _factory() -> Iterator[ClusterFactory]:
 def cluster_factory() -> Iterator[ClusterFactory]:
     """Makes or finds a running cluster: equal arguments give the same one all session long.
 
-    For what many files use and none breaks. An idle broker takes 3 % of a core, three of one
-    cluster 10 %: what a single file needs comes from ``own_cluster``.
+    For clusters that many files use and none breaks. An idle broker takes 3 % of a core, three of
+    one cluster 10 %: what a single file needs comes from ``own_cluster``.
     """
     with _factory() as factory:
         yield factory
@@ -65,8 +65,8 @@ def cluster_factory() -> Iterator[ClusterFactory]:
 def own_cluster() -> Iterator[ClusterFactory]:
     """The same for one file: clusters to break, of another version, with settings of their own.
 
-    They end with the file. Whoever stops, pauses or kills a broker that other tests of the file
-    use brings it back before the test ends.
+    They end with the file. A test that stops, pauses or kills a broker which other tests of the
+    file use restores it before it ends.
     """
     with _factory() as factory:
         yield factory

@@ -2,9 +2,9 @@
 two fake clusters.
 
 Every partition begins with two good records and ends with one. A hostile one has between them, at
-offsets 2 to 9, a piece of bytes that ends its copy: with a fault that names the place, nothing
-behind it on the target, and no trace that a later run would begin behind. The partitions beside it
-are copied.
+offsets 2 to 9, a piece of bytes that ends its copy: with a fault that names the place, no record
+after it on the target, and no stored state by which a later run would begin after it. The
+partitions beside it are copied.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ FIRST, AFTER = 2, 10
 END = 41
 
 SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")
-# A copy of next to nothing takes 100 MiB, most of it libraries; --memory is 64 MiB.
+# A copy of a few records takes 100 MiB, most of it libraries; --memory is 64 MiB.
 MEMORY_CAP = 256 << 20
-# Of Fetch requests for a partition, whatever its source sends: none is asked for ever.
+# Of Fetch requests for a partition, whatever its source sends: retries must end.
 MOST_FETCHES = 12
 
 
 @dataclass(frozen=True)
 class Input:
-    """What stands where the records of offsets 2 to 9 should, and what has to be said of it."""
+    """The bytes in place of the records at offsets 2 to 9, and the fault that they must cause."""
 
     name: str
     piece: bytes
     says: str
     kind: str = "corrupt-batch"
     offset: int = FIRST
-    last: bool = False  # nothing can be fetched behind it
+    last: bool = False  # nothing can be fetched after it
 
     @property
     def good(self) -> list[Row]:

@@ -21,7 +21,7 @@ def load_mixed(
 ) -> None:
     """Five partitions: two dense, one of tiny batches, two with aborts and control batches.
 
-    ``megabytes`` is the size of the whole topic; ``stamp`` the time of every record (milliseconds,
+    ``megabytes`` is the size of the topic; ``stamp`` the time of every record (milliseconds,
     None for now). Batches are near 10 kB so that a slow copy moves in small steps.
     """
     flow.create(topic, PARTITIONS, config=KEEP)

@@ -1,4 +1,4 @@
-"""The files of a partition on a broker's disk: what batches lie there, and damage to them.
+"""The files of a partition on a broker's disk: the batches in them, and damage to them.
 
 Only what is needed to prove that a test's data has the shape the test is about, and to make
 shapes that no producer can make. Change files only of a broker that is stopped.
@@ -102,7 +102,8 @@ def flip_bit(batch: StoredBatch, position: int) -> None:
 
 
 def add_tail_hole(log_dir: Path, topic: str, partition: int, offsets: int) -> int:
-    """Let the log end ``offsets`` behind its last record, as compaction leaves it; the new end.
+    """Let the log end ``offsets`` after its last record, as compaction leaves it; returns the new
+    end.
 
     An empty segment that begins there is what a cleaner and a roll leave when the records before
     it are gone. The broker must have been stopped cleanly, or it would rebuild its logs.
@@ -150,7 +151,7 @@ def forget_clean_stop(log_dir: Path) -> None:
 
 
 def payload(batch: StoredBatch) -> bytes:
-    """The batch behind its header: the records as the producer compressed them."""
+    """The batch after its header: the records as the producer compressed them."""
     with batch.path.open("rb") as file:
         file.seek(batch.position + _HEADER.size)
         return file.read(batch.size - _HEADER.size)

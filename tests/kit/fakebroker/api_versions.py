@@ -26,7 +26,7 @@ MODERN: Mapping[int, tuple[int, int]] = {
     wire.DESCRIBE_LOG_DIRS: (1, 4),
 }
 
-# Those that are answered here, for whoever picks the newest one, as librdkafka does.
+# The versions that are answered here, for clients such as librdkafka that pick the newest one.
 SPOKEN: Mapping[int, tuple[int, int]] = {
     wire.PRODUCE: (3, 9),
     wire.FETCH: (4, 13),

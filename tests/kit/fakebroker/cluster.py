@@ -52,7 +52,7 @@ class FakeCluster:
         return self.logs.setdefault((name, partition), StoredLog(name.encode(), partition))
 
     def span(self, key: tuple[str, int], *, committed: bool) -> tuple[int, int]:
-        """Where a log begins and ends; its first offset and the one behind its last."""
+        """Where a log begins and ends: its first offset and the one after its last."""
         with self.changed:
             log = self.logs.get(key)
             if log is None:

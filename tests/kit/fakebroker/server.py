@@ -91,7 +91,7 @@ class FakeBroker:
         return f"{HOST}:{self.port}"
 
     def answer(self, api_key: int, *answers: Answer) -> None:
-        """From now on answer one API with these in turn, the last one for ever."""
+        """From now on answer one API with these in turn, and then always with the last one."""
         with self._lock:
             self._script[api_key] = deque(answers)
 
@@ -100,7 +100,9 @@ class FakeBroker:
             return [request for request in self.requests if request.api_key == api_key]
 
     def partition_error(self, key: tuple[str, int], epoch: int) -> ErrorCode:
-        """What a broker says that is not asked for its own partition, or in another epoch."""
+        """The error of a broker that does not lead the partition, or is asked with another
+        epoch.
+        """
         cluster = self.cluster
         if key[1] >= cluster.topics.get(key[0], 0):
             return ErrorCode.unknown_topic_or_partition
@@ -134,7 +136,7 @@ class FakeBroker:
     ) -> None:
         with self.cluster.changed:
             self.stopped = True
-            self.cluster.changed.notify_all()  # whoever waits for records
+            self.cluster.changed.notify_all()  # wakes threads that wait for records
         # A blocked accept() is not woken by close(), but by shutdown().
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)

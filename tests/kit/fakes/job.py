@@ -1,4 +1,4 @@
-"""A driver's surroundings: lanes whose assignments go as a test says, and time nobody waits for."""
+"""What surrounds a driver: lanes whose assignments a test scripts, on a clock that never waits."""
 
 from __future__ import annotations
 

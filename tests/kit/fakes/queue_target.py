@@ -1,5 +1,5 @@
-"""A simulated target: one queue of requests, served in order at a varying pace, in which a polite
-copy and other producers wait.
+"""A simulated target: one queue of requests, served in order at a varying pace, in which requests
+of a copy with ``--throttle auto`` and of other producers wait.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Request:
 
 @dataclass
 class Target:
-    """``steady`` bytes a second arrive from others whatever happens; ``greedy`` bytes are always
-    on their way, as from a producer that sends as fast as it is answered. Both by the time.
+    """Other producers send ``steady`` bytes a second whatever happens, and keep ``greedy`` bytes in
+    flight, as one does that sends as fast as it is answered. Both are functions of the time.
     """
 
     controller: AutoRate | None  # None is a copy at full speed

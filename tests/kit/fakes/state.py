@@ -37,7 +37,7 @@ class StateTopic:
         return offset
 
     def compacted(self) -> dict[bytes, bytes]:
-        """What is left when the cleaner has been here and tombstones are gone."""
+        """The topic after compaction, without tombstones."""
         latest = {key: value for _, key, value in self.records}
         return {key: value for key, value in latest.items() if value is not None}
 

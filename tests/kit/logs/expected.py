@@ -1,4 +1,4 @@
-"""What a copy of a partition has to come to, worked out batch by batch from the ground truth.
+"""The expected result of a partition's copy, worked out batch by batch from the ground truth.
 
 For logs of batches that hold anything: what cannot be passed through is no records, and ends the
 copy.
@@ -46,7 +46,7 @@ def expect(
         kind = oracle.kind(whole)
         if out.position >= stop:
             break
-        # What contradicts itself may be wrong about its offsets too.
+        # A batch that contradicts itself may be wrong about its offsets too.
         if kind in ("malformed", "old-magic"):
             out.refused = ("malformed", first)
             return out

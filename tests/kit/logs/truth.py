@@ -1,7 +1,7 @@
 """Logs of real records, built slowly: what a consumer of the source sees, and one of the target.
 
-Every log keeps the rows that it was built from, so nothing of what a copy has to come to is read
-back out of the source's bytes. Compression is done by the libraries themselves.
+Every log keeps the rows that it was built from, so the expected result of a copy is never read back
+from the source's bytes. Compression is done by the libraries themselves.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def wrapper(
 
 @dataclass
 class RecordLog(SourceLog):
-    """A source whose rows are known, batch by batch. Batches are added behind the last one."""
+    """A source whose rows are known, batch by batch. Batches are added after the last one."""
 
     topic: bytes = b"t"
     partition: int = 0
@@ -330,7 +330,7 @@ def arrived(batches: Sequence[bytes], first: int = 0) -> list[Row]:
 
 
 class DurableMap:
-    """What the stored segments come to: a chunk voids what was there from its first counter on."""
+    """The stored segments put together: a chunk voids what was there from its first counter on."""
 
     def __init__(self, source: int, counter: int, known: Sequence[tuple[int, int]] = ()) -> None:
         self.segments = [(source, counter), *known]
@@ -389,7 +389,7 @@ def check_pieces(
 
 def outcome(log: SourceLog, start: int, end: int, *, committed: bool) -> tuple[str, int]:
     """How a bounded copy ends, and where at least: not at ``end`` if the last offsets before it are
-    in no batch, unless a batch behind them shows that they are gone.
+    in no batch, unless a batch after them shows that they are gone.
     """
     position, readable = start, log.stable if committed else log.end
     for number in range(len(log.batches)):

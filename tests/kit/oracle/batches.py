@@ -44,7 +44,7 @@ DELETE_HORIZON = 0x40
 
 
 def crc32c(data: bytes, crc: int = 0) -> int:
-    """CRC-32C of ``data``, one bit at a time; ``crc`` is that of what stands before it."""
+    """CRC-32C of ``data``, one bit at a time; ``crc`` is that of the bytes before it."""
     register = crc ^ 0xFFFFFFFF
     for byte in data:
         register ^= byte
@@ -148,7 +148,7 @@ def cut(data: bytes) -> tuple[list[bytes], int]:
     batches, position = [], 0
     while len(data) - position >= OVERHEAD:
         (length,) = struct.unpack_from(">i", data, position + 8)
-        if length < 14:  # shorter than the shortest message there ever was
+        if length < 14:  # shorter than the shortest message of any version
             raise ValueError(f"batch at byte {position} has an impossible length")
         if position + OVERHEAD + length > len(data):
             break
@@ -375,7 +375,7 @@ def fetch_request(
 def fetch_response(
     version: int, response: dict[str, Any], tags: Sequence[tuple[int, bytes]] = ()
 ) -> bytes:
-    """A response behind its correlation id; ``tags`` go into every tagged-field section."""
+    """A response after its correlation id; ``tags`` go into every tagged-field section."""
     out = Out(version >= 12)
 
     def put_aborted(entry: tuple[int, int]) -> None:
@@ -476,7 +476,7 @@ def produce_request(
 def produce_response(
     version: int, response: dict[str, Any], tags: Sequence[tuple[int, bytes]] = ()
 ) -> bytes:
-    """A response behind its correlation id. From version 8 a partition also has
+    """A response after its correlation id. From version 8 a partition also has
     ``record_errors`` (index, text or None) and ``error_message``."""
     out = Out(version >= 9)
 

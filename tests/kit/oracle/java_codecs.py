@@ -20,5 +20,5 @@ class JavaCodecs(JavaPeer):
         return packed
 
     def decompress(self, codec: int, data: bytes, magic: int = 2) -> bytes | None:
-        """None where Java refuses."""
+        """The data, or None where Java refuses it."""
         return self.ask(b"d" + struct.pack(">iii", magic, codec, len(data)) + data)

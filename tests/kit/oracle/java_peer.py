@@ -15,7 +15,7 @@ from replicator.lab.java import find_java
 
 
 class JavaPeer:
-    """Questions go to its standard input as bytes that it knows the end of.
+    """Questions go to its standard input as bytes of a length that it knows.
 
     Answers come as 1 or 0 for done or refused, a size (int32) and that many bytes.
     """
@@ -27,7 +27,7 @@ class JavaPeer:
         modules = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
         if "jdk.compiler" not in modules.stdout:
             pytest.skip("this Java has no compiler")
-        # Its log would come with the answers.
+        # Its log would be mixed with the answers.
         self._process = java_tool(
             KAFKA_3,
             str(Path(__file__).with_name(source)),

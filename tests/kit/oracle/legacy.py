@@ -59,7 +59,7 @@ def compress(codec: int, magic: int, data: bytes) -> bytes:
         block: bytes = snappy.compress(data)
         return XERIAL_HEADER + struct.pack(">i", len(block)) + block
     frame: bytes = lz4.frame.compress(data, block_linked=False, store_size=False)
-    # KAFKA-3160: whatever is not the header's checksum. Of magic 0 nobody looks at it.
+    # KAFKA-3160: any value but the header's checksum. Readers of magic 0 do not check it.
     return frame[:6] + bytes([frame[6] ^ 0x5A]) + frame[7:] if magic == 0 else frame
 
 
@@ -75,7 +75,7 @@ def decompress(codec: int, magic: int, data: bytes) -> bytes:
         return plain
     if magic == 1:
         return bytes(lz4.frame.decompress(data))
-    at = 14 if data[4] & 0x08 else 6  # behind the content's size, if it is told
+    at = 14 if data[4] & 0x08 else 6  # after the content's size, if the header has it
     for checksum in range(256):
         with suppress(RuntimeError):
             return bytes(lz4.frame.decompress(data[:at] + bytes([checksum]) + data[at + 1 :]))

@@ -14,7 +14,7 @@ from kit.oracle import batches as oracle
 def exact(data: bytes) -> array[int]:
     """The same in memory of just that size (an array made from a list has no room to grow).
 
-    ``bytes`` have a zero behind their end, which would hide a read of one byte too many.
+    ``bytes`` have a zero after their end, which would hide a read of one byte too many.
     """
     return array("B", list(data))
 
