@@ -1,4 +1,4 @@
-"""The driver between fake clusters and lanes: who is tried again, from where, how long."""
+"""The driver between fake clusters and lanes: which tasks are retried, from where, how long."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_pipes_follow_the_leaders(world: World) -> None:
 
 
 def test_after_a_loss_the_targets_log_says_where_to_go_on(world: World) -> None:
-    """Acknowledged 10, stored 25: the next assignment begins behind what is stored."""
+    """Acknowledged 10, stored 25: the next assignment begins after what is stored."""
     task = world.add(base=500, start=40, end=140)
 
     def script(part: FakePart) -> None:
@@ -96,7 +96,7 @@ def test_records_that_the_target_lost_are_copied_again(
 
 
 def test_holes_that_were_passed_are_not_gone_back_to(world: World) -> None:
-    """Behind record 10 there were only markers up to 60, which are deleted meanwhile (D7)."""
+    """After record 10 there were only markers up to 60, which are deleted meanwhile (D7)."""
     task = world.add()
 
     def script(part: FakePart) -> None:
@@ -328,7 +328,7 @@ def test_a_partition_that_loses_its_leader_names_the_brokers_and_the_others_go_o
 
 
 def test_another_pair_of_brokers_is_not_held_up(world: World) -> None:
-    """The brokers of one pair are asked without an answer; another pair is placed meanwhile."""
+    """The brokers of one pair do not answer; partitions of another pair are assigned meanwhile."""
     hanging, other = world.add("hanging"), world.add("other")
     world.source.log("other").leader = world.target.log("other").leader = 1
     aside = world.aside

@@ -1,4 +1,4 @@
-"""What a driver gives up at once, what it looks at before, and the map it keeps."""
+"""Which faults end a partition at once, which are checked first, and the stored map."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_out_of_range_because_the_start_has_moved(world: World) -> None:
 
 @pytest.mark.parametrize("ending", ["source-error", "short"])
 def test_a_source_that_has_lost_its_end(world: World, ending: str) -> None:
-    """At first it may be a replica that is behind; after some tries it is lost."""
+    """At first the replica may lag; after some tries the end counts as lost."""
     world.add()
 
     def script(part: FakePart) -> None:
@@ -121,7 +121,7 @@ def test_a_source_that_has_lost_its_end(world: World, ending: str) -> None:
 
 
 def test_out_of_range_that_heals(world: World) -> None:
-    """A replica that was behind for a moment."""
+    """A replica that lagged for a moment."""
     task = world.add()
 
     def script(part: FakePart) -> None:
@@ -163,7 +163,7 @@ def test_a_recreated_topic_stops_its_partition(world: World, cluster: str) -> No
 
 
 def test_a_recreated_topic_is_no_foreign_writer(world: World) -> None:
-    """A batch may come to the new topic before its id is looked at again."""
+    """A batch may be written to the new topic before its id is checked again."""
     world.add()
 
     def script(part: FakePart) -> None:
@@ -345,7 +345,7 @@ def test_a_segment_that_cannot_be_written_stops_the_assignment(world: World) -> 
 
 def test_a_segment_that_may_have_been_written_is_made_void(world: World) -> None:
     """Its write was reported as failed, but it is in the log, where it has voided what an earlier
-    try wrote ahead of its data: what is known is written again before anybody relies on it (D20).
+    try wrote ahead of its data: what is known is written again before it is relied on (D20).
     """
     task = world.add(end=50)
     world.maps.send_segments(
@@ -487,7 +487,7 @@ def test_a_segment_on_its_way_is_waited_for(world: World) -> None:
 
 def test_a_chunk_on_its_way_may_void_what_was_durable(world: World) -> None:
     """An earlier try wrote segments ahead of its data; this one writes the first of them again,
-    and goes on behind the second one before that has arrived (D18).
+    and goes on after the second one before that has arrived (D18).
     """
     task = world.add(end=50)
     truth = {**{n: n for n in range(5)}, 5: 20, 6: 21, 7: 22, **{n: 32 + n for n in range(8, 18)}}
@@ -529,7 +529,7 @@ def test_a_chunk_on_its_way_may_void_what_was_durable(world: World) -> None:
 
 
 def test_a_hole_at_the_end_is_remembered(world: World) -> None:
-    """A rerun starts behind it instead of looking for it again."""
+    """A rerun starts after it instead of looking for it again."""
     task = world.add()
 
     def script(part: FakePart) -> None:

@@ -1,4 +1,4 @@
-"""What every way an assignment can end means to the user, as a table."""
+"""What each ending of an assignment means for the user, as a table."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_tasks_are_dealt_out_by_turns() -> None:
 
 
 def sizes(leaders: list[tuple[int, int]], memory: int, *, lanes: int = 1) -> LaneSizes:
-    """Of one topic with a partition for each pair of leaders, at the source and at the target."""
+    """Lane sizes for a topic with one partition for each pair of leaders (source, target)."""
     source, target = FakeCluster("source"), FakeCluster("target")
     source.add("orders", len(leaders))
     target.add("orders", len(leaders))

@@ -359,7 +359,7 @@ def test_a_partition_through_a_lane_of_its_own_thread() -> None:
         assert [one.seen for one in got] == [
             one.seen for one in log.seen(0, log.end, committed=True)
         ]
-        # Every batch but the first lies behind a hole.
+        # Every batch but the first follows a hole.
         found = [segment for _, segments in setup.segments for segment in segments]
         assert found == [(n * 3, n * 2) for n in range(1, 50)]
     finally:

@@ -1,4 +1,4 @@
-"""What becomes of tasks that cannot simply go on."""
+"""Tasks that wait to be retried, or have failed."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_a_limit_of_just_what_there_is_is_not_reached(world: World) -> None:
 def test_one_that_follows_ends_with_the_last_that_is_allowed(
     world: World, limits: dict[str, int]
 ) -> None:
-    """It would wait for a batch that is too much for ever."""
+    """Otherwise it would wait without end for a batch that exceeds the limit."""
     task = world.add(end=-1)
     found = limit(world, **limits)
     world.script = lanes(world)

@@ -383,7 +383,7 @@ def test_a_copy_that_an_open_transaction_holds_names_it(
     assert not task.done
     assert (found.kind, found.side, found.offset) == ("open-transaction", "source", 30)
     assert found.exit_code == int(ExitCode.INCOMPLETE)
-    # Of what was asked for: the log goes on to 250.
+    # Only offsets of this copy count: the log goes on to 250.
     assert found.message.endswith(
         f": orders-0: 70 offsets from 30 on lie behind an open transaction{text}"
     )

@@ -1,5 +1,5 @@
-"""What a refused batch of several records leads to: smaller ones, until the record is alone that
-the target refuses; and what is counted of batches whose answer was lost.
+"""A refused batch of several records is sent in smaller ones, until the record that the target
+refuses is alone; and batches whose answer was lost are counted.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Pursuit:
 @pytest.mark.parametrize("limit", [3000, 9000, 40_000])
 def test_an_unknown_limit_is_found(codec: int, merge: Merge, code: int, limit: int) -> None:
     """The target stores batches without compression, say, or has small segments: none of its
-    settings tells how large a batch may be. All records are small enough.
+    configs tells how large a batch may be. All records are small enough.
     """
     seed = 100 * codec + limit
     log = mixed_log(random.Random(seed), codec, largest=2900)

@@ -1,7 +1,8 @@
 """Fetch and Produce responses that contradict the request or themselves (reliability facts H16).
 
-Once, they cost a connection and nothing else. For ever, they cost the partitions of that broker:
-those of the others are copied. Nothing that a broker leaves out counts as copied.
+A single one costs a connection and nothing else. A broker that keeps sending them loses its
+partitions; those of the other brokers are copied. Data that a broker leaves out never counts as
+copied.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def copied(sides: Sides, logs: list[RecordLog]) -> None:
 
 
 def to_lanes(answer: Patched) -> Answered:
-    """For the lanes' own requests; the plan asks for one batch of one byte before."""
+    """Only for the requests of lanes: the plan, which asks first, sets a limit of one byte."""
     return Answered(
         lambda request, body: answer.change(body) if request.body.max_bytes > 1 else body
     )

@@ -1,5 +1,5 @@
-"""Batches whose frame, header or records lie (reliability facts H10–H14): a fault that names
-partition and offset, and everything beside it is copied.
+"""Batches whose frame, header or records are wrong (reliability facts H10–H14): a fault names
+partition and offset, and the other partitions are copied.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_counts_and_offsets() -> None:
 
 def test_lies_that_a_consumer_believes_too() -> None:
     """A right checksum over a count of 0, a span that reaches further, or offsets that leave
-    others out: nothing contradicts them, and a consumer of the source sees as little.
+    others out: nothing contradicts them, and a consumer of the source sees no more either.
     """
     logs = [RecordLog(b"t", number).add(rows(0, -2)) for number in range(3)]
     logs[0].batches.append(piece(count=0))
@@ -129,7 +129,7 @@ def damaged_inputs(passing: Input) -> list[Input]:
 
 
 def test_checksums_and_magic() -> None:
-    """What goes through unopened is refused by the target's own check."""
+    """The target's own check refuses batches that are passed through unopened."""
     dense = patched(made(rows(2, -4)), 17, "I", 7)
     # The target refuses it; taken apart then, it fails here.
     passing = Input("CRC of a dense batch", dense, "does not match its CRC-32C")
@@ -212,7 +212,7 @@ def test_records_that_go_through_are_named_once_the_target_refuses_them() -> Non
 
 
 def test_a_timestamp_delta_that_overflows_wraps_as_java_does() -> None:
-    """No error for a consumer, and none here: the same time arrives."""
+    """Consumers get no error, so there is none here: the same time arrives."""
     moments = [2**63 - 1, -(2**63), 0, -1]
     content = [one._replace(timestamp=t) for one, t in zip(CONTENT, moments, strict=True)]
     log = RecordLog(b"t", 0).add(content, LZ4, last=9)

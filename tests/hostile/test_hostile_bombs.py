@@ -1,5 +1,6 @@
-"""Decompression bombs (reliability facts H17): what a batch may become is bounded, whatever it
-claims. ``tests/lane`` has, for each codec, that the bound is allowed and one byte more is not.
+"""Decompression bombs (reliability facts H17): the decompressed size of a batch is bounded,
+whatever its header claims. ``tests/lane`` has, for each codec, that the bound is allowed and one
+byte more is not.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def test_bombs_are_named_where_all_batches_are_opened() -> None:
 
 
 def test_bombs_that_need_not_be_opened_go_through() -> None:
-    """Nor do they cost memory where their uncompressed size is estimated."""
+    """Estimating their uncompressed size costs no memory either."""
     logs = [piece_log(number, bomb(name, last_delta=3)) for number, name in enumerate(SMALL)]
     with two_clusters(*logs) as sides:
         sides.copy("--merge", "never").expect(0)

@@ -1,5 +1,5 @@
-"""Abort lists and markers that break the rules (reliability facts H15): what was aborted stays
-away, what was committed arrives.
+"""Abort lists and markers that break the rules (reliability facts H15): aborted records do not
+arrive, committed ones do.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def test_markers() -> None:
 
 
 def test_damage_in_what_was_aborted_is_named() -> None:
-    """The target never sees it, so it is for us to find: it may have been committed."""
+    """The target never sees these batches, so the copy must find it: the record may have been
+    committed.
+    """
     aborted = made(rows(2, -4), producer_id=9, attributes=oracle.TRANSACTIONAL)
     damaged = bytearray(made(rows(2, -4), producer_id=8, attributes=oracle.TRANSACTIONAL))
     damaged[43:51] = aborted[43:51]

@@ -1,4 +1,4 @@
-"""The judge is judged: every kind of damage on a real target is found and named."""
+"""Tests of the comparison itself: every kind of damage on a real target is found and named."""
 
 from __future__ import annotations
 

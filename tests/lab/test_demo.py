@@ -1,4 +1,4 @@
-"""The demo's promise: its exit code is its verdict, and nothing is left behind."""
+"""The demo: its exit code is its verdict, and no broker or data directory is left behind."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_target_that_differs_is_failure(
     def run_and_spoil(command: list[str]) -> float:
         took = run(command)
         runs.append(command)
-        if len(runs) == 2:  # behind the last look of the copy itself
+        if len(runs) == 2:  # after the last check by the copy itself
             with Writer(command[command.index("--target") + 1]) as writer:
                 writer.send("shop.few", 1, Payload(None, b"one too many"))
         return took

@@ -1,4 +1,4 @@
-"""The classification behind the comparison: every kind of damage is named, and only damage."""
+"""The classification used by the comparison: every kind of damage is named, and only damage."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ FETCH = "from replicator.lab import kafka_libs; print(kafka_libs('9.9.9'))"
 
 @pytest.fixture
 def maven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The script that stands in for Maven; ``calls`` beside it gets a line for each call."""
+    """A script in place of Maven; ``calls`` beside it gets a line for each call."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.delenv("KAFKA_HOME", raising=False)

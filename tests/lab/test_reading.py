@@ -1,4 +1,4 @@
-"""The reader under the judges ends where it should, and says so when it cannot."""
+"""The reader used by the comparison ends where it should, and reports when it cannot."""
 
 from __future__ import annotations
 

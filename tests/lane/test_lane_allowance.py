@@ -1,4 +1,6 @@
-"""A run that may send only so much: never more, and less only by what did not fit."""
+"""A run with a limit of bytes or records: never more, and less only by the batch that did not
+fit.
+"""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_a_refused_batch_is_taken_apart_until_the_record_is_alone(
     assert third.batches == inside, "the record before it in its batch"
     copy.check(guilty)
 
-    ends.target.hook = None  # the target's settings are mended
+    ends.target.hook = None  # the target's configs are corrected
     last = copy.assign(single_until=second.refused.source_next)
     assert last.ending == "done"
     assert last.refused is None
@@ -138,7 +138,7 @@ def test_a_refused_batch_is_taken_apart_until_the_record_is_alone(
 @pytest.mark.parametrize("codec", range(5), ids=CODECS)
 @pytest.mark.parametrize("guilty", [0, 1, 12, 13, 19])
 def test_a_refused_batch_of_the_source_is_taken_apart(rig: Rig, codec: int, guilty: int) -> None:
-    """One that went through as it is."""
+    """One that was passed through unchanged."""
     log = log_of(codec, 1, guilty, dense=True)
     ends = rig.pipe(log)
     refused = refusing(ends, b"guilty")
@@ -173,7 +173,7 @@ def test_after_the_refused_batch_merging_goes_on(make_rig: Callable[..., Rig]) -
 
 
 def test_a_hole_after_the_refused_batch_changes_nothing(rig: Rig) -> None:
-    """The next batch begins behind the hole, and is not joined with the refused one."""
+    """The next batch begins after the hole, and is not joined with the refused one."""
     log = log_of(0, 1, 19)
     ends = rig.pipe(log)
     refused = refusing(ends, b"guilty")
@@ -184,7 +184,7 @@ def test_a_hole_after_the_refused_batch_changes_nothing(rig: Rig) -> None:
 
 
 def test_only_the_first_refusal_is_told(rig: Rig) -> None:
-    """Of those in flight behind it the target refuses each, for its sequence."""
+    """The target refuses each batch in flight after it for its sequence."""
     log = log_of(0, 1, 3, dense=True)
     ends = rig.pipe(log)
     refused = refusing(ends, b"guilty")

@@ -1,4 +1,4 @@
-"""Copying as it mostly goes: whole batches, byte for byte, in order, under the limits of Kafka."""
+"""The usual copy: whole batches, byte for byte, in order, within Kafka's limits."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_an_assignment_serves_once(rig: Rig) -> None:
 
 
 def test_fetches_take_turns_when_an_answer_has_no_room_for_all(rig: Rig) -> None:
-    """The broker gives only the first partition data: everybody still gets on."""
+    """The broker gives data to the first partition only: all partitions still make progress."""
     logs = [dense(b"t", p, [1] * 30) for p in range(4)]
     ends = rig.pipe(*logs, limit=lambda: 1)
     parts = [rig.assign(ends, log) for log in logs]

@@ -54,7 +54,7 @@ def sent(ends: Ends) -> int:
 
 @pytest.mark.parametrize("version", [11, 12, 13])
 def test_each_fetch_tells_the_epoch_of_the_batch_before(rig: Rig, version: int) -> None:
-    """It tells the leader which log was read (KIP-320); Fetch 11 has no place for it."""
+    """It tells the leader which log was read (KIP-320); Fetch 11 has no field for it."""
     log = log_of(6, (0, 3), (2, 4), (4, 9))
     ends, (part,) = rig.copy(log, fetch=version, limit=lambda: 1)
     assert part.ending == "done"
@@ -354,7 +354,7 @@ def test_a_log_that_was_written_anew_ends_the_copy(rig: Rig, version: int) -> No
 
 
 def test_fetch_11_cannot_tell(rig: Rig) -> None:
-    """There the caller's question before the assignment has to."""
+    """With Fetch 11 only the caller's check before the assignment finds it."""
     log = log_of(6, (0, 3), (2, 5))
     ends = rig.pipe(log, fetch=11)
     part = rig.assign(ends, log, start=4, counter=4, epoch=3)

@@ -17,7 +17,7 @@ def log_of(partition: int, count: int, size: int) -> SourceLog:
 
 
 def test_requests_carry_data_of_every_partition(rig: Rig) -> None:
-    """Also after one partition had the source for itself for a while."""
+    """Also after one partition was the only one for a while."""
     logs = [log_of(p, 150, 4000) for p in range(20)]
     ends = rig.pipe(*logs, slab=SLAB, memory=5 * (SLAB + LEAST))
     ends.target.hold = True
@@ -54,7 +54,7 @@ def test_pieces_grow_unless_a_limit_holds_them_back(rig: Rig, rate: int) -> None
 
 
 def test_what_a_rate_holds_back_leaves_memory_to_others(rig: Rig) -> None:
-    """Although a fetch could fill the memory with it, many times over."""
+    """Although its records could fill the memory many times over."""
     slow = [log_of(p, 30, 50 * KIB) for p in range(12)]
     quick = log_of(12, 300, 2000)
     ends = rig.pipe(*slow, quick, slab=SLAB, memory=4 * (SLAB + LEAST))
@@ -71,7 +71,7 @@ def test_what_a_rate_holds_back_leaves_memory_to_others(rig: Rig) -> None:
 
 
 def test_what_waits_at_a_gate_leaves_memory_to_others(rig: Rig) -> None:
-    """Each small fetch brings a batch of both, and one of them waits for the map for long."""
+    """Each small fetch brings a batch of both, and one of them waits long for the map."""
     batches = 30
     gapped = SourceLog(b"t", 0, [batch(2 * n, 1, bytes(100)) for n in range(batches)])
     dense = log_of(1, batches, 100)

@@ -135,7 +135,7 @@ def test_a_long_poll_ends_when_a_pause_does(rig: Rig) -> None:
     assert len(set(shared)) > 20
 
 
-# --- how a copy with an end comes to it -----------------------------------------------------------
+# --- how a bounded copy reaches its end -----------------------------------------------------------
 
 
 def test_data_that_comes_after_almost_three_seconds_is_copied(rig: Rig) -> None:
@@ -201,7 +201,7 @@ def test_remote_storage_that_answers_empty_now_and_then(rig: Rig, chance: int) -
 
 
 def test_empty_answers_to_several_at_once_are_no_reason_to_ask_the_caller(rig: Rig) -> None:
-    """The source is so slow that this partition has not been asked for alone yet."""
+    """The source is so slow that this partition has not been fetched alone yet."""
     log = holed()
     others = [SourceLog(b"o%d" % n, 0, [batch(0)]) for n in range(3)]
     ends = rig.pipe(log, *others)
@@ -256,7 +256,7 @@ def named(request: FetchRequest) -> set[tuple[bytes, int]]:
 
 
 def test_two_that_are_alone_take_turns(rig: Rig) -> None:
-    """Nobody else is there: then there is no turn to leave to others."""
+    """Without other partitions no turn is left to them."""
     logs = [holed(b"a"), holed(b"b")]
     ends = rig.pipe(*logs)
     parts = [rig.assign(ends, log) for log in logs]
@@ -271,7 +271,7 @@ def test_two_that_are_alone_take_turns(rig: Rig) -> None:
 
 
 def held(**fields: Any) -> SourceLog:
-    """Two records, then a transaction that is open at offset 2, and records behind it."""
+    """Two records, then a transaction that is open at offset 2, and records after it."""
     flags = oracle.TRANSACTIONAL
     log = [batch(0, 2), batch(2, 2, producer_id=9, attributes=flags), batch(4, 3)]
     return SourceLog(b"t", 0, log, **{"last_stable": 2} | fields)
@@ -283,7 +283,9 @@ def commit(log: SourceLog) -> None:
 
 
 def test_an_open_transaction_is_waited_for(rig: Rig) -> None:
-    """As long as the transaction limit; ended then, and nothing behind it is called done (C08)."""
+    """For as long as the transaction limit; then the copy ends, and nothing after it counts as done
+    (C08).
+    """
     log = held()
     ends = rig.pipe(log)
     part = rig.assign(ends, log, end=7)
@@ -376,7 +378,7 @@ def test_readers_of_everything_are_not_held(make_rig: Callable[..., Rig]) -> Non
 @pytest.mark.parametrize("end", [9, -1], ids=["bounded", "following"])
 def test_an_open_transaction_after_a_hole_is_no_end(rig: Rig, end: int) -> None:
     """What is stable ends in a hole (an aborted transaction that was cleaned away, say), so only
-    empty answers come; but records lie behind the open transaction."""
+    empty answers come; but records follow the open transaction."""
     flags = oracle.TRANSACTIONAL
     log = SourceLog(
         b"t", 0, [batch(0, 2), batch(5, 2, producer_id=9, attributes=flags), batch(7, 2)],
@@ -399,7 +401,7 @@ def test_an_open_transaction_after_a_hole_is_no_end(rig: Rig, end: int) -> None:
 
 
 def test_a_hole_in_front_of_the_end_with_an_open_transaction_after_the_end(rig: Rig) -> None:
-    """The transaction is none of this copy's business."""
+    """The transaction does not concern this copy."""
     flags = oracle.TRANSACTIONAL
     log = SourceLog(
         b"t", 0, [batch(0, 2), batch(9, 2, producer_id=9, attributes=flags)], last_stable=9

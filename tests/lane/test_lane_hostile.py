@@ -1,7 +1,7 @@
 """Brokers that break the protocol: the connection is dropped with a reason, and nothing else.
 
-Each case must end: no crash, no endless loop, no memory taken on a broker's word, no offset moved
-by it, and other pipes go on (reliability facts H1, H2, H4, H16).
+Each case must end: no crash, no endless loop, no memory allocated because of a claimed size, no
+offset moved, and other pipes go on (reliability facts H1, H2, H4, H16).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def test_a_response_without_a_request_from_the_target(case: Case) -> None:
 
 
 def test_two_answers_to_one_fetch(case: Case) -> None:
-    """The second is taken for the answer to the next fetch, and is not that."""
+    """The second is read as the answer to the next fetch, which it is not."""
 
     def twice(request: FetchRequest, answer: dict[str, Any]) -> bytes:
         return framed(request.correlation, oracle.fetch_response(13, answer)) * 2
@@ -250,7 +250,7 @@ def test_a_topic_that_was_not_asked_for(rig: Rig, version: int) -> None:
 
 
 def test_a_partition_left_out_of_a_fetch_response(case: Case) -> None:
-    """It would be asked for again for ever (L3)."""
+    """Otherwise it would be fetched again without end (L3)."""
     tamper(case, lambda answer: answer["topics"].pop(1))
     case.rig.run()
     assert [entry[1:] for entry in case.rig.closed] == [
@@ -283,7 +283,7 @@ def test_a_truncated_fetch_response(rig: Rig, version: int, rest: int) -> None:
 
     def cut(request: FetchRequest, answer: dict[str, Any]) -> bytes:
         body = oracle.fetch_response(version, answer)
-        # From the end: the tags behind the last record are part of it.
+        # From the end: the tags after the last record are part of it.
         return framed(request.correlation, body[:rest] if rest >= 0 else body[:-9])
 
     case.ends.source.hook = cut

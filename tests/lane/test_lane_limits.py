@@ -15,7 +15,7 @@ from kit.brokers.rig import SLAB, Rig
 from kit.brokers.scripted import SourceLog, batch
 from kit.logs.expected import expect
 
-SLAB_MARGIN = 64 << 10  # what a lane adds to a slab for everything that is no record
+SLAB_MARGIN = 64 << 10  # what a lane adds to a slab for everything but records
 
 
 def sized_log(partition: int, count: int, size: int) -> SourceLog:
@@ -221,7 +221,9 @@ def test_an_idle_lane_waits_its_whole_time(rig: Rig) -> None:
 
 
 def test_a_lane_that_was_limited_once_waits_too(make_rig: Callable[..., Rig]) -> None:
-    """The batch that was held back is gone with its partition; nobody may spin for it (L4)."""
+    """The batch that was held back is gone with its partition; the lane must not spin for it
+    (L4).
+    """
     rig = make_rig()
     rig.limit(100)
     log = sized_log(0, 5, 500)
@@ -242,7 +244,9 @@ def test_a_lane_that_was_limited_once_waits_too(make_rig: Callable[..., Rig]) ->
 
 
 def test_a_limited_lane_wakes_when_the_bucket_allows(make_rig: Callable[..., Rig]) -> None:
-    """Held back for 70 ms at the most, a step that might wait a minute returns soon."""
+    """A step that might wait a minute returns soon, since the batch is held back for 70 ms at the
+    most.
+    """
     rig = make_rig()
     rig.limit(50_000)
     log = sized_log(0, 9, 900)

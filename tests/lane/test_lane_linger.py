@@ -60,7 +60,7 @@ def follow(make_rig: Callable[..., Rig], *, merge: Merge = "auto", **settings: A
 
 
 def stop(following: Following) -> None:
-    """And everything is there, once and in order."""
+    """Stops the copy; every record must be on the target, once and in order."""
     rig = following.rig
     rig.lane.stop_all()
     rig.run()
@@ -106,7 +106,7 @@ def test_what_is_not_joined_does_not_wait(make_rig: Callable[..., Rig], what: st
 
 
 def test_a_partition_with_a_backlog_is_not_held_up(make_rig: Callable[..., Rig]) -> None:
-    """By somebody in the same pipe for whom little came."""
+    """Not by another partition of the same pipe that gets few records."""
     rig = make_rig(rebatcher=Rebatcher(merge="always"), linger=10_000)
     busy = RecordLog(partition=1)
     for number in range(2000):

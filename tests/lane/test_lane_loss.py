@@ -25,7 +25,7 @@ def long_log(partition: int = 0, size: int = 200) -> SourceLog:
 
 
 def check_truth(rig: Rig, ends: Ends, part: PartitionCopy, log: SourceLog) -> None:
-    """What was acknowledged is stored; what is stored is a beginning of the whole, once."""
+    """What was acknowledged is stored; what is stored is the beginning of the log, once."""
     stored = list(rig.stored(ends, part))
     assert stored == expect(log).produced[: len(stored)]
     assert part.records == part.acked_counter == part.acked <= len(stored)
@@ -113,7 +113,7 @@ def test_a_lost_source_drops_what_is_queued(rig: Rig) -> None:
 
 
 def test_target_closes_before_its_answer(rig: Rig) -> None:
-    """Written but never acknowledged: the assignment does not claim it."""
+    """Written but never acknowledged: the assignment does not count it."""
     log = long_log()
     ends = rig.pipe(log)
     part = rig.assign(ends, log)
@@ -299,7 +299,7 @@ def test_a_lost_pipe_leaves_the_other_alone(rig: Rig, side: str) -> None:
 
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_the_other_connection_of_a_lost_pipe_is_closed(rig: Rig, side: str) -> None:
-    """A broker must not keep a connection that nobody uses any more (L2)."""
+    """A broker must not keep a connection that is not used any more (L2)."""
     log = long_log()
     ends = rig.pipe(log)
     rig.assign(ends, log, end=COUNT + 1)

@@ -25,7 +25,9 @@ class Copy:
 
 
 def random_log(rng: random.Random, topic: bytes, partition: int, *, broken: bool) -> SourceLog:
-    """Batches, holes, transactions of several producers, and now and then one that cannot pass."""
+    """Batches, holes, transactions of several producers, and sometimes a batch that cannot be
+    passed through.
+    """
     batches: list[bytes] = []
     aborted: list[Aborted] = []
     open_since: dict[int, int] = {}

@@ -149,7 +149,7 @@ def test_splitting_allows_for_what_compression_adds(rig: Rig, codec: int) -> Non
 
 @every_codec
 def test_a_record_above_the_limit_goes_alone(rig: Rig, codec: int) -> None:
-    """The target has to say what it thinks of it; its neighbours are not held up by it."""
+    """The target decides whether it takes it; its neighbours are not held up."""
     content = [row(0), row(1, bytes(9000)), row(2), row(3, b"y" * 20), row(4, bytes(7000))]
     _, stored = copied(rig, RecordLog().add(content, codec), batch_limit=5000)
     if codec == NONE:
@@ -220,7 +220,7 @@ def test_a_batch_that_has_only_holes_after_the_start(rig: Rig) -> None:
 
 
 def test_batches_that_overlap(rig: Rig) -> None:
-    """Some brokers' logs have them after unclean shutdowns; a consumer reads on by offset."""
+    """Some brokers' logs have them after unclean shutdowns; a consumer goes on by offset."""
     log = (
         RecordLog().add(rows(0, -5)).add(rows(3, -4), SNAPPY).add(rows(5, 6, 8, 9)).add(rows(9, -1))
     )
@@ -408,7 +408,7 @@ def test_a_merged_batch_waits_for_the_segments_of_all_its_records(
 
 
 def test_what_is_before_a_hole_need_not_wait(make_rig: Callable[..., Rig]) -> None:
-    """A gate holds back what lies behind it only, batch by batch."""
+    """A gate holds back only what is after it, batch by batch."""
     rig = make_rig(rebatcher=Rebatcher(merge="never"), confirming=False)
     log = RecordLog().add(rows(0, -3)).add(rows(3, 7))
     ends, part = start_copy(rig, log, epoch=3)
@@ -441,7 +441,7 @@ def test_after_a_difference_from_the_map_all_segments_are_reported_again(
 
 
 def test_a_batch_that_is_built_has_memory_of_its_own(make_rig: Callable[..., Rig]) -> None:
-    """And it is counted: what a slab decompresses to must not pile up unseen."""
+    """That memory is counted: decompressed batches must not exceed the budget unnoticed."""
     rig = make_rig(rebatcher=Rebatcher(compression=NONE, merge="never"))
     log = RecordLog()
     for number in range(4):

@@ -1,4 +1,4 @@
-"""Damage that a right checksum vouches for: it ends a partition with a name, and nothing else."""
+"""Damage under a right checksum: it ends its partition with a named fault, and nothing else."""
 
 from __future__ import annotations
 
@@ -77,8 +77,9 @@ def sound(whole: bytes) -> list[Row] | None:
 
 
 def copy_all(make_rig: Callable[..., Rig], batches: Iterable[bytes]) -> list[list[Row] | None]:
-    """Copy each batch in a partition of its own, with a good one before and behind it. What
-    arrived of each; None where it was named as malformed."""
+    """Copies each batch in a partition of its own, with a good one before and after it. Returns
+    what arrived of each; None where it was named as malformed.
+    """
     outcomes: list[list[Row] | None] = []
     pending = list(batches)
     for first in range(0, len(pending), 100):
@@ -116,7 +117,9 @@ def outcome(rig: Rig, ends: Ends, part: PartitionCopy) -> list[Row] | None:
 
 
 def check_all(make_rig: Callable[..., Rig], batches: list[bytes]) -> int:
-    """Everything that still is what it says arrives, all else is named; how many are."""
+    """Every batch that is still valid arrives, every other one is named; returns how many are
+    named.
+    """
     named = 0
     for whole, got in zip(batches, copy_all(make_rig, batches), strict=True):
         assert got == sound(whole), whole.hex()
@@ -221,7 +224,7 @@ def test_every_length_of_compressed_records(make_rig: Callable[..., Rig], codec:
     payload = compressed(codec)
     batches = [hostile(codec, payload[:size]) for size in range(len(payload))]
     for whole, got in zip(batches, copy_all(make_rig, batches), strict=True):
-        # What is cut off gzip's checksum only is missed by nobody who reads as Java does.
+        # A reader that works as Java does does not miss bytes cut off gzip's checksum.
         assert got is None or (codec == GZIP and got == CONTENT), len(whole)
 
 

@@ -44,7 +44,7 @@ def copied(rig: Rig, log: RecordLog, **assign: Any) -> list[bytes]:
 
 @both
 def test_plain_messages(rig: Rig, magic: int) -> None:
-    """They come one an entry, so they are put together whether or not small batches are."""
+    """Each is an entry of its own, so they are merged whether or not small batches are."""
     log = RecordLog().messages(
         magic, [*rows(5, -6), Row(12, 77, None, None), Row(13, 78, b"", b"")]
     )
@@ -75,7 +75,7 @@ def test_messages_get_the_time_they_were_appended(rig: Rig, codec: int) -> None:
 @both
 @pytest.mark.parametrize("start", range(10, 16))
 def test_a_start_inside_a_wrapper(rig: Rig, magic: int, codec: int, start: int) -> None:
-    """A wrapper's own offset is that of its last message, so it lies behind the start."""
+    """A wrapper's own offset is that of its last message, so it is after the start."""
     log = RecordLog().messages(magic, rows(10, 11, 13, 14), codec).add(rows(15, -2))
     copied(rig, log, start=start, counter=3)
 
@@ -137,7 +137,7 @@ def resealed(whole: bytes) -> bytes:
 
 @both
 def test_every_bit_of_a_wrapper(make_rig: Callable[..., Rig], magic: int) -> None:
-    """Behind the CRC-32, that is: it is checked, and right again here."""
+    """Every bit after the CRC-32, which is made right again."""
     rig = make_rig(rebatcher=Rebatcher(merge="never"))
     whole = wrapper(magic, [one._replace(headers=()) for one in rows(10, 11, 13)], GZIP)
     logs = []

@@ -221,7 +221,7 @@ def test_a_copy_cut_anywhere_goes_on_with_other_settings(seed: int, side: str) -
 
 
 def test_random_logs_hold_what_they_should() -> None:
-    """The kinds that all this is for do come up."""
+    """The kinds of batches that these tests are about do occur."""
     kinds: dict[str, int] = {}
     for seed in range(60):
         log = random_records(random.Random(seed), b"t", 0)

@@ -160,7 +160,9 @@ def test_check_crc_names_the_batch(make_rig: Callable[..., Rig], place: int) -> 
 
 @pytest.mark.parametrize("place", [17, 27, 43, 61, -1], ids=lambda p: f"byte {p}")
 def test_without_check_crc_the_target_refuses_damage(rig: Rig, place: int) -> None:
-    """The CRC is transformed, never made anew: damage before the lane is damage behind it."""
+    """The CRC is transformed, never computed anew: damage before the lane is still detected after
+    it.
+    """
     bad = batch(13, 2, b"damaged")
     log = SourceLog(b"t", 0, [*GOOD, damaged(bad, place % len(bad)), batch(15)])
     _, part, _ = with_neighbour(rig, log)
@@ -174,7 +176,7 @@ def test_without_check_crc_the_target_refuses_damage(rig: Rig, place: int) -> No
 def test_what_is_taken_apart_is_checked_always(
     make_rig: Callable[..., Rig], place: int, checking: bool
 ) -> None:
-    """Its bytes are written anew with a checksum of their own, so this is who can tell."""
+    """Its records get a new checksum, so only the copy can find the damage."""
     rig = make_rig(check_crc=checking)
     bad = batch(13, 2, b"damaged", last_offset_delta=4)
     log = SourceLog(b"t", 0, [*GOOD, damaged(bad, place % len(bad)), batch(18)])
@@ -311,7 +313,7 @@ def test_a_target_error_ends_the_partition_at_once(rig: Rig, code: int, version:
 
 
 def test_an_error_in_between_counts_only_once(rig: Rig) -> None:
-    """The first of several errors is the reason; answers behind it still count if they are good."""
+    """The first of several errors is the reason; later answers still count if they are good."""
     log = SourceLog(b"t", 0, [batch(n) for n in range(6)])
     ends = rig.pipe(log)
     part = rig.assign(ends, log)
@@ -359,7 +361,7 @@ def test_a_foreign_writer_stops_only_its_partition(rig: Rig) -> None:
     part, neighbour = rig.assign(ends, log), rig.assign(ends, good)
     ends.target.per_turn = lambda: 1
     rig.run(lambda: part.records > 2)
-    ends.target.logs[b"to-t", 0].base += 3  # somebody's three records
+    ends.target.logs[b"to-t", 0].base += 3  # three records of another client
     rig.run()
     assert part.ending == "foreign-writer"
     assert neighbour.ending == "done"

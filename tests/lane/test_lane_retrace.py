@@ -1,7 +1,7 @@
 """Large lz4 batches that are taken apart: their records go on compressed as their producer did it.
 
-The source's batches are made with far more effort than is made here, so whoever compresses anew
-writes more.
+The source's batches are compressed with far more effort than here, so compressing anew yields more
+bytes.
 """
 
 from __future__ import annotations

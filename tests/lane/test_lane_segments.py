@@ -1,4 +1,4 @@
-"""Holes in the source: batches that are skipped, the map segments behind them, and the gate."""
+"""Holes in the source: batches that are skipped, the map segments after them, and the gate."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_records_after_a_hole_wait_for_their_segment(make_rig: Callable[..., Rig
 
 
 def test_each_chunk_has_its_own_gate(make_rig: Callable[..., Rig]) -> None:
-    """Chunks that become durable out of order let nothing pass that waits for an earlier one."""
+    """When chunks become durable out of order, records that wait for an earlier one still wait."""
     rig = make_rig(confirming=False)
     log = SourceLog(b"t", 0, [batch(0), batch(3), batch(6), batch(9)])
     ends = rig.pipe(log, limit=lambda: 1)
@@ -238,7 +238,7 @@ def test_aborted_transactions(make_rig: Callable[..., Rig], limit: int, committe
 
 
 def test_the_last_stable_offset_bounds_a_committed_copy(rig: Rig) -> None:
-    """An open transaction: nothing behind its first record is read, and the copy is complete."""
+    """An open transaction: nothing after its first record is read, and the copy is complete."""
     log = SourceLog(
         b"t", 0, [batch(0, 2), of_producer(2, 5), batch(3, 4)], last_stable=2, high_watermark=7
     )
@@ -247,7 +247,7 @@ def test_the_last_stable_offset_bounds_a_committed_copy(rig: Rig) -> None:
 
 
 def test_markers_without_a_transaction_change_nothing(rig: Rig) -> None:
-    """H15: markers of strangers, odd control records, and entries that match no batch."""
+    """H15: markers of other producers, odd control records, and entries that match no batch."""
     log = SourceLog(
         b"t",
         0,
@@ -312,7 +312,7 @@ def test_odd_markers_do_not_end_a_transaction(rig: Rig) -> None:
 
 
 def test_a_commit_marker_does_not_end_an_aborted_transaction(rig: Rig) -> None:
-    """No sane log has one there; consumers, too, let only the abort marker end it."""
+    """A correct log has none there; in consumers, too, only the abort marker ends it."""
     log = SourceLog(
         b"t",
         0,

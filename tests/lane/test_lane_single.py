@@ -131,7 +131,7 @@ def test_old_messages_have_a_batch_each(rig: Rig, magic: int, codec: int, until:
 
 @pytest.mark.parametrize("until", [0, 1, 3, 4, 5, 7, 12])
 def test_large_batches_in_lz4_have_a_batch_each(make_rig: Callable[..., Rig], until: int) -> None:
-    """They are compressed the way they were, but only as a whole."""
+    """The way they were compressed is kept only for a batch that stays whole."""
     rig = make_rig(rebatcher=Rebatcher(merge="never", batch_bytes=LARGE))
     log = RecordLog()
     for number in range(3):

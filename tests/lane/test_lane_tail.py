@@ -19,7 +19,7 @@ def lone(requests: list[FetchRequest], log: SourceLog) -> list[FetchRequest]:
 
 
 def test_a_hole_at_the_tail_ends_a_copy_after_lone_fetches(rig: Rig) -> None:
-    """Compaction has removed the last batches: no answer will ever bring offset 11."""
+    """Compaction has removed the last batches, so no answer brings offset 11."""
     holed = SourceLog(b"t", 0, [batch(0, 3)], high_watermark=12)
     good = SourceLog(b"good", 0, [batch(n) for n in range(200)])
     ends = rig.pipe(holed, good, limit=lambda: 800)
@@ -200,7 +200,7 @@ def test_how_long_the_target_takes_is_told_without_the_lanes_own_work(rig: Rig) 
 
 
 def test_data_that_is_not_readable_yet_is_waited_for(rig: Rig) -> None:
-    """The end is behind the high watermark: replication is late, nothing is missing."""
+    """The end is after the high watermark: replication is late, nothing is missing."""
     log = SourceLog(b"t", 0, [batch(0, 2), batch(2, 2)], high_watermark=2)
     ends = rig.pipe(log)
     part = rig.assign(ends, log, end=4)
@@ -234,7 +234,7 @@ def test_following_never_finds_a_log_too_short(rig: Rig) -> None:
 
 
 def test_short_answers_do_not_count_towards_a_hole(rig: Rig) -> None:
-    """A lagging high watermark says nothing about what lies behind it (L8)."""
+    """A lagging high watermark says nothing about what is after it (L8)."""
     log = SourceLog(b"t", 0, [batch(0, 5), batch(5, 1)], high_watermark=5)
     ends = rig.pipe(log)
     part = rig.assign(ends, log, end=6)
@@ -277,7 +277,7 @@ def test_a_hole_that_ends_in_markers(rig: Rig) -> None:
 
 
 def test_an_answer_that_only_names_offsets_before_the_asked_one(rig: Rig) -> None:
-    """H11: a broker that sends the same old batch for ever; named in the end, no endless loop."""
+    """H11: a broker that always sends the same old batch is named in the end; no endless loop."""
     log = SourceLog(b"t", 0, [batch(0, 2)], high_watermark=9)
     ends = rig.pipe(log)
     part = rig.assign(ends, log, start=2, counter=2)

@@ -1,5 +1,5 @@
-"""Batches of which nobody knows whether the target has them: its answer was lost, or an error that
-may come after the append. The next look at the target's log tells.
+"""Batches that may or may not be on the target: the answer was lost, or was an error that can
+follow an append. The target's log tells when it is read next.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def pending(ends: Ends, counter: int = 0) -> list[Unanswered]:
 
 
 def check_counts(ends: Ends, part: PartitionCopy, counter: int = 0) -> None:
-    """With the unanswered batches that its log shows, it is all that the target has."""
+    """The target has what was acknowledged, and the unanswered batches that its log shows."""
     log = ends.target.logs[b"to-t", 0]
     stored = [one for one in part.unanswered if one.behind <= log.counter]
     assert part.records + sum(one.records for one in stored) == log.counter - counter
@@ -56,7 +56,7 @@ def check_counts(ends: Ends, part: PartitionCopy, counter: int = 0) -> None:
 def test_a_lost_connection_leaves_what_was_in_flight(
     rig: Rig, codec: int, counter: int, brought: int
 ) -> None:
-    """Some of it has arrived. What was queued only has not been sent, and is not in doubt."""
+    """Some of it has arrived. Batches that were only queued were not sent, and are not in doubt."""
     log = log_of(codec)
     ends = rig.pipe(log)
     part = rig.assign(ends, log, counter=counter)

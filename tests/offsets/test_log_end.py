@@ -1,4 +1,4 @@
-"""Where a copy stands, as the target's log tells it: every answer that log can give."""
+"""The position of a copy, read from the target's log: every answer that the log can give."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_our_batches(target: FakeCluster) -> None:
 
 
 def test_our_batches_after_records_from_before_the_copy(target: FakeCluster) -> None:
-    """A topic that was emptied: its offsets go on where they were."""
+    """The topic was emptied before: its offsets continue."""
     log = target.log("orders")
     log.start = log.end = 500
     assert ask(target, base=500) == 0
@@ -223,7 +223,7 @@ def test_a_log_that_ends_before_the_copy_began(target: FakeCluster) -> None:
 
 
 def test_a_batch_that_reaches_beyond_the_end(target: FakeCluster) -> None:
-    """The tail was cut inside a batch, which no Kafka does: not ours to go on with."""
+    """The tail was cut inside a batch, which Kafka never does: the copy does not go on."""
     log = target.log("orders")
     log.write(3, 0)
     log.write(5, 3)

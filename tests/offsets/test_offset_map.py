@@ -212,8 +212,8 @@ def test_what_a_predecessor_had_on_its_way_counts_for_nothing(topic: StateTopic)
 
 
 def test_a_late_chunk_of_a_predecessor_replaces_none_that_counts(topic: StateTopic) -> None:
-    """It had the target's log lose what it knew as sent, and went back when it was taken over:
-    compaction keeps the later one of two records with one key, whether it counts or not.
+    """The target's log had lost records, so the predecessor had gone back when it was taken over.
+    Compaction keeps the later of two records with one key, whether it counts or not.
     """
     writer, first = FakeWriter(topic), ours(3)
     first.write_bindings(writer, [(PLACE, BINDING, 100)])
@@ -229,7 +229,7 @@ def test_a_late_chunk_of_a_predecessor_replaces_none_that_counts(topic: StateTop
 
 
 def test_chunks_with_one_first_counter_are_told_apart_for_any_reader(topic: StateTopic) -> None:
-    """The version before knows ends, and takes one that no record reaches for what it says."""
+    """The version before reads an end from the key, and accepts one that no record reaches."""
     writer, maps = FakeWriter(topic), ours(3)
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     for source in (121, 122):

@@ -1,4 +1,4 @@
-"""The rate of ``auto`` against a simulated target with a queue, and another client in it."""
+"""The rate of ``auto`` on a simulated target with a queue, which other clients use too."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def during(value: float, began: float = 20, ended: float = 60) -> Callable[[floa
 def test_a_copy_without_other_writers_loses_hardly_any_speed(
     capacity: float, round_trip: float, sighted: bool, left: float
 ) -> None:
-    """A tenth at most, the careful start included, also where answers come from far away; nothing
-    at all where the copy knows that it is alone.
+    """A tenth at most, the careful start included, also with a long round trip; next to nothing
+    where the copy can see that nothing else writes.
     """
     options = {"capacity": lambda _now: capacity, "round_trip": round_trip, "window": 48 * MB}
     polite = Target(AutoRate(), sighted=sighted, **options).run(60)  # type: ignore[arg-type]
@@ -38,7 +38,9 @@ def test_a_copy_without_other_writers_loses_hardly_any_speed(
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 @pytest.mark.parametrize("sighted", [False, True])
 def test_a_writer_that_needs_a_part_gets_it(share: float, sighted: bool) -> None:
-    """At once, and the copy most of the rest; afterwards it has everything again."""
+    """The writer gets it at once, the copy gets most of the rest, and everything again
+    afterwards.
+    """
     wanted = share * CAPACITY
     target = Target(AutoRate(), steady=during(wanted), sighted=sighted).run(90)
     assert between(target.served, 20, 60) >= 0.98 * wanted
@@ -56,8 +58,8 @@ def test_a_writer_that_needs_a_part_gets_it(share: float, sighted: bool) -> None
 def test_a_writer_at_full_speed_keeps_most_of_its_rate(
     window: float, sighted: bool, kept: float, began: float
 ) -> None:
-    """Whether he was there first or not. A copy at full speed has as much of the target as its
-    requests are of all.
+    """Whether the writer started first or not. A copy at full speed gets a share of the target that
+    is its share of all requests.
     """
     alone = Target(None, greedy=during(window, 0), window=0).run(20)
     target = Target(AutoRate(), greedy=during(window, began), sighted=sighted).run(90)
@@ -70,7 +72,9 @@ def test_a_writer_at_full_speed_keeps_most_of_its_rate(
 
 
 def test_a_writer_of_changing_rate_does_not_stop_the_copy() -> None:
-    """A tenth of what the target can do is too little to be the reason."""
+    """A writer that uses a tenth of the target's capacity is too small to be the cause of the
+    load.
+    """
     seed = random.randrange(2**32)
     print("seed", seed)
     rng = random.Random(seed)
@@ -81,7 +85,7 @@ def test_a_writer_of_changing_rate_does_not_stop_the_copy() -> None:
 
 
 def test_a_new_writer_is_noticed_and_one_that_left_is_forgotten() -> None:
-    """It may stop for a while; only after that the copy goes on as if it were alone."""
+    """It may pause for a while; only after that the copy goes on at full speed."""
     controller = AutoRate()
     rates = []
     for others in [0.0] * 4 + [5000.0] * 10 + [0.0] * 15:
@@ -90,15 +94,15 @@ def test_a_new_writer_is_noticed_and_one_that_left_is_forgotten() -> None:
         rates.append(controller.rate)
     assert rates[:4] == [None] * 4
     light = 0.05 * 200 * MB
-    assert rates[4] == pytest.approx(light, rel=0.05)  # looks what he does undisturbed
+    assert rates[4] == pytest.approx(light, rel=0.05)  # measures the writer undisturbed
     assert all(rate == rates[4] for rate in rates[5:7])
     assert rates[8:14] == [None] * 6
-    assert rates[16] is not None  # he gets nothing done
+    assert rates[16] is not None  # the writer gets nothing done
     assert rates[-1] is None
 
 
 def test_a_copy_that_has_caught_up_is_not_slowed_down() -> None:
-    """Whatever else is written, and however long requests wait. Late again, it gives way."""
+    """Whatever others write, and however long requests wait. Once it lags again, it gives way."""
     controller = AutoRate()
     for number in range(100):
         others, latency = 5000.0 if number % 7 else 1000.0, 5.0 + number
@@ -127,7 +131,9 @@ def test_an_unknown_rate_of_others_is_not_taken_for_zero() -> None:
 
 @pytest.mark.parametrize("sign", ["quota", "replicas"])
 def test_a_quota_and_lagging_replicas_are_signs_too(sign: str) -> None:
-    """Less and less while they stand, never below the floor, and back to full afterwards."""
+    """The rate falls while they last, never below the floor, and is back to full speed
+    afterwards.
+    """
     target = Target(AutoRate())
     if sign == "quota":
         target.throttle = lambda now: 50.0 if 20 <= now < 50 else 0.0
@@ -155,7 +161,7 @@ def test_a_broker_that_is_gone_for_good_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("factor", [0.2, 3.0])
 def test_a_target_of_another_pace_from_now_on(factor: float) -> None:
-    """Slower or faster, it is no competitor."""
+    """A change of the target's own speed is not taken for another writer."""
     target = Target(AutoRate(), capacity=lambda now: 200 * MB * (1 if now < 20 else factor)).run(
         400
     )
@@ -198,7 +204,7 @@ def test_a_probe_ends_where_it_began() -> None:
 
 
 def test_one_queue_is_one_sign() -> None:
-    """What was sent before a cut is answered late after it, too: one cut a second."""
+    """Requests sent before a cut are still answered late after it, so there is one cut a second."""
     controller = AutoRate()
     for _ in range(3):
         controller.observe(sample([5.0], CAPACITY))
@@ -228,7 +234,9 @@ samples = st.builds(
 @settings(deadline=None)
 @given(st.lists(samples, max_size=60))
 def test_whatever_comes_the_answer_is_a_rate(seen: list[Sample]) -> None:
-    """At the floor at least, the same for the same, and after a quiet while no limit at all."""
+    """It is never below the floor, equal for equal samples, and unlimited again after a quiet
+    while.
+    """
     controller, twin = AutoRate(), AutoRate()
     for one in seen:
         controller.observe(one)

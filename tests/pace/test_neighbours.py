@@ -1,4 +1,4 @@
-"""What others write to a target, by the answers of a cluster that is made up."""
+"""What other clients write to a target, computed from a fake cluster's answers."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_of_many_partitions_the_busy_ones_are_asked_every_time_and_all_by_turns(
     assert all(len(asked) <= PARTITIONS for asked in rig.cluster.asked)
     assert {place for asked in rig.cluster.asked for place in asked} == set(places)
     rig.write("a", 7, 100)
-    # It is asked a look in a while; what came meanwhile is spread over that time.
+    # A quiet partition is asked only now and then; its new records are spread over that time.
     assert rig.look() == pytest.approx(100 / INTERVAL)
     for _ in range(5):
         rig.write("a", 7, 30)

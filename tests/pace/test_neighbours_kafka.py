@@ -1,4 +1,4 @@
-"""What others write to a cluster, on a real broker, and what a user with few rights knows of it."""
+"""What other clients write to a real broker, as a user with few permissions sees it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_of_others_only_what_may_be_seen_is_known(
     others.look()
     assert others.rate is not None and others.rate > 0
 
-    # From now on a topic without an ACL for everybody is one that this user does not see.
+    # From now on this user does not see topics without an ACL for User:ANONYMOUS.
     for topic, user in ((theirs, "User:ANONYMOUS"), ("*", "User:somebody")):
         add_acl(guarded, topic, user)
     others = Neighbours(target, [ours])

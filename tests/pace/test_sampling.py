@@ -1,4 +1,4 @@
-"""What is seen of a target: when a look is worth it, and what is in it."""
+"""Samples of a target: when one is taken, and what is in it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_sample_has_what_happened_since_the_last_one() -> None:
 
 
 def test_a_look_needs_time_and_answers() -> None:
-    """Of few answers it waits for more, but not without end. The first look only needs answers."""
+    """With few answers it waits for more, up to a limit. The first sample only needs answers."""
     rig = Rig()
     rig.now += 0.01
     assert rig.watch.look() is None

@@ -152,8 +152,8 @@ def test_a_fixed_rate_ignores_samples() -> None:
 
 
 def test_auto_comes_and_goes() -> None:
-    """By the time of day and by other options; it begins anew each time, and goes on when only
-    something else changes.
+    """By the time of day and by other options; it begins anew each time, and continues when only
+    other options change.
     """
     rig = Rig(whole("08:00,auto 19:00,off"))
     assert rig.buckets.rate == Rate(int(START))

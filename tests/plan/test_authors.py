@@ -1,4 +1,4 @@
-"""Whose records a target topic holds: told by producer ids, sequences and times, never guessed."""
+"""Which client wrote a target topic's records: known by producer id, sequence and time only."""
 
 from __future__ import annotations
 

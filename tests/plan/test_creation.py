@@ -1,4 +1,6 @@
-"""Refused configs are left out or adjusted one by one; everything else is that topic's conflict."""
+"""Refused configs are left out or adjusted one by one; every other error is that topic's
+conflict.
+"""
 
 from __future__ import annotations
 

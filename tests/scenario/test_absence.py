@@ -1,4 +1,4 @@
-"""What is not there proves nothing: empty answers, open transactions, a log that was cut off."""
+"""Records that are not readable: empty answers, open transactions, a log that was cut off."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _local_segments(log_dir: Path, topic: str) -> int:
 
 
 def with_open_transaction(flow: Flow, topic: str, rng: random.Random) -> Writer:
-    """A topic of two partitions: in partition 0 all records lie behind an open transaction."""
+    """A topic of two partitions: in partition 0 all records follow an open transaction."""
     flow.create(topic, 2)
     held = open_transaction(flow.source.bootstrap, topic, [0], rng, records=1)
     with Writer(flow.source.bootstrap) as writer:
@@ -160,7 +160,7 @@ def test_a_source_restored_from_a_backup_is_noticed(
     topic_name: Callable[[str], str],
     rng: random.Random,
 ) -> None:
-    """Other records stand at offsets that were copied: 100 were written after the backup."""
+    """Offsets that were copied now hold other records: 100 were written after the backup."""
     source = own_cluster("restored")
     flow = Flow(source, clusters.target)
     topic, fine = topic_name("again"), topic_name("fine")

@@ -1,4 +1,6 @@
-"""A permission taken away in the middle of a copy stops what it hits, by name; the rest goes on."""
+"""A permission revoked during a copy ends the partitions that need it, by name; the rest goes
+on.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of the source stop what they hit, with a name and an exit code; the rest goes on."""
+"""Faults of the source end their partitions, with a name and an exit code; the rest goes on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_records_deleted_before_they_were_copied(
     assert "120" in fault.message  # the user learns which offsets are gone
     found = read_ledger(flow.target.bootstrap, topic, "run")
     assert found == {0: [*range(150)], 1: [*range(100)], 2: [*range(150)]}
-    # and it stays so until somebody decides
+    # and a rerun changes nothing until the user decides
     expect_fault(flow.copy(topic), "data-loss", side="source", topic=topic, partition=1)
     assert read_ledger(flow.target.bootstrap, topic, "run") == found
 

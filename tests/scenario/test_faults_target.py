@@ -1,4 +1,4 @@
-"""Faults of the target stop what they hit, with a name and an exit code; the rest goes on."""
+"""Faults of the target end their partitions, with a name and an exit code; the rest goes on."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_timestamps_the_target_refuses(
 def test_after_the_cause_is_gone_a_rerun_completes(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """The fault is final for the run, not for the user who cures it."""
+    """The fault is final for this run only: once its cause is removed, a rerun completes."""
     topic = topic_name("cured")
     ledger = load(flow, topic, rng, 50)
     with Writer(flow.source.bootstrap) as writer:

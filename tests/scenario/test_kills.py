@@ -65,7 +65,7 @@ def kill_rounds(
     """Start and kill the copier ``rounds`` times; the records on the target after each.
 
     A quarter of the kills come within a second of the start, a quarter with the first record,
-    the others up to ``limit`` seconds behind it.
+    the others up to ``limit`` seconds after it.
     """
     progress: list[int] = []
     for index in range(rounds):
@@ -180,7 +180,7 @@ def forgotten(flow: Flow, topic: str) -> bool:
 def test_old_records_whose_producer_the_target_forgets_between_kills(
     forgetful: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """Nothing on the broker stops a record from being sent twice: the log itself must be asked."""
+    """The broker no longer detects a record that is sent twice, so the copy must read the log."""
     flow, topic = forgetful, topic_name("old")
     load_mixed(flow, topic, rng, megabytes=4, stamp=YEAR_2001_MS)
     for index in range(4):

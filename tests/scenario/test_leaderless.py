@@ -88,7 +88,7 @@ def test_a_partition_whose_broker_is_away(
 def test_a_topic_made_while_a_broker_is_down_has_all_its_replicas(
     three: LabCluster, own_cluster: ClusterFactory, topic_name: Callable[[str], str]
 ) -> None:
-    """It would otherwise have too few for ever."""
+    """Otherwise it would keep too few."""
     topic = topic_name("replicas")
     flow = Flow(own_cluster("other-three", nodes=3), three)
     create_topic(flow.source.bootstrap, topic, 3, replication_factor=3)

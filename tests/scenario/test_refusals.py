@@ -96,7 +96,7 @@ def test_a_target_topic_with_records_of_others_is_refused_and_left_alone(
 def test_records_of_others_are_found_beside_our_own(
     flow: Flow, topic_name: Callable[[str], str]
 ) -> None:
-    """Each partition counts: what is ours in one makes nothing right in another."""
+    """Each partition is checked: our records in one do not excuse other clients' in another."""
     topic = topic_name("half")
     load(flow, topic)
     create_topic(flow.target.bootstrap, topic, 2)
@@ -134,7 +134,7 @@ def test_another_partition_count_is_refused(
 def test_settings_that_would_alter_records_are_held_back_and_named(
     flow: Flow, topic_name: Callable[[str], str]
 ) -> None:
-    """Topic settings that alter records are held back, and the user hears of it."""
+    """Topic configs that alter records are not carried over, and the user is told."""
     topic = topic_name("held")
     flow.create(
         topic,
@@ -185,7 +185,7 @@ def test_nothing_is_written_on_the_source(
 def test_a_controller_is_named(
     flow: Flow, topic_name: Callable[[str], str], side: str, exit_code: int
 ) -> None:
-    """Its port is easily taken for a broker's where both roles are in one process."""
+    """Its port is easily confused with a broker's where one process has both roles."""
     broker = {"source": flow.source.bootstrap, "target": flow.target.bootstrap}
     (node,) = (flow.source if side == "source" else flow.target)._nodes
     broker[side] = f"127.0.0.1:{node.controller_port}"

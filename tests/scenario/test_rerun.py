@@ -236,7 +236,9 @@ def test_a_frozen_copy_keeps_others_of_its_machine_away(
 def test_a_frozen_copy_of_elsewhere_is_taken_over_and_adds_nothing(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random, thaws: str
 ) -> None:
-    """A zombie: nobody can tell whether it lives, and every request it still has is stale."""
+    """A zombie: it cannot be told whether it is alive, and every request that it still sends is
+    stale.
+    """
     if not can_leave_the_pid_namespace():
         pytest.skip("no right to make a PID namespace")
     topic = topic_name("zombie")

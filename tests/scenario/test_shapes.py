@@ -1,4 +1,4 @@
-"""Whatever lies on the source lies on the target afterwards: codecs, sizes, names, odd records."""
+"""Everything on the source is on the target afterwards: codecs, sizes, names, odd records."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_from_an_offsets_file(flow: Flow, topic_name: Callable[[str], str], tmp_
 def test_the_comparison_would_notice_a_record_too_many(
     flow: Flow, topic_name: Callable[[str], str]
 ) -> None:
-    """The judge of this file, judged on the very clusters it is used on."""
+    """Checks the comparison that this file uses, on the same clusters."""
     topic = topic_name("judged")
     flow.create(topic)
     with Writer(flow.source.bootstrap) as writer:

@@ -303,7 +303,7 @@ def test_a_right_to_write_state_that_is_missing_is_named(
 def test_what_follows_writes_into_a_topic_that_others_filled(
     fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """--append writes behind what is there, and a rerun goes on as always."""
+    """--append writes after what is there, and a rerun goes on as always."""
     topic = topic_name("t")
     ledger = load(fresh, topic, rng, partitions=1)
     create_topic(fresh.target.bootstrap, topic, 1)
@@ -351,7 +351,7 @@ def read_all(flow: Flow, topic: str) -> Iterator[Record]:
 def test_state_topics_deleted_under_a_follower(
     fresh: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """What it does is still right; the next one says what is lost."""
+    """The follower still copies correctly; the next run tells what is lost."""
     topic = topic_name("t")
     ledger = load(fresh, topic, rng)
     with fresh.start(topic, "--until", "forever") as copier:

@@ -116,7 +116,7 @@ def test_auto_gives_way_to_a_quota(
 def test_auto_sees_who_else_writes_and_leaves_a_follower_alone(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """The default. Caught up, it does not hold back what comes."""
+    """The default. A follower that has caught up is not held back."""
     ours, theirs = topic_name("ours"), topic_name("theirs")
     load(flow, ours, rng, partitions=4, megabytes=64)
     create_topic(flow.target.bootstrap, theirs)

@@ -99,7 +99,7 @@ def test_the_copy_ends_at_an_open_transaction_and_goes_on_after_its_end(
 def test_a_log_that_ends_with_an_aborted_transaction(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """The end offset is behind the last record anybody may see."""
+    """The end offset is after the last record that a read-committed consumer sees."""
     topic = topic_name("tail")
     flow.create(topic)
     with Writer(flow.source.bootstrap) as writer:

@@ -46,7 +46,7 @@ def guarded(flow: Flow, topic: str) -> dict[int, list[int]]:
 
 
 def implied(flow: Flow, topic: str) -> dict[int, list[int]]:
-    """The same, by what the log holds: its offsets are our record numbers."""
+    """The same, computed from the log: its offsets are our record numbers."""
     return {partition: [(end - 1) % WRAP] for partition, end in ends(flow, topic).items()}
 
 

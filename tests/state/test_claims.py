@@ -164,7 +164,7 @@ def test_a_second_copy_of_this_machine_is_refused_at_once(
 
 
 def test_the_first_in_the_log_wins(node: Callable[..., Node], topic: StateTopic) -> None:
-    """Both looked before either wrote. The log has one order, which both read in the end."""
+    """Both read before either wrote. The log has one order, which both read in the end."""
     early, late = node(), node()
     # The late one has looked, and is about to write, when the early one claims.
     late.writer.before = lambda: early.start("x")
@@ -349,7 +349,7 @@ def test_a_session_that_leaves_while_it_is_watched_is_not_waited_for(
 def test_one_that_lives_keeps_all_the_dead_in_place(
     node: Callable[..., Node], topic: StateTopic, clock: FakeClock
 ) -> None:
-    """Refused because of one, it has struck out none."""
+    """A session that is refused because of one live session strikes out none."""
     plant(topic, "dead", "x", **a_dead_process())
     plant(topic, "alive", "y")
     clock.on_sleep = lambda: beat(topic, "alive")

@@ -1,4 +1,4 @@
-"""The offset map's topic: which records are handed to whom, and what is replaced or on its way."""
+"""The offset map's topic: which handler gets which records, what is replaced, what is in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Producer ids in the registry: given once, found again, entered again where they were lost."""
+"""Producer ids in the registry: given once, found by later sessions, entered again where they were
+lost.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heartbeat: how often, and who waits for it when the lease has lapsed."""
+"""The heartbeat: how often it is sent, and what waits for it once the lease has lapsed."""
 
 from __future__ import annotations
 
