@@ -77,7 +77,7 @@ class Foreground:
 
 
 def main() -> None:
-    from confluent_kafka import Producer  # noqa: PLC0415 - not for who only starts the process
+    from confluent_kafka import Producer  # noqa: PLC0415 - not needed to start the process only
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--bootstrap", required=True)

@@ -104,7 +104,7 @@ def mixed(source: LabCluster, directory: Path) -> Batches:
 
 
 def measure(bench: Bench, rate: float, seconds: float) -> Kept:
-    """By the sizes of the log files on the target, which hold batches and nothing else."""
+    """Measures by the sizes of the target's log files, which hold nothing but batches."""
     with (bench.directory / "copystream.json").open("w") as stdout:
         process = start_copystream(bench, stdout, "--throttle", f"{rate / 1e6:g}MB/s")
     deadline = time.monotonic() + DEADLINE

@@ -1,4 +1,4 @@
-"""--config: what a file may say, who wins, and what SIGHUP takes from it while a copy runs."""
+"""--config: what a file may hold, its precedence, and what SIGHUP reads from it during a copy."""
 
 from __future__ import annotations
 

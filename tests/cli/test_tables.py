@@ -196,7 +196,7 @@ def test_notes_of_a_summary() -> None:
     ],
 )
 def test_what_held_a_copy_back(throttle: str, throttled_by: str, text: str) -> None:
-    """From a tenth of the time on."""
+    """Shown if it took at least a tenth of the time."""
     held = summary(throttle=throttle, throttled_by=throttled_by, throttle_ms=200, elapsed=2.0)
     assert text in summary_text(held, unpainted).splitlines()
     held = summary(throttle=throttle, throttled_by=throttled_by, throttle_ms=200, elapsed=2.1)

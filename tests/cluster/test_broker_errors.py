@@ -70,7 +70,7 @@ def test_the_side_decides_the_exit_code() -> None:
 
 
 def test_the_family_names_the_side() -> None:
-    """As ``-o json`` has it in ``error``."""
+    """The family is what ``-o json`` has in ``error``."""
     assert ClusterError("target", "x").family == "TargetError"
     assert Unreachable("source", "x").family == "SourceUnreachable"
     assert broker_failure(3, "target", "a", "read", acl="x").family == "TargetBrokerError"

@@ -363,7 +363,7 @@ def test_a_silent_broker_holds_up_only_those_who_ask_it(
 def test_a_deadline_holds_while_a_broker_accepts_and_says_nothing(
     broker: FakeBroker, api: int
 ) -> None:
-    """As a stopped (SIGSTOP) broker does: its kernel still takes connections."""
+    """A stopped (SIGSTOP) broker behaves so: its kernel still accepts connections."""
     cluster = Cluster(config_for(broker), "source")
     cluster.connect()
     broker.answer(api, Silence())

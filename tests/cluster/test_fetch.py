@@ -35,7 +35,7 @@ def ask(cluster: Cluster, *offsets: tuple[TopicPartition, int]) -> dict[TopicPar
 
 
 def test_batches_come_as_they_are_stored(orders: FakeBroker, connect: Connect) -> None:
-    """Of open transactions too: the log is read as it is."""
+    """Batches of open transactions too: the log is read as it is."""
     _, second, third = stored()
     found = ask(connect(orders), (("orders", 0), 3), (("orders", 1), 8))
     assert found == {("orders", 0): second + third, ("orders", 1): third}
@@ -75,7 +75,7 @@ def test_what_cannot_be_had_is_empty(orders: FakeBroker, connect: Connect) -> No
 
 
 def test_an_answer_without_partitions_is_empty(orders: FakeBroker, connect: Connect) -> None:
-    """As where a quota throttles (KIP-219)."""
+    """A broker that throttles by quota sends such an answer (KIP-219)."""
     orders.answer(FETCH, Patched(lambda body: body | {"topics": []}))
     assert ask(connect(orders), (("orders", 0), 0)) == {("orders", 0): b""}
 

@@ -69,7 +69,7 @@ def test_lz4_of_magic_0(java: JavaCodecs) -> None:
 
 @pytest.mark.parametrize("name", packed.forms(b""))
 def test_java_reads_these_forms(java: JavaCodecs, name: str) -> None:
-    """But for linked lz4 blocks."""
+    """Java reads all forms but linked lz4 blocks."""
     data = packed.text(200_000)
     codec, form = packed.forms(data)[name]
     assert java.decompress(codec, form) == (None if name == "lz4-linked" else data)
@@ -79,7 +79,7 @@ def test_java_reads_these_forms(java: JavaCodecs, name: str) -> None:
 @pytest.mark.parametrize("size", [1, 200, BLOCK - 10, BLOCK, 5 * BLOCK])
 @pytest.mark.parametrize("growth", [0, 1, 3])
 def test_java_reads_retraced_frames(java: JavaCodecs, size: int, growth: int) -> None:
-    """Of blocks that have kept their size, and that have not."""
+    """Frames of blocks that have kept their size, and of blocks that have not."""
     lines = packed.text(size).splitlines(keepends=True)
     dropped = 1 if growth == 0 else 0
     one = rewrite([(line[:dropped], b"!" * growth, line[dropped:]) for line in lines])

@@ -264,7 +264,7 @@ def test_produce_responses_equal_the_oracles(
 @pytest.mark.parametrize("version", FETCH)
 @given(entries=st.lists(st.tuples(i64, i64), max_size=200))
 def test_long_abort_lists_come_sorted_and_whole(version: int, entries: Any) -> None:
-    """Also when a longer list of another partition was in the same memory before."""
+    """The memory may have held a longer list of another partition before."""
 
     def partition(aborted: Any) -> dict[str, Any]:
         return {

@@ -162,7 +162,7 @@ def test_the_key_of_a_wrapper_is_ignored() -> None:
     ("magic", "codec"), [(0, GZIP), (0, SNAPPY), (1, GZIP), (1, SNAPPY), (1, LZ4)]
 )
 def test_what_kafka_python_writes(magic: int, codec: int) -> None:
-    """But for lz4 in magic 0, for which it needs a library more."""
+    """All codecs but lz4 in magic 0, for which kafka-python needs another library."""
     builder = LegacyRecordBatchBuilder(magic=magic, compression_type=codec, batch_size=1 << 20)
     given_messages = [(None, b"v0"), (b"k1", None), (b"", b""), (b"k3", bytes(3000))]
     for number, (key, value) in enumerate(given_messages):

@@ -104,7 +104,7 @@ def with_right_crcs(data: bytes) -> bytes:
 def test_damage_in_a_set(
     content: bytes, codec: int, magic: int, offset: int, attributes: int
 ) -> None:
-    """As damaged, and once more with all CRCs made right."""
+    """Each set is read as damaged, and once more with all CRCs made right."""
     for inner in (content, with_right_crcs(content)):
         check(wrap(inner, codec, magic=magic, offset=offset, timestamp=7, attributes=attributes))
 

@@ -179,7 +179,7 @@ def test_one_held_up_elsewhere_does_not_slow_the_others_down(size: int, batches:
 
 
 def test_one_that_does_not_come_back_is_waited_for_no_longer_than_its_time() -> None:
-    """Its connection is stuck: the others lose no more than that wait."""
+    """The connection of one sender is stuck: the others lose no more than that wait."""
     root = limited(1e6)
     stuck, other = Bucket(Bucket(root)), Bucket(Bucket(root))
     delay = stuck.take(START, 1000)

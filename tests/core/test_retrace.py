@@ -75,7 +75,7 @@ def test_damaged_frames_are_refused_or_cost_size_only(seed: int) -> None:
 
 
 def test_every_byte_that_changes() -> None:
-    """In literals, in what is repeated, in the repetition, at the end of a block."""
+    """The byte may be in literals, in a match or its source, or at the end of a block."""
     text = packed.text(700)
     frame = best(text)
     for at in range(len(text)):

@@ -248,7 +248,7 @@ class Copying:
             self.dead = [] if self.cleaned else [ends.target for ends in self.process.pipes]
 
     def tasks(self, maps: OffsetMaps) -> list[PartitionTask]:
-        """As the planner makes them, from what is stored."""
+        """The tasks as the planner would make them from the stored state."""
         made = []
         for place in PLACES:
             p = place[1]
@@ -404,8 +404,9 @@ class Copying:
                 ends.target.pending.clear()
 
     def check_totals(self, tasks: list[PartitionTask], had: dict[int, int]) -> None:
-        """No record is counted twice, and none is missing where nothing of other lives arrived and
-        what was lost on the way is known: as soon as the log was asked."""
+        """No record is counted twice, and none is missing once the log was asked, where nothing of
+        earlier lives arrived and it is known what was lost on the way.
+        """
         for task in tasks:
             found, came = task.counts.records, self.targets[task.partition].counter
             if self.elected:

@@ -123,7 +123,7 @@ class Sim:
         return make_task(TOPIC, source, target_id="dst", end=self.end, progress=progress)
 
     def assignment(self, source: int) -> None:
-        """From asking the log to the end of the source, a loss, or a crash."""
+        """One assignment: from reading the log to the end of the source, a loss, or a crash."""
         self.writer.deliver()
         task = self.task(source)
         progress = task.progress

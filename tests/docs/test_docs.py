@@ -127,7 +127,7 @@ def test_the_help_tells_every_exit_code() -> None:
 
 @pytest.mark.parametrize("struct", JSON, ids=lambda struct: struct.__name__)
 def test_every_field_of_the_json_is_listed(struct: type[msgspec.Struct]) -> None:
-    """In order, and marked optional exactly where it may be left out."""
+    """The fields are in order, and marked optional exactly where they may be left out."""
     name = struct.__name__
     section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGES["json.md"], re.M | re.S)
     assert section, name

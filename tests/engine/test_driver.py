@@ -402,7 +402,7 @@ def test_a_connection_that_is_denied_is_a_fault(
 
 @pytest.mark.parametrize("cluster", ["source", "target"])
 def test_a_topic_that_may_not_be_described_any_more_is_denied(world: World, cluster: str) -> None:
-    """Not taken for a partition without a leader (D8)."""
+    """The denial is not taken for a partition without a leader (D8)."""
     world.add()
     getattr(world, cluster).topics["orders"].error = 29
     began = world.clock.now

@@ -344,8 +344,9 @@ def test_a_segment_that_cannot_be_written_stops_the_assignment(world: World) -> 
 
 
 def test_a_segment_that_may_have_been_written_is_made_void(world: World) -> None:
-    """Its write was reported as failed, but it is in the log, where it has voided what an earlier
-    try wrote ahead of its data: what is known is written again before it is relied on (D20).
+    """The write was reported as failed, but the segment is in the log, where it has voided what an
+    earlier try wrote ahead of its data: what is known is written again before it is relied on
+    (D20).
     """
     task = world.add(end=50)
     world.maps.send_segments(

@@ -37,7 +37,7 @@ def ended(
     message: str | None = None,
     refused: Refusal | None = None,
 ) -> Any:
-    """As far as ``judge`` looks at an assignment."""
+    """The fields of an ended assignment that ``judge`` reads."""
     return SimpleNamespace(
         ending=ending,
         end_side=side,

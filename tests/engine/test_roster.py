@@ -93,7 +93,7 @@ def test_less_in_question_renews_the_patience(setting: Setting) -> None:
 
 
 def test_what_is_placed_is_not_put_off(setting: Setting) -> None:
-    """Its lane goes on, whatever the brokers are asked about others."""
+    """The lane of an assigned task goes on, whatever is asked of the brokers about other tasks."""
     placed, waiting = setting.tasks
     setting.place(placed)
     setting.roster.put_off(setting.tasks, Unreachable("target", "no answer"))

@@ -32,8 +32,8 @@ def limit(
 
 
 def lanes(world: World) -> Callable[[FakePart], None]:
-    """As lanes do: all partitions batch by batch as long as it is allowed, one batch a tick each;
-    a partition at its end has ended.
+    """Copies as lanes do: one batch of each partition a tick, as long as the limits allow; a
+    partition at its end has ended.
     """
 
     def tick() -> None:

@@ -39,7 +39,9 @@ def first_ends(world: World, ending: str, count: int = 30) -> Script:
 
 
 def test_a_hole_before_the_end_is_the_end(world: World) -> None:
-    """Its offsets were removed: the copy is done, and no absence is stored for a later run."""
+    """The offsets of the hole were removed: the copy is done, and the hole is not stored for a
+    later run.
+    """
     task = world.add()
     before = len(world.state.records)
     world.script = first_ends(world, "empty")
@@ -175,7 +177,7 @@ def test_a_log_that_ends_before_the_position_was_cut_off(world: World) -> None:
 
 
 def test_a_log_that_does_not_know_the_epoch_yet_was_restored(world: World) -> None:
-    """Its current epoch is lower than that of records which were copied: an older disk."""
+    """The log's current epoch is lower than that of records which were copied: an older disk."""
     world.add()
 
     def script(part: FakePart) -> None:
@@ -244,7 +246,7 @@ def test_a_check_without_an_answer(world: World, failure: str) -> None:
 
 
 def test_a_leader_that_only_lost_an_epoch_is_believed(world: World) -> None:
-    """Its answer to the Fetch says that the log is another one, but the epoch ends late enough:
+    """The answer to the Fetch says that the log is another one, but the epoch ends late enough:
     the next assignment asks without it, the one after that with it again.
     """
     task = world.add()
@@ -362,7 +364,7 @@ def held_at(part: FakePart, position: int, since: float) -> None:
 def test_a_copy_that_an_open_transaction_holds_names_it(
     world: World, known: str, text: str
 ) -> None:
-    """As far as it can be told: DescribeProducers takes READ, and the batch may be gone (C08)."""
+    """Named as far as known: DescribeProducers needs READ, and the batch may be gone (C08)."""
     task = world.add()
     open_transaction(world, start=30)
     if known == "producer":

@@ -177,7 +177,7 @@ def test_an_unknown_limit_is_found(codec: int, merge: Merge, code: int, limit: i
 
 @pytest.mark.parametrize("codec", range(5), ids=CODECS)
 def test_batches_stay_about_as_large_as_the_target_takes(codec: int) -> None:
-    """Also those that compress to next to nothing: what counts is their size without it."""
+    """Also batches that compress to almost nothing: their uncompressed size counts."""
     limit = 100_000
     log = RecordLog()
     for number in range(12):
@@ -262,7 +262,7 @@ def refuse_part(world: World, part: FakePart, refused: Refusal, code: int) -> No
 
 
 def test_the_driver_tries_at_once_and_names_the_record(world: World) -> None:
-    """In three steps, and without a pause: nothing has to recover in between."""
+    """The driver needs three steps without a pause, since nothing has to recover in between."""
     task = world.add()
     refusals = [
         Refusal(40, 4000, True, True, 40),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def timetable(*entries: tuple[int, int | None]) -> dict[str, object]:
-    """As JSON: from these minutes of the day on, so many bytes a second."""
+    """A timetable as JSON: bytes a second from each of these minutes of the day on."""
     return {
         "entries": [
             {

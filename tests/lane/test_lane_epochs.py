@@ -144,7 +144,7 @@ def test_an_epoch_that_is_stored_for_later_offsets_only_is_new(waiting: Rig) -> 
 
 
 def test_epochs_that_were_found_but_not_stored_are_reported_first(waiting: Rig) -> None:
-    """By an assignment that ended before they were durable."""
+    """An earlier assignment found them, and ended before they were durable."""
     log = log_of(6, (0, 3), (2, 4))
     ends = waiting.pipe(log)
     part = waiting.assign(

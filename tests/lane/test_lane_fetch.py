@@ -17,7 +17,7 @@ def log_of(partition: int, count: int, size: int) -> SourceLog:
 
 
 def test_requests_carry_data_of_every_partition(rig: Rig) -> None:
-    """Also after one partition was the only one for a while."""
+    """This holds also after one partition was the only one for a while."""
     logs = [log_of(p, 150, 4000) for p in range(20)]
     ends = rig.pipe(*logs, slab=SLAB, memory=5 * (SLAB + LEAST))
     ends.target.hold = True

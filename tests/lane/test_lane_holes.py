@@ -95,7 +95,9 @@ def test_a_follower_with_a_hole_never_ends(rig: Rig) -> None:
 
 @pytest.mark.timeout(60)
 def test_the_lane_may_wait_while_a_partition_pauses(rig: Rig) -> None:
-    """Its next deadline is the end of the pause, so a real lane neither spins nor sleeps longer."""
+    """The lane's next deadline is the end of the pause, so a real lane neither spins nor sleeps
+    longer.
+    """
     log = holed()
     ends = rig.pipe(log)
     part = rig.assign(ends, log)
@@ -223,7 +225,7 @@ def test_empty_answers_to_several_at_once_are_no_reason_to_ask_the_caller(rig: R
 def test_partitions_with_holes_do_not_slow_others_down(
     make_rig: Callable[..., Rig], holes: int
 ) -> None:
-    """They are asked for alone at most every other turn."""
+    """Partitions with holes are fetched alone at most every other turn."""
 
     def turns(count: int) -> tuple[Ends, list[SourceLog], PartitionCopy, int]:
         rig = make_rig()

@@ -173,7 +173,7 @@ def test_a_wrong_correlation_id_from_the_source(case: Case, shift: int) -> None:
 
 
 def test_a_wrong_correlation_id_from_the_target(case: Case) -> None:
-    """Even that of a request which is in flight: answers come in order."""
+    """The id of another request in flight is wrong too, since answers come in order."""
     case.rig.fill(case.ends)
     case.ends.target.pending.reverse()
     case.ends.target.hook = lambda request: _answer(case.ends, request, offset=0)
@@ -278,7 +278,7 @@ def test_an_error_for_the_whole_fetch(case: Case, code: int) -> None:
 @pytest.mark.parametrize("version", [11, 12, 13])
 @pytest.mark.parametrize("rest", [0, 3, 10, 40, -1], ids=lambda r: f"{r} bytes")
 def test_a_truncated_fetch_response(rig: Rig, version: int, rest: int) -> None:
-    """Its frame is as long as it says; what is inside ends too early."""
+    """The frame has the right length, but the response in it ends too early."""
     case = Case(rig, fetch=version)
 
     def cut(request: FetchRequest, answer: dict[str, Any]) -> bytes:

@@ -70,7 +70,7 @@ def test_a_response_above_the_slab_is_the_only_one_beyond_the_budget(rig: Rig) -
 
 
 def test_a_slow_gate_does_not_starve_the_others(make_rig: Callable[..., Rig]) -> None:
-    """One partition waits for its segment: it may hold its share of the memory and no more."""
+    """One partition waits for its segment: it may hold its share of memory and no more."""
     rig = make_rig(confirming=False)
     gated = SourceLog(b"t", 0, [batch(n + 5, 1, bytes(20_000)) for n in range(60)])
     logs = [sized_log(p, 60, 2000) for p in (1, 2, 3)]
@@ -92,7 +92,8 @@ def test_a_partition_with_a_full_queue_is_not_asked_for(rig: Rig) -> None:
     rig.step(100)
     waiting = part.position - part.records
     assert part.position < 200 * 5000
-    # Its share is a whole slab, being alone; one more fetch may have gone out below that.
+    # The only partition has a whole slab as its share; below that one more fetch may have been
+    # sent.
     assert waiting * 5000 <= 2 * ((1 << 20) + SLAB_MARGIN)
 
 
@@ -184,7 +185,9 @@ def test_topics_share_a_limit_by_weight(rig: Rig, pipes: int) -> None:
 
 
 def test_a_topic_of_its_own_limit_does_not_hold_others_back(rig: Rig) -> None:
-    """They share connections and memory: the slow one may hold its share of it and no more."""
+    """The topics share connections and memory: the slow one may hold its share of memory and no
+    more.
+    """
     whole = rig.limit(0)
     slow, quick = [sized_log(p, 200, 2000) for p in range(3)], sized_log(3, 3000, 2000)
     ends = rig.pipe(*slow, quick, memory=4 * (SLAB + SLAB_MARGIN))

@@ -106,7 +106,7 @@ def test_what_is_not_joined_does_not_wait(make_rig: Callable[..., Rig], what: st
 
 
 def test_a_partition_with_a_backlog_is_not_held_up(make_rig: Callable[..., Rig]) -> None:
-    """Not by another partition of the same pipe that gets few records."""
+    """Another partition of the same pipe, which gets few records, does not delay it."""
     rig = make_rig(rebatcher=Rebatcher(merge="always"), linger=10_000)
     busy = RecordLog(partition=1)
     for number in range(2000):

@@ -524,7 +524,7 @@ def test_sequences_wrap_inside_a_built_batch(merging: Rig, counter: int) -> None
 
 
 def test_records_before_a_broken_one_are_delivered(rig: Rig) -> None:
-    """Even those of its own batch, and the offset told is the broken record's."""
+    """Records of the same batch are delivered too, and the offset told is the broken record's."""
     content = rows(0, 2, 5, 6)
     payload = made(content)[61:]
     log = SourceLog(

@@ -55,7 +55,7 @@ def hostile(codec: int, payload: bytes, *, dense: bool = False, **fields: int) -
 
 
 def sound(whole: bytes) -> list[Row] | None:
-    """The rows of a batch as a reader sees them who checks everything; None for a broken one."""
+    """The rows of a batch as a reader that checks everything sees them; None for a broken one."""
     h = oracle.parse(whole)
     try:
         payload = unpacked(h["attributes"] & 7, whole[oracle.HEADER :])

@@ -102,7 +102,7 @@ def random_case(rig: Rig, rng: random.Random, ends: Ends, log: RecordLog) -> Cas
 
 
 def look_at_requests(cases: list[Case], looked_at: dict[int, int]) -> None:
-    """No batch may be on its way before the map has where all its records come from."""
+    """No batch may be in flight before the map has the source offsets of all its records."""
     of_place = {(id(case.ends), case.part.target_name, case.part.partition): case for case in cases}
     for ends in {id(case.ends): case.ends for case in cases}.values():
         new = ends.target.requests[looked_at.get(id(ends), 0) :]

@@ -125,7 +125,9 @@ def test_neighbours_that_are_compressed_anew(copied: Callable[..., list[bytes]])
 
 
 def test_a_batch_stays_in_one_piece(copied: Callable[..., list[bytes]]) -> None:
-    """As long as the target takes it; what is built ends before one that would not fit."""
+    """It stays whole as long as the target takes it; a batch being built ends before one that would
+    not fit.
+    """
     log = add(add(add(RecordLog(), content(0, 300)), content(1000, 300)), content(2000, 300))
     plain = len(records_of(content(0, 300), 0, 0))
     for batch_bytes, expected in (

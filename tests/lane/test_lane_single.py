@@ -34,7 +34,7 @@ from kit.logs.truth import (
 from kit.oracle import batches as oracle
 
 every_codec = pytest.mark.parametrize("codec", range(5), ids=CODECS)
-# Of batches of five records: inside the first and the second one, at the end of one, everywhere.
+# In batches of five records: inside the first and the second one, at the end of one, after all.
 every_until = pytest.mark.parametrize("until", [1, 3, 5, 7, 8, 10, 15, 30])
 LARGE = 8 << 10  # bytes from which on a batch in lz4 is compressed the way it was
 
@@ -86,7 +86,7 @@ def test_before_an_offset_every_record_has_a_batch(
 def test_after_that_offset_batches_are_merged_again(
     make_rig: Callable[..., Rig], codec: int, until: int
 ) -> None:
-    """From the next fetch on: each brings about six batches here."""
+    """Merging begins with the next fetch; each brings about six batches here."""
     rig = make_rig(rebatcher=Rebatcher(merge="always"))
     log = RecordLog()
     for number in range(40):
@@ -162,7 +162,7 @@ def test_a_copy_that_begins_and_ends_inside_batches(
 
 
 def test_a_batch_of_one_record_passes(rig: Rig) -> None:
-    """It cannot be taken apart any more."""
+    """Such a batch cannot be taken apart any further."""
     log = RecordLog()
     for number in range(6):
         log.add([row(number)], GZIP)
@@ -173,7 +173,9 @@ def test_a_batch_of_one_record_passes(rig: Rig) -> None:
 
 @pytest.mark.parametrize("known", [[], [(10, 6)], [(10, 8)], [(10, 8), (20, 16)]])
 def test_the_map_is_true_of_single_records(rig: Rig, known: list[tuple[int, int]]) -> None:
-    """Of segments that an earlier session stored, too: where they are true, nothing is reported."""
+    """Segments that an earlier session stored are used, too: where they are true, nothing is
+    reported.
+    """
     log = RecordLog()
     for number in range(4):
         log.add(rows(10 * number, -8), last=10 * number + 9)
@@ -245,7 +247,7 @@ def test_compressed_batches_are_taken_apart(rig: Rig, codec: int, limit: int) ->
 
 @pytest.mark.parametrize("codec", range(1, 5), ids=CODECS[1:])
 def test_compressed_batches_of_one_record_are_taken_apart_too(rig: Rig, codec: int) -> None:
-    """Their bytes are checked then, as those of any batch that is put together anew."""
+    """The bytes of such a batch are then checked, as those of any batch that is built anew."""
     log = RecordLog()
     for number in range(4):
         log.add([noise(number, 300)], codec)

@@ -14,7 +14,7 @@ from kit.oracle import batches as oracle
 
 
 def lone(requests: list[FetchRequest], log: SourceLog) -> list[FetchRequest]:
-    """Those that asked for this partition and nothing else."""
+    """The requests that asked for this partition only."""
     return [r for r in requests if list(r.partitions) == [(log.topic_id, log.partition)]]
 
 

@@ -157,7 +157,7 @@ def test_epochs_that_could_not_be_written_hold_their_segments_back(topic: StateT
 
 
 def test_segments_that_could_not_be_written_leave_their_epochs(topic: StateTopic) -> None:
-    """They are true by themselves."""
+    """Stored epochs are true without the segments."""
     writer, maps = FakeWriter(topic), ours()
     maps.write_bindings(writer, [(PLACE, BINDING, 100)])
     writer.hold = True

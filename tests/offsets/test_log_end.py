@@ -78,7 +78,7 @@ def test_sequences_that_have_wrapped(target: FakeCluster, counter: int, count: i
 
 
 def test_the_tail_deleted_by_retention(target: FakeCluster) -> None:
-    """No batch is left to look at: the log's end alone has to do."""
+    """No batch is left to read, so only the log's end tells the position."""
     log = target.log("orders")
     log.write(9, 0)
     log.start = 9
@@ -118,7 +118,9 @@ def test_what_is_not_committed_yet_is_waited_for(target: FakeCluster, high: int)
 
 
 def test_the_leaders_end_is_asked_for_first(target: FakeCluster) -> None:
-    """In the other order records that arrive in between would look uncommitted or be missed."""
+    """If it were asked for last, records that arrive in between would look uncommitted or be
+    missed.
+    """
     ask(target)
     assert target.asked[:2] == ["ends", "latest"]
 

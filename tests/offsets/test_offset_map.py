@@ -187,7 +187,7 @@ def test_compaction_changes_nothing(topic: StateTopic) -> None:
 
 
 def taken_over(topic: StateTopic, generation: int, counter: int) -> OffsetMaps:
-    """As the next session does it."""
+    """Takes the map over as the next session does."""
     maps, writer = replayed(topic), FakeWriter(topic)
     maps.topic.take_over({PLACE[0]: generation, "other": generation})
     maps.restate(writer, [(PLACE, counter)])

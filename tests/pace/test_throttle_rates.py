@@ -1,4 +1,4 @@
-"""From throttle options to the rates of buckets: patterns, timetables, changes on the way."""
+"""The rates of buckets that throttle options set: patterns, timetables, changes during a run."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ LOST = ["copystream-offset-map.internal was not there"]
 
 @dataclass
 class Ends:
-    """As far as a batch is looked at."""
+    """The fields of a partition's last batch that are read."""
 
     producer_id: int = 7
     producer_epoch: int = 0

@@ -125,7 +125,7 @@ def test_what_is_no_matter_of_configs_is_a_conflict(code: int, exit_code: int, k
 
 
 class SmallAdmin(PickyAdmin):
-    """Of a cluster of two brokers."""
+    """The admin client of a cluster of two brokers."""
 
     words = "Unable to replicate: only 2 broker(s) are registered."
 

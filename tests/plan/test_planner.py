@@ -60,7 +60,9 @@ class MemoryCluster(FakeCluster):
 
 
 class MemoryAdmin:
-    """Of one cluster. ``configs`` are by topic; ``refused`` are errors of topics asked for."""
+    """The admin client of one cluster. ``configs`` are by topic; ``refused`` are errors of topics
+    asked for.
+    """
 
     def __init__(self, cluster: MemoryCluster) -> None:
         self.cluster = cluster
@@ -188,7 +190,7 @@ def test_a_first_copy_takes_all_there_is(two: Setting) -> None:
 
 
 def test_the_leader_epoch_of_a_logs_first_record_is_known(two: Setting, tmp_path: Path) -> None:
-    """That of a record in the log's middle is not."""
+    """The epoch of a record in the middle of the log is not known."""
     two.topic("t", 40, 40)
     file = tmp_path / "offsets"
     file.write_text("t 0 0\nt 1 7\n")

@@ -71,7 +71,7 @@ def test_a_time_inside_a_batch_as_start(flow: Flow, topic_name: Callable[[str], 
 def test_the_target_deletes_what_was_copied_and_the_copy_goes_on(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """As retention does: its log may hold nothing at all and still says how far the copy came."""
+    """Retention deletes everything: the empty log's end still tells how far the copy came."""
     topic = topic_name("expired")
     ledger = numbered(flow, topic, rng)
     flow.copy(topic).expect(0)

@@ -31,7 +31,9 @@ def after(seconds: float) -> Moment:
 
 
 def at_first_record(flow: Flow, copier: Copier, topic: str) -> None:
-    """As soon as the target has one more record: before or around the first acknowledgement."""
+    """The moment when the target has one more record: before or around the first
+    acknowledgement.
+    """
     before = flow.arrived(topic)
     wait_until(
         lambda: flow.arrived(topic) > before or not copier.running(),
@@ -41,7 +43,7 @@ def at_first_record(flow: Flow, copier: Copier, topic: str) -> None:
 
 
 def prefixes_only(flow: Flow, topic: str) -> None:
-    """No partition of the target holds more than the source has visible records."""
+    """Checks that no target partition holds more records than are visible on the source."""
     if not flow.arrived(topic):
         return
     ours = log_ranges(flow.source.bootstrap, [topic])
@@ -50,7 +52,7 @@ def prefixes_only(flow: Flow, topic: str) -> None:
 
 
 def under_way(seconds: float) -> Moment:
-    """That long after the first record, however long the machine took to get there."""
+    """A moment that long after the first record, however late that was."""
 
     def wait(flow: Flow, copier: Copier, topic: str) -> None:
         at_first_record(flow, copier, topic)

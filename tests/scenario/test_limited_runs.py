@@ -74,7 +74,7 @@ def test_as_many_records_as_a_run_may_write(
 def test_as_many_bytes_as_a_run_may_write(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """Of a load with every kind of hole: transactions, aborts, batches of two records."""
+    """The load has every kind of hole: transactions, aborts, batches of two records."""
     topic = topic_name("bytes")
     load_mixed(flow, topic, rng, megabytes=3)
     most, before, runs = 700_000, 0, 0

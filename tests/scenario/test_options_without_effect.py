@@ -28,7 +28,7 @@ def add(flow: Flow, ledger: Ledger, records: int) -> None:
 
 
 def told(outcome: Outcome, *words: str) -> None:
-    """By stderr at the start and by the summary alike."""
+    """The notes on stderr at the start, which the summary must have too."""
     summary = outcome.expect(0).summary
     warnings = [*summary.warnings, *(text for topic in summary.topics for text in topic.warnings)]
     for word in words:

@@ -149,7 +149,7 @@ def shake(
 ) -> None:
     for topic, load in names.items():
         load(flow, topic, rng, size)
-        # Of its own settings, not the source's: nothing is compacted here.
+        # The target topic has configs of its own, unlike the source's: nothing is compacted here.
         create_topic(flow.target.bootstrap, topic, PARTITIONS)
     copy = Shaken(flow, list(names), rng)
     copy.rounds(rounds)

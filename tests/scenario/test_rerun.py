@@ -134,7 +134,9 @@ def test_following_until_ctrl_c(
 def test_a_follower_joins_what_comes_one_by_one(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """As many as come while ``--linger`` lasts; without it, what came while it was busy."""
+    """Batches have the records that arrive during ``--linger``; without it, those that arrived
+    while it was busy.
+    """
     stored = {}
     for linger in ("0s", "200ms"):
         topic = topic_name(f"linger-{linger}")
@@ -217,7 +219,7 @@ def test_a_second_copy_while_the_first_is_under_way(
 def test_a_frozen_copy_keeps_others_of_its_machine_away(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """Its process lives, so it may go on at any moment."""
+    """The frozen process is alive, so it may go on at any moment."""
     topic = topic_name("frozen")
     load(flow, topic, rng, partitions=3, records=1000)
     with flow.start(topic, *SLOW) as copier:

@@ -72,7 +72,7 @@ def test_a_cluster_onto_itself_is_refused_with_the_option_too(
 def test_a_cluster_by_another_listener_is_itself(
     topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """Whose advertised addresses differ, as those for inside and outside do."""
+    """Its advertised addresses differ, as those for inside and outside of a network do."""
     (port,) = free_ports(1)
     outside = f"127.0.0.1:{port}"
     with LabCluster(name="listeners", jvm=QUICK_START) as cluster:

@@ -271,7 +271,7 @@ def test_missing_rights_to_make_state_topics_name_all_that_is_needed(
 
 @contextmanager
 def closed(flow: Flow) -> Iterator[None]:
-    """No CREATE on the state topics; nothing but that is denied."""
+    """The user has no CREATE on the state topics; everything else is allowed."""
     with (
         denial(flow, ResourceType.TOPIC, REGISTRY_TOPIC, AclOperation.CREATE),
         denial(flow, ResourceType.TOPIC, OFFSET_MAP_TOPIC, AclOperation.CREATE),
@@ -322,7 +322,7 @@ def test_what_follows_writes_into_a_topic_that_others_filled(
 def test_after_another_writer_the_copy_goes_on_after_what_is_there(
     fresh: Flow, topic_name: Callable[[str], str], rng: random.Random, tmp_path: Path
 ) -> None:
-    """No fault has the target's deletion as its only way out."""
+    """The fault's hint must offer a way on besides deleting the target topic."""
     topic = topic_name("t")
     ledger = load(fresh, topic, rng, partitions=1)
     fresh.copy(topic).expect(0)

@@ -47,7 +47,9 @@ def load(flow: Flow, topic: str, rng: random.Random, records: int = 100) -> Ledg
 def test_a_batch_damaged_on_the_source_is_refused(
     workshop: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """By the target's own check of the transformed CRC, and here when asked to."""
+    """The target's own check of the transformed CRC refuses it, and the copy's with
+    ``--check-crc``.
+    """
     flow = workshop
     topics = {topic_name("rotten"): (), topic_name("checked"): ("--check-crc",)}
     for topic in topics:

@@ -48,7 +48,7 @@ def node(topic: StateTopic, clock: FakeClock) -> Callable[..., Node]:
 
 
 def sessions(topic: StateTopic) -> dict[str, Process]:
-    """Those that are not struck out, by id."""
+    """The sessions that are not struck out, by id."""
     found = {}
     for key, value in topic.compacted().items():
         kind, *rest = msgspec.json.decode(key)
@@ -204,7 +204,7 @@ def test_only_what_overlaps_is_refused(node: Callable[..., Node], topic: StateTo
 def test_of_two_that_hold_each_others_topics_none_goes_on(
     node: Callable[..., Node], topic: StateTopic
 ) -> None:
-    """Their claims lie crosswise in the log: both must give way, neither may copy."""
+    """Each has the earlier claim on a topic of the other: both must give way, neither may copy."""
     one = node()
 
     def crosswise() -> None:
@@ -226,7 +226,7 @@ def test_of_two_that_hold_each_others_topics_none_goes_on(
 
 
 def a_dead_process() -> dict[str, Any]:
-    """Of this machine, and gone; its start time as it was while it lived."""
+    """A process of this machine that has ended, with the start time that it had."""
     script = (
         "from replicator.process import host_id, start_ticks; import os;"
         "print(host_id(), os.getpid(), start_ticks(os.getpid()))"
@@ -321,8 +321,8 @@ def test_a_beat_that_was_not_fetched_in_time_is_still_seen(
 def test_one_that_beat_while_it_was_struck_out_is_waited_for(
     node: Callable[..., Node], topic: StateTopic, clock: FakeClock
 ) -> None:
-    """Its beat counts for it, since it lies before the strike-out: until that lease is over it may
-    let records follow segments that the successor would not have read.
+    """The beat is before the strike-out, so it counts: until its lease is over the session may send
+    records after segments that the successor would not have read.
     """
     plant(topic, "late", "x")
     one = node()

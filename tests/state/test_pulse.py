@@ -57,7 +57,7 @@ def test_beats_come_often_enough_to_hold(beating: Beating, clock: FakeClock) -> 
 
 
 def test_after_the_lease_it_is_the_next_beat_that_opens(beating: Beating, clock: FakeClock) -> None:
-    """Not one that was on its way already: it says nothing of what became durable since."""
+    """A beat already in flight does not open: it proves nothing about what became durable since."""
     beating.writer.hold = True
     clock.now += BEAT_INTERVAL
     beating.pulse.turn()

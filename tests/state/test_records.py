@@ -140,7 +140,7 @@ def test_stored_records_are_read() -> None:
 
 
 def test_keys_and_values_are_written_as_they_were() -> None:
-    """But for the format, which older readers pass over."""
+    """Only the format is added, which older readers ignore."""
     for (_, raw_key, raw_value), (key, value) in zip(lines(), STORED, strict=True):
         assert key.encode() == raw_key
         if isinstance(value, msgspec.Struct):
@@ -200,7 +200,7 @@ def test_there_is_a_later_format_of_every_kind() -> None:
 
 
 def test_a_chunk_of_a_later_format_is_malformed_to_older_readers() -> None:
-    """Not passed over as an unknown kind would be: the map would have a hole."""
+    """If it were ignored like an unknown kind, the map would have a hole."""
     with pytest.raises(ValueError, match="malformed chunk"):
         Segments.decode(CHUNK_MARK + b"\x02")
 

@@ -79,7 +79,7 @@ def clusters() -> Iterator[Clusters]:
 
 
 def index(events: list[str], event: str) -> int:
-    """Of the last such event."""
+    """The position of the last such event."""
     return len(events) - 1 - events[::-1].index(event)
 
 

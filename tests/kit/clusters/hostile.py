@@ -31,7 +31,7 @@ END = 41
 SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")
 # A copy of a few records takes 100 MiB, most of it libraries; --memory is 64 MiB.
 MEMORY_CAP = 256 << 20
-# Of Fetch requests for a partition, whatever its source sends: retries must end.
+# The most Fetch requests for a partition, whatever its source sends: retries must end.
 MOST_FETCHES = 12
 
 

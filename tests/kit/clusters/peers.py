@@ -31,7 +31,7 @@ def known_producers(bootstrap: str, topic: str, partitions: Collection[int]) -> 
 def last_sequences(
     bootstrap: str, topic: str, partitions: Collection[int]
 ) -> dict[int, dict[int, int]]:
-    """By partition, the last sequence number of each producer that its leader guards."""
+    """The last sequence number of each producer whose state the leader has, by partition."""
     client = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         described = client.describe_producers([TopicPartition(topic, n) for n in partitions])

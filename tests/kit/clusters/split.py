@@ -35,7 +35,7 @@ def by_murmur2(key: bytes | None, source: int, offset: int, count: int) -> int:
 
 
 def read_all(bootstrap: str, topic: str) -> dict[int, list[tuple[int, Seen]]]:
-    """By partition, offset and content of every record that a read-committed consumer sees."""
+    """Offset and content of every record that a read-committed consumer sees, by partition."""
     ranges = log_ranges(bootstrap, [topic])
     found: dict[int, list[tuple[int, Seen]]] = {partition: [] for _, partition in ranges}
     for message in read_records(bootstrap, ranges):

@@ -17,7 +17,7 @@ TIERED_TOPIC = {
 
 
 def tiered_properties(directory: Path) -> dict[str, str]:
-    """Of a cluster of one broker, which keeps remote segments in ``directory``."""
+    """The properties of a cluster of one broker that keeps remote segments in ``directory``."""
     return {
         "remote.log.storage.system.enable": "true",
         "remote.log.storage.manager.class.name": (

@@ -1,4 +1,4 @@
-"""In memory: a compacted state topic, its readers and writers, and a clock that takes no time."""
+"""A compacted state topic in memory, its readers and writers, and a clock that never waits."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Log:
     epochs: list[tuple[int, int]] = field(default_factory=lambda: [(0, 4)])  # (first offset, epoch)
 
     def epoch_end(self, epoch: int) -> OffsetResult:
-        """As ``LeaderEpochFileCache.endOffsetFor``."""
+        """Like ``LeaderEpochFileCache.endOffsetFor``."""
         if self.error or self.epoch_error:
             return OffsetResult(-1, -1, self.error or self.epoch_error)
         if epoch == self.epochs[-1][1]:

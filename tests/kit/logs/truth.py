@@ -60,7 +60,7 @@ def rows(first: int, *offsets: int) -> list[Row]:
 
 
 def packed(codec: int, data: bytes) -> bytes:
-    """As clients write it: snappy in snappy-java's frame, lz4 with independent blocks."""
+    """Compresses as clients do: snappy in snappy-java's frame, lz4 with independent blocks."""
     if codec == GZIP:
         return gzip.compress(data, 1)
     if codec == SNAPPY:
@@ -177,7 +177,7 @@ def wrapper(
     )
     compressed = packed(codec, inner)
     if codec == LZ4 and magic == 0:
-        # Its producers hashed the frame's magic along with the header (KAFKA-3160).
+        # Producers of magic 0 hashed the frame's magic along with the header (KAFKA-3160).
         assert compressed[:7] == bytes.fromhex("04224d18604082")
         compressed = compressed[:6] + b"\x1a" + compressed[7:]
     flags = codec | (0 if append_time is None else oracle.LOG_APPEND_TIME)
@@ -280,7 +280,7 @@ class RecordLog(SourceLog):
                 )
                 if start <= one.offset < end and not gone:
                     found.append(one)
-                    # Of batches that overlap, the first one's records count.
+                    # Where batches overlap, the records of the first one count.
                     start = one.offset + 1
         return found
 
@@ -364,7 +364,9 @@ def check_pieces(
     single_until: int,
     unpack: bool,
 ) -> None:
-    """No batch is larger than it was asked for. The stored ones have the rows that are ``seen``."""
+    """Checks that no batch is larger than asked for. The stored ones have the rows that are
+    ``seen``.
+    """
     came_in = {
         one.offset: number
         for number, content in reversed(list(enumerate(log.content)))
