@@ -85,7 +85,7 @@ def test_a_batch_without_the_records_it_promises_ends_its_partition(rig: Rig, wh
     ends, part, _ = with_neighbour(rig, log)
     assert outcome(part)[:3] == ("malformed", "source", 13)
     assert part.end_message
-    assert list(rig.stored(ends, part)) == expect(log).produced, "all before it, nothing behind"
+    assert list(rig.stored(ends, part)) == expect(log).produced, "all before it, nothing after it"
     assert (part.records, part.passed, part.rebatched) == (3, 2, 0)
     assert part.acked == part.position == 13
 

@@ -41,7 +41,7 @@ def test_records_after_a_hole_wait_for_their_segment(make_rig: Callable[..., Rig
     part = rig.assign(ends, log)
     rig.step(50)
     assert part.records == 2
-    assert part.position == 12, "fetching goes on behind the gate"
+    assert part.position == 12, "fetching goes on while the gate is shut"
     assert rig.chunks[part] == [[(5, 2), (11, 5)]], "one chunk for what one fetch brought"
     part.confirm(11)
     rig.step(20)

@@ -76,9 +76,9 @@ def test_before_an_offset_every_record_has_a_batch(
     assert counts(stored)[:until] == [1] * until
     assert codecs(stored) == {codec}
     if until < 30:
-        assert max(counts(stored)[until:]) > 1, "behind it batches have several again"
+        assert max(counts(stored)[until:]) > 1, "later batches have several records again"
     if merge == "never" and append_time is None:
-        assert part.passed == (30 - until) // 5, "those behind it pass"
+        assert part.passed == (30 - until) // 5, "later batches pass"
 
 
 @every_codec

@@ -19,7 +19,7 @@ SMALL_SEGMENTS = {"log.segment.bytes": "30000"}
 
 @pytest.fixture(scope="module")
 def upgrade(clusters: Clusters, own_cluster: ClusterFactory) -> Flow:
-    """Clusters of Kafka 3.9 and 4.x."""
+    """From a cluster of Kafka 3.9 to one of 4.x."""
     return Flow(own_cluster("old-source", version=KAFKA_3), clusters.target)
 
 

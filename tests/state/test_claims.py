@@ -204,7 +204,7 @@ def test_only_what_overlaps_is_refused(node: Callable[..., Node], topic: StateTo
 def test_of_two_that_hold_each_others_topics_none_goes_on(
     node: Callable[..., Node], topic: StateTopic
 ) -> None:
-    """Each has the earlier claim on a topic of the other: both must give way, neither may copy."""
+    """Each has the first claim on one of the two topics: both must give way, neither may copy."""
     one = node()
 
     def crosswise() -> None:

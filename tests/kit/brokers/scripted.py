@@ -152,7 +152,7 @@ def read_fetch(frame: bytes) -> FetchRequest:
     assert not r.array(lambda: None), "forgotten topics"
     assert r.string() == b"", "rack"
     r.tags()
-    assert r.position == len(frame), "bytes behind a Fetch request"
+    assert r.position == len(frame), "bytes left after a Fetch request"
     return FetchRequest(
         version, correlation, client, max_wait, min_bytes, max_bytes, bool(committed), partitions
     )
@@ -179,7 +179,7 @@ def read_produce(frame: bytes) -> ProduceRequest:
 
     r.array(get_topic)
     r.tags()
-    assert r.position == len(frame), "bytes behind a Produce request"
+    assert r.position == len(frame), "bytes left after a Produce request"
     return ProduceRequest(version, correlation, client, acks, timeout, batches)
 
 

@@ -83,7 +83,7 @@ class FakeInbox:
         self._clock.now += timeout
         if timeout:
             self.patience -= 1
-            assert self.patience, "the driver goes on for ever"
+            assert self.patience, "the driver does not end"
             for tick in list(self.ticks):
                 tick()
         raise queue.Empty
