@@ -31,7 +31,7 @@ ONE_OF = 20  # records whose time is taken
 
 
 class Second(Struct):
-    """One second of the application."""
+    """What the application did in one second."""
 
     ended: float  # monotonic
     bytes: int

@@ -1,10 +1,10 @@
-"""What compaction leaves: batches with holes, and a topic whose log is made of them.
+"""Logs as compaction leaves them: batches with holes, and a topic whose log is made of them.
 
-Brokers refuse such batches from producers, and a cleaner would leave next to nothing of a load
-that repeats a few batches. So the log's files are written here, to where the broker looks for them
-when the topic is created: it adopts a log that lies there (``LogManager.getOrCreateLog``), misses
-the indexes, and rebuilds them from the batches, whose CRCs it checks (``LogSegment.recover``). The
-broker need not be stopped, which would cost it what its JIT has compiled.
+Brokers refuse such batches from producers, and a cleaner would remove almost all of a load that
+repeats a few batches. So the log's files are written here, to where the broker looks for them when
+the topic is created: it adopts a log that lies there (``LogManager.getOrCreateLog``), misses the
+indexes, and rebuilds them from the batches, whose CRCs it checks (``LogSegment.recover``). The
+broker need not be stopped, so it keeps what its JIT has compiled.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Verdict(Struct):
 
 
 def medians(runs: Sequence[Run]) -> list[Run]:
-    """One run for each workload and contestant, every figure the median of its own."""
+    """One run for each workload and contestant; each of its figures is a median over the rounds."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.workload, run.contestant), []).append(run)

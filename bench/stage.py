@@ -67,7 +67,7 @@ class Bench(Struct):
 
     @property
     def dense(self) -> list[int]:
-        """Where partitions with all their batches end, also if those have holes."""
+        """The end offsets of partitions that have all batches, which may have holes."""
         return [self.each * self.batches.records] * self.workload.partitions
 
     def seed(self) -> None:

@@ -37,7 +37,7 @@ Merge = Literal["auto", "always", "never"]
 
 
 class Load(NamedTuple):
-    """What one Fetch brings of each partition, and how many requests that becomes."""
+    """The records of each partition in one Fetch, and the number of requests they make."""
 
     batches: int
     records: int  # of a batch

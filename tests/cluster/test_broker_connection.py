@@ -1,4 +1,4 @@
-"""One connection against brokers that lie, stammer, hang up, or are no brokers at all."""
+"""One connection to brokers that answer wrongly, slowly or not at all, and to other servers."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_an_interrupted_call_closes_the_connection(broker: FakeBroker) -> None:
     assert connection.closed
 
 
-# Who is there?
+# First contact
 
 
 def test_a_refused_connection(unused_port: int) -> None:

@@ -175,7 +175,7 @@ def test_a_creation_that_is_only_looked_at(target: Target, topic_name: TopicName
 def test_more_partitions_than_a_controller_takes_at_once(
     target: Target, topic_name: TopicName
 ) -> None:
-    """It refuses every topic of a request for more than 10,000 partitions."""
+    """The controller refuses every topic of a request for more than 10,000 partitions."""
     specs = [TopicSpec(topic_name(f"wide-{number}"), 1500, 1) for number in range(8)]
     assert target.admin.request_topics(specs, validate_only=True) == {}
 

@@ -187,7 +187,7 @@ def test_what_kafka_python_writes(magic: int, codec: int) -> None:
 
 @given(pair=wrappers())
 def test_what_kafka_python_reads(pair: tuple[bytes, Seen]) -> None:
-    """It assumes that all messages have the wrapper's magic."""
+    """kafka-python assumes that all messages have the wrapper's magic."""
     data, expected = pair
     outer, attributes = read_entry(In(data, False))
     content = In(decompress(attributes & 7, outer.magic, outer.value or b""), False)

@@ -66,7 +66,7 @@ def simulate(
 
 
 def dripping(bucket: Bucket, size: int, batches: int) -> Sender:
-    """One that has so many batches a second to send."""
+    """A sender that has so many batches a second to send."""
 
     def ready(now: float) -> bool:
         return len(sender.sent) < int((now - START) * batches)
@@ -194,7 +194,9 @@ def test_one_that_does_not_come_back_is_waited_for_no_longer_than_its_time() -> 
 
 
 def test_the_limit_of_one_topic_does_not_slow_the_others_down() -> None:
-    """It uses less than its share of the common limit, however long it waits for its own."""
+    """A topic with its own limit uses less than its share of the common one, however long it
+    waits.
+    """
     rng = random.Random(6)
     root = limited(1e7)
     topics = []
@@ -213,9 +215,7 @@ def test_the_limit_of_one_topic_does_not_slow_the_others_down() -> None:
 
 
 def test_a_topic_s_turn_is_kept_for_its_slowest_lane() -> None:
-    """One of its lanes was served and has nothing more to send; another one has not woken up
-    yet.
-    """
+    """One lane of the topic was served and has nothing more to send; another has not woken up yet."""
     rng = random.Random(9)
     root = limited(1e7)
     topic = Bucket(root)

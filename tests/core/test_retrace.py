@@ -124,7 +124,7 @@ def test_matches_are_kept(name: str, block_size: int, checksum: bool) -> None:
 
 @pytest.mark.parametrize("form", ["lz4-linked", "flushed", "lz4"])
 def test_without_matches_it_is_compressed_as_usual(form: str) -> None:
-    """Where blocks repeat what is before them or are not full, or all is said to be elsewhere."""
+    """Linked blocks, blocks that are not full, and content without any known places."""
     one = records(FRONTS["longer"])
     if form == "lz4":
         one = one._replace(places=[])
@@ -172,7 +172,7 @@ def test_what_does_not_shrink_is_stored() -> None:
 
 
 def test_a_block_that_is_larger_than_what_it_holds() -> None:
-    """Nothing but literals: brokers refuse such a block of full size unless it is stored."""
+    """The block has only literals: brokers refuse such a block of full size unless it is stored."""
     data = random.Random(6).randbytes(BLOCK)
     block = b"\xf0" + b"\xff" * ((BLOCK - 15) // 255) + bytes([(BLOCK - 15) % 255]) + data
     frame = best(b"")[:7] + len(block).to_bytes(4, "little") + block + bytes(4)

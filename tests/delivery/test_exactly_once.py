@@ -283,7 +283,7 @@ class Copying:
     # --- an inbox: while the driver waits, the world goes on ------------------------------------
 
     def run(self, work: Callable[[], Then]) -> None:
-        """Beside the driver: what was found out reaches it some time later."""
+        """Runs beside the driver, which gets the result some time later."""
         self.process.reports.append(work())
 
     def get(self, timeout: float) -> Any:
@@ -319,7 +319,7 @@ class Copying:
             case "segments":
                 held, self.writer.held = self.writer.held, []
                 for key, value, delivered in held:
-                    # A time-out does not tell whether it is there.
+                    # After a time-out it is not known whether the write was stored.
                     if rng.random() < 0.5:
                         self.state.append(key, value)
                     delivered(ClusterError("target", "not enough replicas"), -1)

@@ -403,7 +403,7 @@ def test_a_settled_topic_that_grew_is_noticed() -> None:
 
 
 def test_an_older_generation_counts_for_nothing() -> None:
-    """What a session that was taken over still had on its way."""
+    """Its records were still in flight when the session was taken over."""
     topic = StateTopic()
     writer: Any = FakeWriter(topic)
     _, states = held()

@@ -498,7 +498,9 @@ def test_a_chunk_on_its_way_may_void_what_was_durable(world: World) -> None:
     world.writer.hold = True
 
     def script(part: FakePart) -> None:
-        """What a lane does: a segment where the map is not what is found, then the records."""
+        """Acts as a lane: reports a segment where the map differs from the source, then the
+        records.
+        """
         assert world.driver is not None
         counts = {0: 5, 5: 3, 8: 10}
         if part.rest["mapped"] != truth[part.counter]:

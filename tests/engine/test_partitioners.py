@@ -43,7 +43,7 @@ def test_a_function_of_a_module(mine: str, name: str, partition: int) -> None:
 def test_the_search_path_stays_as_it_is(
     tmp_path_factory: pytest.TempPathFactory, mine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It belongs to the process, which may hold more than one copy."""
+    """``sys.path`` belongs to the process, in which more than one copy may run."""
     monkeypatch.chdir(tmp_path_factory.mktemp("working"))
     before = list(sys.path)
     load(f"{mine}:choose")

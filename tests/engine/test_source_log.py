@@ -215,7 +215,7 @@ def test_an_epoch_that_ends_at_the_position_or_later_is_fine(world: World, end: 
 
 @pytest.mark.parametrize("failure", ["error", "unsupported", "unreachable"])
 def test_a_check_without_an_answer(world: World, failure: str) -> None:
-    """One that is refused or not answered is made again; before Kafka 2.0 there is none."""
+    """A check that is refused or not answered is repeated; before Kafka 2.0 there is none."""
     task = world.add()
     log = world.source.log("orders")
 
@@ -338,7 +338,7 @@ SINCE = datetime.fromtimestamp(STARTED / 1000).isoformat(timespec="seconds")
 
 
 def open_transaction(world: World, *, start: int, producer: int = 4711) -> None:
-    """One of which the source has the first batch."""
+    """An open transaction of which the source has the first batch."""
     log = world.source.log("orders")
     log.batches = [
         oracle.build(b"x", base_offset=start, count=1, max_timestamp=STARTED, producer_id=producer)
@@ -550,7 +550,7 @@ def test_a_log_that_is_not_committed_yet_is_asked_again_for_a_while(world: World
 
 @pytest.mark.parametrize("failure", ["never committed", "unreachable"])
 def test_a_target_that_cannot_tell_does_not_hold_the_end_up(world: World, failure: str) -> None:
-    """What is not known is not counted."""
+    """Batches that may not have arrived are not counted."""
     task = world.add()
 
     def script(part: FakePart) -> None:

@@ -35,7 +35,7 @@ def test_a_gap_of_a_split_partition_is_skipped_where_everything_has_arrived() ->
 
 
 def test_a_gap_of_a_split_partition_with_strides_on_the_way_is_refused() -> None:
-    """Which of the deleted records the target has cannot be known."""
+    """It cannot be known which of the deleted records are on the target."""
     at = split_position(Point(30, (20, 0)), Point(40, (30, 0)), counter=25)
     assert not at.skip_to(45)
     assert at.begin == Point(30, (20, 0))

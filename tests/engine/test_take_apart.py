@@ -233,7 +233,7 @@ def test_a_record_that_is_refused_is_named(codec: int, merge: Merge, place: int)
 
 
 def test_several_refused_records_are_named_one_after_the_other() -> None:
-    """Each when what is before it is on the target."""
+    """Each is named once the records before it are on the target."""
     log = RecordLog()
     for number in range(6):
         log.add([Row(5 * number + n, 10**12, b"k", b"%d" % (5 * number + n)) for n in range(5)])

@@ -47,7 +47,7 @@ def test_what_has_ended_never_runs_again(
 
 
 def test_what_only_counts_is_never_done() -> None:
-    """It has sent nothing: a lane copies the rest after it."""
+    """An assignment that only counts has sent nothing: a lane copies the rest afterwards."""
     assert not task_in(TaskState.CHECKING).move(TaskState.DONE)
 
 

@@ -199,9 +199,9 @@ def test_records_that_are_taken_apart() -> None:
 
 
 def test_records_that_go_through_are_named_once_the_target_refuses_them() -> None:
-    """It refuses the batch, which is then taken apart record by record. Offset deltas that are
-    wrong are put right by that: the header of a dense batch decides; so it does about the offset
-    of the last record.
+    """The target refuses the batch, which is then taken apart record by record. That corrects wrong
+    offset deltas, since the header of a dense batch decides; the same holds for the last record's
+    offset.
     """
     inputs = [
         Input(name, piece(payload, last_offset_delta=3), BROKEN, offset=at)

@@ -106,7 +106,7 @@ MARKERS: dict[str, Callable[[int], bytes]] = {
 
 
 def test_markers() -> None:
-    """One of each kind in a partition of its own, where no transaction is open."""
+    """A marker of each kind in a partition of its own, where no transaction is open."""
     logs = []
     for number, (name, marker) in enumerate(MARKERS.items()):
         log = RecordLog(b"t", number).add(rows(0, -2))

@@ -1,4 +1,4 @@
-"""Where Kafka's jars come from, with a Maven that is told what to do."""
+"""Where Kafka's jars come from, tested with a script in place of Maven."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def test_what_a_lost_connection_may_have_brought_stays_taken(make_rig: Callable[
 
 
 def test_after_a_refused_batch_a_lane_sends_nothing_more(make_rig: Callable[..., Rig]) -> None:
-    """It waits for its order to stop, and fetches no more than it would for a slow target."""
+    """The lane waits for the order to stop, and fetches no more than it would for a slow target."""
     log = SourceLog(b"t", 0, [batch(n, 1, bytes(100)) for n in range(50)])
     rig = make_rig(allowance=Allowance(3, None))
     ends = rig.pipe(log)

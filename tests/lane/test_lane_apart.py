@@ -138,7 +138,7 @@ def test_a_refused_batch_is_taken_apart_until_the_record_is_alone(
 @pytest.mark.parametrize("codec", range(5), ids=CODECS)
 @pytest.mark.parametrize("guilty", [0, 1, 12, 13, 19])
 def test_a_refused_batch_of_the_source_is_taken_apart(rig: Rig, codec: int, guilty: int) -> None:
-    """One that was passed through unchanged."""
+    """The refused batch was passed through unchanged."""
     log = log_of(codec, 1, guilty, dense=True)
     ends = rig.pipe(log)
     refused = refusing(ends, b"guilty")
@@ -196,7 +196,7 @@ def test_only_the_first_refusal_is_told(rig: Rig) -> None:
 
 
 def test_a_refusal_while_the_rest_goes_out_after_a_fault_of_the_source(rig: Rig) -> None:
-    """What lies before a damaged batch still goes to the target, and that refuses it."""
+    """The records before a damaged batch are still sent to the target, which refuses them."""
     log = log_of(0, 1, 2, dense=True)
     log.batches[6] = batch(12, -1, b"x", last_offset_delta=1)
     ends = rig.pipe(log)

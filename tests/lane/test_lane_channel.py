@@ -92,7 +92,7 @@ LOG = SourceLog(b"t", 0, [batch(number, 1, bytes(900)) for number in range(20)])
 def test_a_copy_over_channels_of_another_kind(
     sealed_rig: Callable[..., tuple[Rig, list[Far]]],
 ) -> None:
-    """What was read ahead of its use is taken without another event of the socket."""
+    """Bytes that a channel has buffered are used without another event of the socket."""
     rig, far = sealed_rig()
     ends = rig.pipe(LOG)
     part = rig.assign(ends, LOG)
@@ -124,7 +124,7 @@ def test_a_channel_that_has_to_read_before_it_can_write(
 def test_a_channel_that_does_not_tell_what_it_has_is_not_asked_again(
     sealed_rig: Callable[..., tuple[Rig, list[Far]]],
 ) -> None:
-    """The counter-check: it is ``buffered`` by which the tests above go on."""
+    """The counter-check: the tests above pass because of ``buffered``."""
     rig, far = sealed_rig(deaf=True)
     ends = rig.pipe(LOG)
     part = rig.assign(ends, LOG)

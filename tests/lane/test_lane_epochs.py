@@ -25,7 +25,7 @@ from kit.oracle import batches as oracle
 
 @pytest.fixture
 def waiting(make_rig: Callable[..., Rig]) -> Rig:
-    """Nothing of the map is durable before the test says so."""
+    """No part of the map is durable before the test says so."""
     return make_rig(confirming=False)
 
 
@@ -54,7 +54,7 @@ def sent(ends: Ends) -> int:
 
 @pytest.mark.parametrize("version", [11, 12, 13])
 def test_each_fetch_tells_the_epoch_of_the_batch_before(rig: Rig, version: int) -> None:
-    """It tells the leader which log was read (KIP-320); Fetch 11 has no field for it."""
+    """The epoch tells the leader which log was read (KIP-320); Fetch 11 has no field for it."""
     log = log_of(6, (0, 3), (2, 4), (4, 9))
     ends, (part,) = rig.copy(log, fetch=version, limit=lambda: 1)
     assert part.ending == "done"
@@ -201,7 +201,7 @@ def test_an_epoch_that_begins_with_a_marker_holds_the_next_records_back(waiting:
 
 
 def test_an_epoch_with_a_marker_at_the_end_is_told_without_an_event(waiting: Rig) -> None:
-    """Nothing has to wait for it; the caller takes it from the partition."""
+    """No record waits for that epoch; the caller takes it from the partition."""
     marker = oracle.control_batch(1, base_offset=2, producer_id=9)
     log = SourceLog(b"t", 0, [batch(0, 2), marker], epochs=[(0, 3), (2, 4)])
     ends = waiting.pipe(log)

@@ -379,8 +379,9 @@ def test_readers_of_everything_are_not_held(make_rig: Callable[..., Rig]) -> Non
 
 @pytest.mark.parametrize("end", [9, -1], ids=["bounded", "following"])
 def test_an_open_transaction_after_a_hole_is_no_end(rig: Rig, end: int) -> None:
-    """What is stable ends in a hole (an aborted transaction that was cleaned away, say), so only
-    empty answers come; but records follow the open transaction."""
+    """The stable part of the log ends in a hole (an aborted transaction that was cleaned away,
+    say), so only empty answers come; but records follow the open transaction.
+    """
     flags = oracle.TRANSACTIONAL
     log = SourceLog(
         b"t", 0, [batch(0, 2), batch(5, 2, producer_id=9, attributes=flags), batch(7, 2)],

@@ -1,4 +1,4 @@
-"""What a lane may use: bytes of memory, bytes a second, processor time while it waits."""
+"""The limits of a lane: bytes of memory, bytes a second, processor time while it waits."""
 
 from __future__ import annotations
 

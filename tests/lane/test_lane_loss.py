@@ -55,7 +55,7 @@ def test_source_closes_before_its_answer(rig: Rig) -> None:
 
 @pytest.mark.parametrize("part_of_it", [0.001, 0.2, 0.5, 0.999], ids=lambda x: f"{x:.1%}")
 def test_source_closes_inside_its_answer(rig: Rig, part_of_it: float) -> None:
-    """What has not come whole is not used; the slab goes back."""
+    """An incomplete answer is not used; its slab is given back."""
     log = long_log()
     ends = rig.pipe(log)
     part = rig.assign(ends, log)
@@ -250,7 +250,7 @@ def test_a_target_that_takes_no_bytes_times_out(make_rig: Callable[..., Rig]) ->
 
 
 def test_answers_in_time_never_time_out(make_rig: Callable[..., Rig]) -> None:
-    """Each request has its own deadline: slow and steady is fine."""
+    """Each request has its own deadline, so a slow but steady target is no failure."""
     rig = make_rig(request_timeout=1000)
     log = long_log()
     ends = rig.pipe(log)

@@ -44,7 +44,9 @@ def copied(rig: Rig, log: RecordLog, **assign: Any) -> list[bytes]:
 
 @both
 def test_plain_messages(rig: Rig, magic: int) -> None:
-    """Each is an entry of its own, so they are merged whether or not small batches are."""
+    """Each message is an entry of its own, so messages are merged whether or not small batches
+    are.
+    """
     log = RecordLog().messages(
         magic, [*rows(5, -6), Row(12, 77, None, None), Row(13, 78, b"", b"")]
     )

@@ -58,7 +58,7 @@ def random_known(
 
 
 def random_pieces(rng: random.Random, start: int, end: int) -> dict[str, Any]:
-    """What a refusal before may have asked for."""
+    """Options that an earlier refusal may have asked for."""
     until = rng.randrange(start, max(start, end) + 1)
     what = rng.choice(["", "", "", "apart_until", "single_until"])
     return ({what: until} if what else {}) | {"unpack": rng.random() < 0.2}

@@ -1,4 +1,4 @@
-"""What ends one partition and leaves the others going: bad batches, refusals of either broker."""
+"""Errors that end one partition only: bad batches, refusals by either broker."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_a_batch_that_never_comes_whole(rig: Rig, bytes_given: int) -> None:
 
 
 def test_a_partial_batch_of_an_absurd_length(rig: Rig) -> None:
-    """It would be asked for alone with a limit of its size; no broker has such a batch."""
+    """Otherwise it would be fetched alone with a limit of its size; no broker has such a batch."""
     log = SourceLog(b"t", 0, [batch(0)])
     ends = rig.pipe(log)
     part = rig.assign(ends, log)

@@ -86,7 +86,9 @@ def test_batches_are_joined_and_no_larger(
 
 
 def test_compressed_anew_they_are_larger(copied: Callable[..., list[bytes]]) -> None:
-    """Where that is asked for, and where the old blocks are of no use; else all here is idle."""
+    """Batches grow where compressing anew is asked for, and where the old blocks are of no use;
+    otherwise they do not, although lz4 is asked for.
+    """
     asked = add(RecordLog(), content(0, 300))
     linked = RecordLog().add(content(0, 300), LZ4, payload=best(content(0, 300), block_linked=True))
     for log, rebatcher in ((asked, Rebatcher(compression=LZ4, level=0)), (linked, Rebatcher())):

@@ -1,5 +1,5 @@
-"""What a refusal asks of the next assignment: every record in a batch of its own up to an offset,
-or no compressed batch as it is.
+"""The assignment after a refusal: every record in a batch of its own up to an offset, or no
+compressed batch passed through.
 """
 
 from __future__ import annotations

@@ -70,7 +70,9 @@ def test_codecs_are_kept(rig: Rig, codec: int) -> None:
 
 
 def test_several_source_partitions_write_into_one(rig: Rig) -> None:
-    """Each as a producer of its own, and no request has two batches of a target partition."""
+    """Each writes with a producer id of its own, and no request has two batches of a target
+    partition.
+    """
     sources = [mixed_log(partition=number) for number in range(4)]
     ends = rig.pipe(*sources, targets=2)
     logs = share_logs(ends, b"to-t", 3)

@@ -181,7 +181,7 @@ def test_a_broker_that_is_silent_beyond_its_throttle_is_given_up(rig: Rig) -> No
 
 
 def test_how_long_the_target_takes_is_told_without_the_lanes_own_work(rig: Rig) -> None:
-    """Each request's time until its answer, of which only that counts in which the lane waited."""
+    """Of the time until a request's answer only the part counts in which the lane waited."""
     log = SourceLog(b"t", 0, [batch(n) for n in range(12)])
     ends = rig.pipe(log)
     rig.assign(ends, log)

@@ -27,7 +27,9 @@ def log_of(codec: int = NONE, count: int = 12) -> SourceLog:
 
 
 def pending(ends: Ends, counter: int = 0) -> list[Unanswered]:
-    """What the target of a pipe has not answered, in the order in which it was sent."""
+    """The batches that the target of a pipe has not answered, in the order in which they were
+    sent.
+    """
     found = []
     for request in ends.target.pending:
         for (_, partition), whole in request.batches.items():
@@ -155,7 +157,7 @@ def test_batches_stay_unanswered_when_the_lane_closes_the_connection(
 
 
 def test_partitions_do_not_mix(rig: Rig) -> None:
-    """Each has its own, of the requests that they share."""
+    """Each partition has its own unanswered batches, although they share requests."""
     logs = [log_of(), log_of(GZIP)]
     logs[1].partition = 1
     ends = rig.pipe(*logs)

@@ -288,7 +288,7 @@ def test_epochs_of_other_flows_are_passed_over(topic: StateTopic) -> None:
 
 
 def test_a_tombstone_takes_nothing_away(topic: StateTopic) -> None:
-    """It follows what a newer session stated."""
+    """The tombstone follows the epochs that a newer session has written."""
     topic.append(b'["epochs","f","orders",3,1]', b'{"starts":[[0,1]]}')
     topic.append(b'["epochs","f","orders",3,2]', b'{"starts":[[0,1]]}')
     topic.append(b'["epochs","f","orders",3,1]', None)

@@ -108,7 +108,7 @@ def test_the_target_topic_has_another_name(target: FakeCluster) -> None:
 
 @pytest.mark.parametrize("high", [0, 4, 6])
 def test_what_is_not_committed_yet_is_waited_for(target: FakeCluster, high: int) -> None:
-    """It may be lost with its leader: then the answer would have been too high."""
+    """Such a record may be lost with its leader, and the answer would have been too high."""
     log = target.log("orders")
     log.write(7, 0)
     log.high = high

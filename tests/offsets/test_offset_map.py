@@ -96,7 +96,7 @@ def test_a_map_grows_to_many_segments() -> None:
 
 
 def test_the_number_after_the_last_record_is_looked_for_after_it() -> None:
-    """Where a copy goes on: a segment that starts just there decides."""
+    """A copy goes on there: a segment that starts exactly at that number decides."""
     known = PartitionMap()
     known.add(Segments([10], [0]))
     assert known.source_of(5) == 15
@@ -196,7 +196,7 @@ def taken_over(topic: StateTopic, generation: int, counter: int) -> OffsetMaps:
 
 
 def test_what_a_predecessor_had_on_its_way_counts_for_nothing(topic: StateTopic) -> None:
-    """It would void what its successor relies on (D19)."""
+    """Its late records would void segments that its successor relies on (D19)."""
     writer, first = FakeWriter(topic), ours(3)
     first.write_bindings(writer, [(PLACE, BINDING, 100)])
     first.send_segments(writer, PLACE, Segments.of([(120, 10), (130, 15)]), lambda *_: None)

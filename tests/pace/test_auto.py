@@ -85,7 +85,7 @@ def test_a_writer_of_changing_rate_does_not_stop_the_copy() -> None:
 
 
 def test_a_new_writer_is_noticed_and_one_that_left_is_forgotten() -> None:
-    """It may pause for a while; only after that the copy goes on at full speed."""
+    """The writer may pause for a while; only after that the copy goes on at full speed."""
     controller = AutoRate()
     rates = []
     for others in [0.0] * 4 + [5000.0] * 10 + [0.0] * 15:
@@ -234,7 +234,7 @@ samples = st.builds(
 @settings(deadline=None)
 @given(st.lists(samples, max_size=60))
 def test_whatever_comes_the_answer_is_a_rate(seen: list[Sample]) -> None:
-    """It is never below the floor, equal for equal samples, and unlimited again after a quiet
+    """The rate is never below the floor, equal for equal samples, and unlimited again after a quiet
     while.
     """
     controller, twin = AutoRate(), AutoRate()

@@ -493,7 +493,7 @@ def test_retention_by_size() -> None:
     assert "keeps 1000 bytes of each partition" in (found.conflict or "")
     assert plan(source(largest_partition=1000, **stored), target).conflict is None
     assert plan(source(**stored), target).conflict is None
-    # Where nothing is left to copy, nothing is lost by it.
+    # With nothing left to copy, no record can be lost.
     done = {**stored, "records": 0}
     assert plan(source(largest_partition=1001, **done), target).conflict is None
     assert plan(source(largest_partition=1001, following=True, **done), target).conflict

@@ -32,7 +32,7 @@ def load(flow: Flow, topic: str, partitions: int = 1, count: int = 100, size: in
 def test_configs_that_the_target_refuses_cost_no_topic(
     upgrade: Flow, topic_name: Callable[[str], str]
 ) -> None:
-    """Each is named with the reason: left out, or brought to what the target takes."""
+    """Each config is named with the reason: left out, or adjusted to what the target takes."""
     topic, plain = topic_name("odd"), topic_name("plain")
     config = {
         "local.retention.ms": "1000",

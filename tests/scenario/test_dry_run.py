@@ -1,4 +1,4 @@
-"""What a dry run predicts is what the run then does: the same topics, reasons and exit code."""
+"""A dry run predicts what the run then does: the same topics, reasons and exit code."""
 
 from __future__ import annotations
 

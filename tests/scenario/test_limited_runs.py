@@ -177,7 +177,7 @@ def test_one_that_follows_ends_too(
 def test_killed_under_limits_it_still_goes_on(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """Each run begins with a whole allowance, wherever the last one was cut off."""
+    """Each run begins with a full allowance, wherever the last one was killed."""
     topic = topic_name("killed")
     load(flow, topic, rng)
     for _ in range(3):

@@ -127,7 +127,7 @@ class Shaken:
         )
 
     def finish(self) -> None:
-        """What is left, and the judgement."""
+        """Copies what is left, and compares the clusters."""
         summary = self.flow.copy(*self.topics, timeout=120).expect(0).summary
         verdict = self.flow.verify(*self.topics)
         assert self.arrived() == verdict.records

@@ -43,7 +43,7 @@ def test_a_pattern_never_takes_internal_topics(
 def test_topics_of_users_that_end_in_internal_are_copied(
     flow: Flow, topic_name: Callable[[str], str]
 ) -> None:
-    """Only MirrorMaker 2 before 4.0 took them for internal (KIP-1074)."""
+    """Only MirrorMaker 2 before 4.0 treated them as internal (KIP-1074)."""
     stem = topic_name("own")
     users = [f"{stem}-internal", f"{stem}.internal"]
     for name in users:

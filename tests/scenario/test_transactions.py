@@ -165,7 +165,7 @@ def test_a_target_that_is_transactional_elsewhere_does_not_disturb(
 def test_many_small_transactions_that_were_followed_leave_few_records_of_the_map(
     flow: Flow, topic_name: Callable[[str], str], rng: random.Random
 ) -> None:
-    """Each leaves one while the copy runs, and the next run merges them."""
+    """Each transaction leaves one record while the copy runs, and the next run merges them."""
     topic = topic_name("small")
     flow.create(topic)
     ledger = Ledger(topic, "run", rng)
@@ -194,7 +194,7 @@ def test_many_small_transactions_that_were_followed_leave_few_records_of_the_map
 
 
 def map_records(flow: Flow, topic: str) -> dict[bytes, bytes]:
-    """What compaction would leave of the topic's offset map."""
+    """The records of the topic's offset map that compaction would leave."""
     place = (OFFSET_MAP_TOPIC, 0)
     start, end = log_ranges(flow.target.bootstrap, [OFFSET_MAP_TOPIC])[place]
     latest: dict[bytes, bytes | None] = {}

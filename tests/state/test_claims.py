@@ -37,7 +37,7 @@ class Node:
         self.claims.acquire(topics)
 
     def keep(self) -> bool:
-        """What the thread of the pulse does, and whether the claims are valid after it."""
+        """Does what the pulse's thread does; returns whether the claims are valid then."""
         self.pulse.turn()
         return not self.claims.struck_out
 
@@ -500,7 +500,9 @@ def test_a_struck_out_session_notices(node: Callable[..., Node], topic: StateTop
 def test_a_session_notices_a_strike_out_before_a_beat_of_its_own(
     node: Callable[..., Node], topic: StateTopic, clock: FakeClock
 ) -> None:
-    """It slept, wakes, beats before it has read anything, and then reads both in one go (D1)."""
+    """The session slept, wakes, beats before it has read anything, and then reads both at once
+    (D1).
+    """
     one = node()
     one.start("x")
     assert one.keep()

@@ -15,7 +15,7 @@ TP = ("orders", 3)
 
 
 class Told:
-    """What handlers were called with."""
+    """The arguments that handlers were called with."""
 
     def __init__(self, topic: MapTopic) -> None:
         self.chunks: list[tuple[int, Fate]] = []  # generations

@@ -156,7 +156,7 @@ def test_a_pulse_that_fails_is_told(beating: Beating) -> None:
 def test_a_registry_that_takes_no_beats_is_told_once(
     beating: Beating, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where nothing waits for a beat, nothing else would tell that the topic was deleted."""
+    """When no gate waits for a beat, only this message tells that the topic was deleted."""
 
     def pass_by(seconds: float) -> int:
         caplog.clear()

@@ -154,7 +154,7 @@ def test_keys_and_values_are_written_as_they_were() -> None:
 
 
 def test_the_state_that_they_are_is_the_same() -> None:
-    """What a run would begin with: each kind goes to what keeps it."""
+    """The state that a run begins with: each kind of record goes to its handler."""
     topic = MapTopic(FLOW)
     maps, splits = OffsetMaps(topic), Splits(topic)
     stored = [(key, value) for name, key, value in lines() if name == OFFSET_MAP_TOPIC]

@@ -60,7 +60,9 @@ def batch(base: int, count: int = 1, payload: bytes = b"records", **fields: int)
 
 
 def rewritten(whole: bytes, producer_id: int, producer_epoch: int, counter: int) -> bytes:
-    """What has to reach the target for a dense source batch; as ``oracle.rewrite``, but quick."""
+    """The batch that the target must get for a dense source batch; like ``oracle.rewrite``, but
+    fast.
+    """
     header = oracle.parse(whole)
     del header["crc"], header["length"]
     header |= {

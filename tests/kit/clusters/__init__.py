@@ -1,1 +1,1 @@
-"""What a user types between real clusters, loads, and ways to break brokers."""
+"""Commands as a user types them, on real clusters; loads, and ways to break brokers."""

@@ -1,4 +1,4 @@
-"""What every fault of a run has to tell, whatever kind it is."""
+"""Checks of what every fault must tell, whatever its kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cluster says of a topic, asked from outside."""
+"""Facts about a topic, asked of a cluster by another client."""
 
 from __future__ import annotations
 

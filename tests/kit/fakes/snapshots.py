@@ -1,4 +1,4 @@
-"""What a running copy tells, made up for the tests of what is shown of it."""
+"""Snapshots of a running copy, made up for the tests of the progress display."""
 
 from __future__ import annotations
 

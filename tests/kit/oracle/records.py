@@ -27,7 +27,7 @@ def nullable(content: bytes | None) -> bytes:
 
 
 def body(key: bytes | None, value: bytes | None, headers: Headers = ()) -> bytes:
-    """What of a record never changes: from the key's length to the end of the headers."""
+    """The part of a record that never changes: from the key's length to the end of the headers."""
     listed = b"".join(nullable(name) + nullable(content) for name, content in headers)
     return nullable(key) + nullable(value) + varint(len(headers)) + listed
 

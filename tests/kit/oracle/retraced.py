@@ -1,5 +1,5 @@
-"""What lz4 frames are retraced from in tests: content with other fronts, and frames of every form.
-The judge of what comes out is the lz4 library, which wrote the old ones.
+"""Input for tests that retrace lz4 frames: content with other fronts, and frames of every form. The
+lz4 library, which wrote the old frames, also checks the new ones.
 """
 
 from __future__ import annotations
