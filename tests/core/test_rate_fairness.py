@@ -215,7 +215,7 @@ def test_the_limit_of_one_topic_does_not_slow_the_others_down() -> None:
 
 
 def test_a_topic_s_turn_is_kept_for_its_slowest_lane() -> None:
-    """One lane of the topic was served and has nothing more to send; another has not woken up yet."""
+    """One lane of the topic was served and has no more to send; another has not woken up yet."""
     rng = random.Random(9)
     root = limited(1e7)
     topic = Bucket(root)
