@@ -300,12 +300,13 @@ class Admin:
             )
 
     def _client(self) -> AdminClient:
-        if self._admin is None:
+        # Another thread may drop the client meanwhile, or make one too.
+        admin = self._admin
+        if admin is None:
             # librdkafka would write its connection troubles to stderr; they come back as errors.
-            self._admin = _library().AdminClient(
-                {**self._cluster.config.librdkafka(), "log_level": 0}
-            )
-        return self._admin
+            config = {**self._cluster.config.librdkafka(), "log_level": 0}
+            admin = self._admin = _library().AdminClient(config)
+        return admin
 
     def _describe(
         self, kind: Any, names: Sequence[str], backoff: Backoff
@@ -318,11 +319,13 @@ class Admin:
         found: dict[str, list[Any] | CopystreamError] = {}
         pending = list(dict.fromkeys(names))
         while pending:
-            futures = self._client().describe_configs(
+            client = self._client()  # held until all have answered
+            futures = client.describe_configs(
                 [kafka.ConfigResource(kind, name) for name in pending],
                 **_timeout(backoff, _ATTEMPT),
             )
             waiting: list[str] = []
+            answered = True
             for resource, future in futures.items():
                 name = resource.name
                 problem = _problem(future.result)
@@ -336,11 +339,12 @@ class Admin:
                 )
                 if _is_temporary(problem):
                     waiting.append(name)
+                    answered = answered and problem.code() > 0
             pending = waiting
-            if pending:
+            if not answered:
                 self._admin = None  # the broker may hang: a new client asks one that answers
-                if not backoff.pause():
-                    break
+            if pending and not backoff.pause():
+                break
         return found
 
     def _error(self, problem: KafkaError, doing: str, acl: str) -> CopystreamError:
