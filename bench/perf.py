@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -24,7 +24,7 @@ from msgspec import Struct, structs
 from contestants import run_with
 from macro import HEAP, RESULTS, save_as
 from replicator.lab import LabCluster
-from stage import Bench
+from stage import Bench, by_turns
 from warmup import warm_up, warm_up_by_copies
 from workloads import WORKLOADS
 
@@ -56,6 +56,10 @@ class Tree(Struct, frozen=True):
         """The binary of this tree, as a command."""
         start = "from replicator.cli.start import main; main()"
         return ("env", f"PYTHONPATH={self.path / 'src'}", sys.executable, "-c", start)
+
+
+# Seconds that one run of a tree took, by name; only those of the names given, if any are.
+Measure = Callable[[Tree, Sequence[str]], Mapping[str, float]]
 
 
 def main() -> int:
@@ -124,26 +128,33 @@ def ratios_of(before: Times, now: Times) -> dict[str, list[float]]:
     }
 
 
-# --- microbenchmarks ---------------------------------------------------------------------------
+def compare(before: Tree, now: Tree, rounds: int, measure: Measure) -> dict[str, list[float]]:
+    """Ratios of what ``measure`` takes of each tree, by turns; what seems slower is measured again,
+    with its names.
+    """
+    trees = {tree.name: tree for tree in (before, now)}
+    times: Mapping[str, Times] = {name: {} for name in trees}
 
+    def run(pairs: int, only: Sequence[str]) -> dict[str, list[float]]:
+        for name in by_turns(list(trees), pairs):
+            for figure, seconds in measure(trees[name], only).items():
+                times[name].setdefault(figure, []).append(seconds)
+        return ratios_of(times[before.name], times[now.name])
 
-def compare_micro(before: Tree, now: Tree, scratch: Path) -> dict[str, list[float]]:
-    times: Mapping[str, Times] = {"before": {}, "now": {}}
-
-    def measure(rounds: int, only: Sequence[str]) -> dict[str, list[float]]:
-        for _ in range(rounds):
-            for tree in (before, now):
-                for name, seconds in micro(tree, scratch, only).items():
-                    times[tree.name].setdefault(name, []).append(seconds)
-        return ratios_of(times["before"], times["now"])
-
-    found = measure(ROUNDS, ())
+    found = run(rounds, ())
     for _ in range(MOST_TRIES):
         suspects = [name for name, ratios in found.items() if slower(ratios)]
         if not suspects:
             break
-        found = measure(MORE_ROUNDS, suspects)
+        found = run(MORE_ROUNDS, suspects)
     return found
+
+
+# --- microbenchmarks ---------------------------------------------------------------------------
+
+
+def compare_micro(before: Tree, now: Tree, scratch: Path) -> dict[str, list[float]]:
+    return compare(before, now, ROUNDS, lambda tree, only: micro(tree, scratch, only))
 
 
 def micro(tree: Tree, scratch: Path, only: Sequence[str]) -> dict[str, float]:
@@ -175,7 +186,6 @@ def micro(tree: Tree, scratch: Path, only: Sequence[str]) -> dict[str, float]:
 
 def compare_macro(before: Tree, now: Tree, scratch: Path) -> dict[str, list[float]]:
     workload = next(one for one in WORKLOADS if one.name == LOAD)
-    times: Mapping[str, Times] = {"before": {}, "now": {}}
     with (
         LabCluster(name="source", heap=HEAP) as source,
         LabCluster(name="target", heap=HEAP) as target,
@@ -186,22 +196,12 @@ def compare_macro(before: Tree, now: Tree, scratch: Path) -> dict[str, list[floa
         bench.seed()
         warm_up_by_copies(bench, at_most=2)
 
-        def measure(rounds: int) -> dict[str, list[float]]:
-            for number in range(rounds):
-                for tree in (before, now) if number % 2 == 0 else (now, before):
-                    bench.clear(target)
-                    run = run_with(structs.replace(bench, copier=tree.copier), tree.name)
-                    for figure in ("wall", "cpu_total"):
-                        name = f"{LOAD}, {figure}"
-                        times[tree.name].setdefault(name, []).append(getattr(run, figure))
-            return ratios_of(times["before"], times["now"])
+        def measure(tree: Tree, _only: Sequence[str]) -> dict[str, float]:
+            bench.clear(target)
+            run = run_with(structs.replace(bench, copier=tree.copier), tree.name)
+            return {f"{LOAD}, wall": run.wall, f"{LOAD}, cpu_total": run.cpu_total}
 
-        found = measure(ROUNDS + 1)
-        for _ in range(MOST_TRIES):
-            if not any(slower(ratios) for ratios in found.values()):
-                break
-            found = measure(MORE_ROUNDS)
-    return found
+        return compare(before, now, ROUNDS + 1, measure)
 
 
 if __name__ == "__main__":
