@@ -36,7 +36,7 @@ ROUNDS = 2  # pairs of runs
 MORE_ROUNDS = 2  # for what seems slower, as often as MOST_TRIES
 MOST_TRIES = 2
 SECONDS_EACH = 0.15  # for one microbenchmark in one run
-LOAD, GIGABYTES = "1k-lz4", 0.5
+LOAD, GIGABYTES = "1k-lz4", 2.0  # with 0.5 the wall time of a pair differs by a fifth at random
 
 Times = dict[str, list[float]]  # by benchmark, of each run
 
@@ -70,6 +70,9 @@ def main() -> int:
     given.against = git("rev-parse", "--verify", f"{commit}^{{commit}}")
     now = Tree("now", ROOT)
     with built(given.against) as before, tempfile.TemporaryDirectory(prefix=WORKTREES) as scratch:
+        for tree in (before, now):  # or one would compile its modules within its runs
+            command = [sys.executable, "-m", "compileall", "-q", str(tree.path / "src")]
+            subprocess.run(command, check=True)
         print(f"beside {git('log', '-1', '--format=%h %s', given.against)}", flush=True)
         micro = compare_micro(before, now, Path(scratch))
         macro = compare_macro(before, now, Path(scratch))
